@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// ByteRange: a pair of offset and length, in bytes. A value.
+
+#pragma once
+
+#include <cstdint>
+
+namespace upload {
+
+struct ByteRange {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+
+  // The first byte after the range.
+  [[nodiscard]] uint64_t end() const { return offset + length; }
+  // The last byte of the range, as HTTP counts (RFC 9110, section 14.1.2).
+  // The range must not be empty.
+  [[nodiscard]] uint64_t last() const { return offset + length - 1; }
+  [[nodiscard]] bool overlaps(const ByteRange& other) const {
+    return offset < other.end() && other.offset < end();
+  }
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
+};
+
+}  // namespace upload

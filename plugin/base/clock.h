@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Clock: what time it is, and waiting until it is later. Everything that
+// waits for time to pass takes a Clock, so that a test can pass time by hand.
+// Thread safe.
+
+#pragma once
+
+#include <chrono>
+
+#include "base/mutex.h"
+
+namespace upload {
+
+using Duration = std::chrono::steady_clock::duration;
+using TimePoint = std::chrono::steady_clock::time_point;
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  [[nodiscard]] virtual TimePoint now() const = 0;
+  // Waits until `when`, or until `condition` is notified, or spuriously.
+  virtual void wait_until(CondVar& condition, Mutex& mutex, TimePoint when)
+      REQUIRES(mutex) = 0;
+};
+
+// The monotonic clock of the machine.
+class SteadyClock final : public Clock {
+ public:
+  [[nodiscard]] TimePoint now() const override { return std::chrono::steady_clock::now(); }
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
+      REQUIRES(mutex) {
+    condition.wait_until(mutex, when);
+  }
+};
+
+}  // namespace upload

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The log's flags and sinks. The flags are looked up by name in the plugin's
+// file by nbdkit, hence C linkage and default visibility. Until sinks are set
+// (unit tests), nothing is printed.
+
+#include "base/log.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <vector>
+
+#define EXPORTED_FLAG(name) \
+  __attribute__((visibility("default"))) int upload_debug_##name = 0
+
+extern "C" {
+EXPORTED_FLAG(pool);
+EXPORTED_FLAG(keeper);
+EXPORTED_FLAG(http);
+EXPORTED_FLAG(queue);
+EXPORTED_FLAG(stats);
+}
+
+namespace upload {
+
+namespace {
+
+std::string vformat(const char* format, va_list args) {
+  va_list copy;
+  va_copy(copy, args);
+  const int length = vsnprintf(nullptr, 0, format, copy);
+  va_end(copy);
+  if (length < 0) return format;
+  std::string text(static_cast<size_t>(length) + 1, '\0');
+  vsnprintf(text.data(), text.size(), format, args);
+  text.pop_back();
+  return text;
+}
+
+void nowhere(const char*) {}
+
+// Constant after start-up.
+log::Sink debug_sink = nowhere;
+log::Sink warning_sink = nowhere;
+
+}  // namespace
+
+std::string format(const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  std::string text = vformat(format, args);
+  va_end(args);
+  return text;
+}
+
+namespace log {
+
+void set_sinks(Sink debug, Sink warning) {
+  debug_sink = debug;
+  warning_sink = warning;
+}
+
+void debug(const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  debug_sink(vformat(format, args).c_str());
+  va_end(args);
+}
+
+void warning(const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  warning_sink(vformat(format, args).c_str());
+  va_end(args);
+}
+
+}  // namespace log
+}  // namespace upload

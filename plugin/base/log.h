@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Log: debug lines and warnings, one flag per concern.
+//
+// The flags are set by nbdkit from -D upload.NAME=1 (nbdkit(1), "-D"); they
+// are constant once requests are served. Lines go to the sink, which
+// plugin.cpp points at nbdkit. No secret may be passed here. Thread safe.
+
+#pragma once
+
+#include <string>
+
+extern "C" {
+extern int upload_debug_pool;
+extern int upload_debug_keeper;
+extern int upload_debug_http;
+extern int upload_debug_queue;
+extern int upload_debug_stats;
+}
+
+namespace upload::log {
+
+// Receives one line, without a newline.
+using Sink = void (*)(const char* line);
+
+// Call before any thread is started.
+void set_sinks(Sink debug, Sink warning);
+
+void debug(const char* format, ...) __attribute__((format(printf, 1, 2)));
+void warning(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+}  // namespace upload::log
+
+namespace upload {
+
+// printf into a string.
+[[nodiscard]] std::string format(const char* format, ...)
+    __attribute__((format(printf, 1, 2)));
+
+}  // namespace upload
+
+#define UPLOAD_DEBUG(concern, ...)                                  \
+  do {                                                              \
+    if (upload_debug_##concern != 0) upload::log::debug(__VA_ARGS__); \
+  } while (false)

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Mutex, MutexLock and CondVar: the standard ones, with the annotations that
+// let clang check at compile time that what a mutex guards is only touched
+// while it is held (https://clang.llvm.org/docs/ThreadSafetyAnalysis.html).
+//
+// No mutex of this project is held across network or disk. The order in which
+// mutexes may be taken is in docs/architecture.md.
+
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+#if defined(__clang__)
+#define UPLOAD_THREAD_ANNOTATION(x) __attribute__((x))
+#else
+#define UPLOAD_THREAD_ANNOTATION(x)
+#endif
+
+#define CAPABILITY(x) UPLOAD_THREAD_ANNOTATION(capability(x))
+#define SCOPED_CAPABILITY UPLOAD_THREAD_ANNOTATION(scoped_lockable)
+#define GUARDED_BY(x) UPLOAD_THREAD_ANNOTATION(guarded_by(x))
+#define REQUIRES(...) UPLOAD_THREAD_ANNOTATION(requires_capability(__VA_ARGS__))
+#define EXCLUDES(...) UPLOAD_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
+#define ACQUIRE(...) UPLOAD_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
+#define RELEASE(...) UPLOAD_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
+#define ACQUIRED_BEFORE(...) UPLOAD_THREAD_ANNOTATION(acquired_before(__VA_ARGS__))
+#define NO_THREAD_SAFETY_ANALYSIS UPLOAD_THREAD_ANNOTATION(no_thread_safety_analysis)
+
+namespace upload {
+
+class CAPABILITY("mutex") Mutex {
+ public:
+  Mutex() = default;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+
+  void lock() ACQUIRE() { mutex_.lock(); }
+  void unlock() RELEASE() { mutex_.unlock(); }
+
+ private:
+  friend class CondVar;
+  std::mutex mutex_;
+};
+
+class SCOPED_CAPABILITY MutexLock {
+ public:
+  explicit MutexLock(Mutex& mutex) ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
+  ~MutexLock() RELEASE() { mutex_.unlock(); }
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+
+ private:
+  Mutex& mutex_;
+};
+
+// A condition variable for Mutex. Wake-ups may be spurious: wait in a loop.
+class CondVar {
+ public:
+  void notify_one() { condition_.notify_one(); }
+  void notify_all() { condition_.notify_all(); }
+
+  void wait(Mutex& mutex) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    condition_.wait(lock);
+    lock.release();
+  }
+
+  template <typename TimePoint>
+  void wait_until(Mutex& mutex, TimePoint when) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    condition_.wait_until(lock, when);
+    lock.release();
+  }
+
+ private:
+  std::condition_variable condition_;
+};
+
+}  // namespace upload

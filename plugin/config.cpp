@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The table of parameters: key, how it is read, and its help. The manual page
+// and this table are kept in step by a test.
+//
+// Secrets (the URL, since the ticket is in it, passwords, tokens, headers)
+// are registered for redaction here, where they come in.
+
+#include "config.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/redact.h"
+#include "target/target.h"
+
+namespace upload {
+
+struct ConfigParser::Parameter {
+  const char* key;
+  Status (ConfigParser::*set)(const std::string& value);
+  // The value may be shown in errors.
+  bool shown;
+  const char* help;
+};
+
+const ConfigParser::Parameter ConfigParser::kParameters[] = {
+    {"url", &ConfigParser::set_url, false,
+     "<URL> (required; the key may be left out)\n"
+     "    Where to upload to, such as https://HOST:54322/images/TICKET.\n"
+     "    +FILE, -FD and - keep it out of the process list."},
+    {"size", &ConfigParser::set_size, true,
+     "<SIZE>\n"
+     "    Size of the disk. If not given, the server is asked."},
+    {"target", &ConfigParser::set_target, true,
+     "auto|imageio\n"
+     "    Protocol of the server (default: auto)."},
+    {"cafile", &ConfigParser::set_cafile, true,
+     "<FILE>\n"
+     "    Trust the CA certificates in this file and no others."},
+    {"cert", &ConfigParser::set_cert, true,
+     "<FILE>\n"
+     "    Client certificate."},
+    {"key", &ConfigParser::set_key, true,
+     "<FILE>\n"
+     "    Private key of the client certificate."},
+    {"insecure", &ConfigParser::set_insecure, true,
+     "true|false\n"
+     "    Do not check the server's certificate (default: false)."},
+    {"unix-socket", &ConfigParser::set_unix_socket, true,
+     "auto|none|<PATH>|@<NAME>\n"
+     "    Unix socket to use instead of TCP and TLS; auto: the one that the\n"
+     "    server tells of (default: none)."},
+    {"is_ovirt_host", &ConfigParser::set_is_ovirt_host, true,
+     "true|false\n"
+     "    true is the same as unix-socket=auto (default: false)."},
+    {"connections", &ConfigParser::set_connections, true,
+     "<N>\n"
+     "    Use at most this many connections (default: 4)."},
+    {"max-request", &ConfigParser::set_max_request, true,
+     "<SIZE>\n"
+     "    Combine adjacent writes up to this size (default: 4M)."},
+    {"connect-timeout", &ConfigParser::set_connect_timeout, true,
+     "<SECONDS>\n"
+     "    Time to make a connection (default: 10)."},
+    {"timeout", &ConfigParser::set_timeout, true,
+     "<SECONDS>\n"
+     "    Time that a request may make no progress (default: 60)."},
+    {"idle-timeout", &ConfigParser::set_idle_timeout, true,
+     "<SECONDS>\n"
+     "    Keep alive connections that are idle for so long (default: 30)."},
+    {"user", &ConfigParser::set_user, true,
+     "<NAME>\n"
+     "    User name for Basic authentication."},
+    {"password", &ConfigParser::set_password, false,
+     "<PASSWORD>|+<FILE>|-<FD>|-\n"
+     "    Password for Basic authentication."},
+    {"token", &ConfigParser::set_token, false,
+     "<TOKEN>|+<FILE>|-<FD>|-\n"
+     "    Token for Bearer authentication."},
+    {"header", &ConfigParser::set_header, false,
+     "<NAME: VALUE>|+<FILE>|-<FD>|-\n"
+     "    Header field for every request. May be given more than once."},
+    {"proxy", &ConfigParser::set_proxy, false,
+     "<URL>\n"
+     "    HTTP proxy (default: from the environment)."},
+};
+
+namespace {
+
+Status bad(const std::string& why) { return {Kind::kInvalid, why}; }
+
+// Seconds, with a fraction if need be.
+Status parse_seconds(const std::string& value, Duration& duration) {
+  constexpr double kShortest = 0.001;
+  constexpr double kLongest = 86400;
+  double seconds = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, error] =
+      std::from_chars(value.data(), end, seconds, std::chars_format::fixed);
+  if (error != std::errc() || stop != end || !(seconds >= kShortest && seconds <= kLongest))
+    return bad("must be a number of seconds from 0.001 to 86400");
+  duration = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return {};
+}
+
+// The content of a file.
+Status read_file(const std::string& name, std::string& content) {
+  constexpr size_t kMost = size_t{16} << 20;
+  if (name.empty()) return bad("must be the name of a file");
+  if (std::filesystem::is_directory(name)) return bad("must be a file, not a directory");
+  const int fd = open(name.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return bad(std::string("cannot be read: ") + strerror(errno));
+  content.clear();
+  char buffer[65536];
+  ssize_t n = 0;
+  while ((n = read(fd, buffer, sizeof buffer)) > 0 && content.size() < kMost)
+    content.append(buffer, static_cast<size_t>(n));
+  const int error = errno;
+  close(fd);
+  if (n < 0) return bad(std::string("cannot be read: ") + strerror(error));
+  if (content.empty()) return bad("is empty");
+  if (content.size() >= kMost) return bad("is too large");
+  return {};
+}
+
+// user:password@ in a proxy's URL.
+void register_proxy_secret(const std::string& proxy) {
+  const size_t at = proxy.rfind('@');
+  if (at == proxy.npos) return;
+  const size_t scheme = proxy.find("://");
+  const size_t start = scheme == proxy.npos ? 0 : scheme + 3;
+  if (start >= at) return;
+  const std::string userinfo = proxy.substr(start, at - start);
+  register_secret(userinfo, 4);
+  const size_t colon = userinfo.find(':');
+  if (colon != userinfo.npos) register_secret(userinfo.substr(colon + 1), 4);
+}
+
+Status parse_flag(const std::string& value, bool& flag) {
+  const std::optional<bool> parsed = parse_bool(value);
+  if (!parsed) return bad("must be true or false");
+  flag = *parsed;
+  return {};
+}
+
+bool has_control_characters(const std::string& text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return c < ' ' || c == 0x7f; });
+}
+
+}  // namespace
+
+ConfigParser::ConfigParser(SecretReader read_secret) : read_secret_(std::move(read_secret)) {}
+
+Status ConfigParser::set(const std::string& key, const std::string& value) {
+  for (const Parameter& parameter : kParameters) {
+    if (key != parameter.key) continue;
+    const Status status = (this->*parameter.set)(value);
+    if (status.ok()) return status;
+    // The name of a file may be shown, a password that looks like one may not.
+    const bool file = value.size() > 1 && value[0] == '+' && value.find('/') != value.npos;
+    const std::string shown = parameter.shown || file || value.empty() ? value : "...";
+    return bad(key + "=" + shown + ": " + status.text());
+  }
+  // The value is not shown: the key may be a password's, misspelt.
+  return bad("unknown parameter '" + key + "'; 'nbdkit upload --help' lists those there are");
+}
+
+// --- One function for each key --------------------------------------------
+
+Status ConfigParser::read_secret(const std::string& value, std::string& secret) const {
+  // nbdkit would name the file or the descriptor, but not the key.
+  if (value.size() > 1 && value[0] == '+') {
+    struct stat about = {};
+    if (stat(value.c_str() + 1, &about) != 0 || access(value.c_str() + 1, R_OK) != 0)
+      return bad(std::string("cannot be read: ") + strerror(errno));
+    if (S_ISDIR(about.st_mode)) return bad("must be a file, not a directory");
+  }
+  if (value.size() > 1 && value[0] == '-') {
+    const std::optional<uint64_t> fd = parse_number(value.substr(1));
+    if (!fd || *fd <= STDERR_FILENO || *fd > INT32_MAX || fcntl(static_cast<int>(*fd), F_GETFD) < 0)
+      return bad("must be -FD with the number of an open file descriptor, from 3");
+  }
+  Result<std::string> read = read_secret_(value);
+  if (!read.ok()) return read.status();
+  secret = std::move(read.value());
+  return {};
+}
+
+Status ConfigParser::set_url(const std::string& value) {
+  std::string text;
+  if (Status status = read_secret(value, text); !status.ok()) return status;
+  Result<http::Url> url = http::parse_url(text);
+  if (!url.ok()) return bad("the URL " + url.status().text());
+  config_.origin.url = std::move(url.value());
+  url_given_ = true;
+  const http::Url& parsed = config_.origin.url;
+  const std::string ticket = parsed.path.substr(parsed.path.rfind('/') + 1);
+  register_secret(ticket);
+  register_secret(ticket.substr(0, 18));  // so much of it is in imageio's texts
+  register_secret(parsed.query);
+  for (size_t at = 0; at < parsed.query.size();) {
+    const size_t end = std::min(parsed.query.find('&', at), parsed.query.size());
+    const std::string pair = parsed.query.substr(at, end - at);
+    register_secret(pair.substr(pair.find('=') + 1));
+    at = end + 1;
+  }
+  return {};
+}
+
+Status ConfigParser::set_size(const std::string& value) {
+  const std::optional<uint64_t> size = parse_size(value);
+  if (!size || *size == 0) return bad("must be a size in bytes, more than 0, such as 10G");
+  config_.size = *size;
+  return {};
+}
+
+Status ConfigParser::set_target(const std::string& value) {
+  if (target::make_target(value, {}) == nullptr)
+    return bad("must be auto or one of: " + target::target_names());
+  config_.target = value;
+  return {};
+}
+
+Status ConfigParser::set_cafile(const std::string& value) {
+  return read_file(value, config_.origin.ca_pem);
+}
+
+Status ConfigParser::set_cert(const std::string& value) {
+  return read_file(value, config_.origin.cert_pem);
+}
+
+Status ConfigParser::set_key(const std::string& value) {
+  return read_file(value, config_.origin.key_pem);
+}
+
+Status ConfigParser::set_insecure(const std::string& value) {
+  return parse_flag(value, config_.origin.insecure);
+}
+
+Status ConfigParser::set_unix_socket(const std::string& value) {
+  if (value == "auto" || value == "none") {
+    unix_socket_ = value;
+    return {};
+  }
+  if (value.empty() || (value[0] != '/' && value[0] != '@') || value == "@")
+    return bad("must be auto, none, an absolute path or @NAME");
+  // One byte is for the NUL at the end or, of an abstract name, the start.
+  if (value.size() > sizeof(sockaddr_un::sun_path) - 1)
+    return bad("is longer than the " + std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
+               " bytes that a unix socket's name may have");
+  unix_socket_ = value;
+  return {};
+}
+
+Status ConfigParser::set_is_ovirt_host(const std::string& value) {
+  bool flag = false;
+  if (Status status = parse_flag(value, flag); !status.ok()) return status;
+  is_ovirt_host_ = flag;
+  return {};
+}
+
+Status ConfigParser::set_connections(const std::string& value) {
+  constexpr uint64_t kMost = 64;
+  const std::optional<uint64_t> number = parse_number(value);
+  if (!number || *number < 1 || *number > kMost)
+    return bad("must be a number from 1 to " + std::to_string(kMost));
+  config_.connections = static_cast<unsigned>(*number);
+  return {};
+}
+
+Status ConfigParser::set_max_request(const std::string& value) {
+  const std::optional<uint64_t> size = parse_size(value);
+  if (!size || *size < (4U << 10) || *size > (1U << 30))
+    return bad("must be a size from 4K to 1G");
+  config_.max_request = *size;
+  return {};
+}
+
+Status ConfigParser::set_connect_timeout(const std::string& value) {
+  return parse_seconds(value, config_.origin.connect_timeout);
+}
+
+Status ConfigParser::set_timeout(const std::string& value) {
+  return parse_seconds(value, config_.origin.timeout);
+}
+
+Status ConfigParser::set_idle_timeout(const std::string& value) {
+  return parse_seconds(value, config_.idle_timeout);
+}
+
+Status ConfigParser::set_user(const std::string& value) {
+  if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
+    return bad("must be a name without a colon");
+  config_.origin.user = value;
+  return {};
+}
+
+Status ConfigParser::set_password(const std::string& value) {
+  std::string& password = config_.origin.password;
+  if (Status status = read_secret(value, password); !status.ok()) return status;
+  if (password.empty() || has_control_characters(password))
+    return bad("must not be empty or have control characters in it");
+  register_secret(password, 4);
+  return {};
+}
+
+Status ConfigParser::set_token(const std::string& value) {
+  std::string& token = config_.origin.token;
+  if (Status status = read_secret(value, token); !status.ok()) return status;
+  if (token.empty() || token.find(' ') != token.npos || has_control_characters(token))
+    return bad("must not be empty or have blanks or control characters in it");
+  register_secret(token, 4);
+  return {};
+}
+
+Status ConfigParser::set_header(const std::string& value) {
+  std::string line;
+  if (Status status = read_secret(value, line); !status.ok()) return status;
+  const size_t colon = line.find(':');
+  if (colon == line.npos || colon == 0 || has_control_characters(line))
+    return bad("must be of the form NAME: VALUE");
+  // The grammar of a field's name: RFC 9110, section 5.1.
+  std::string name = line.substr(0, colon);
+  if (!std::all_of(name.begin(), name.end(), [](unsigned char c) {
+        return std::isalnum(c) != 0 || strchr("!#$%&'*+-.^_`|~", c) != nullptr;
+      }))
+    return bad("must be of the form NAME: VALUE");
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  for (const char* own : {"connection", "content-length", "content-range", "content-type",
+                          "expect", "host", "range", "te", "trailer", "transfer-encoding",
+                          "upgrade", "accept-encoding", "if-match", "if-none-match",
+                          "if-range", "if-modified-since", "if-unmodified-since"})
+    if (name == own) return bad("must not be the " + name + " field");
+  const size_t start = line.find_first_not_of(' ', colon + 1);
+  if (start == line.npos) return bad("has no value after the colon");
+  register_secret(line.substr(start));
+  register_secret(line.substr(line.rfind(' ') + 1));  // what follows "Bearer"
+  config_.origin.headers.push_back(line);
+  return {};
+}
+
+Status ConfigParser::set_proxy(const std::string& value) {
+  // Its form is libcurl's to judge, at the first connection.
+  if (value.empty() || has_control_characters(value) || value.find(' ') != value.npos)
+    return bad("must be the URL of a proxy");
+  register_proxy_secret(value);
+  config_.origin.proxy = value;
+  return {};
+}
+
+// --- All together ---------------------------------------------------------
+
+Result<Config> ConfigParser::complete() const {
+  for (const char* name :
+       {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"})
+    if (const char* const proxy = getenv(name)) register_proxy_secret(proxy);
+  Config config = config_;
+  http::Origin& origin = config.origin;
+  if (!url_given_) return bad("url= is required: where to upload to");
+  if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
+  if (!origin.user.empty() && origin.password.empty())
+    return bad("user=" + origin.user + " needs password=");
+  if (!origin.user.empty() && !origin.token.empty())
+    return bad("user=" + origin.user + " and token= exclude each other");
+  for (const std::string& header : origin.headers)
+    if (strncasecmp(header.c_str(), "authorization:", 14) == 0 &&
+        (!origin.user.empty() || !origin.token.empty()))
+      return bad("header=Authorization and user= or token= exclude each other");
+  if (origin.cert_pem.empty() != origin.key_pem.empty())
+    return bad(origin.cert_pem.empty() ? "key= needs cert=" : "cert= needs key=");
+  if (origin.url.scheme == "http" && !origin.cert_pem.empty())
+    return bad("cert= needs a url= that begins with https:");
+  const std::string socket =
+      unix_socket_.value_or(is_ovirt_host_.value_or(false) ? "auto" : "none");
+  if (is_ovirt_host_.value_or(false) && socket != "auto")
+    return bad("is_ovirt_host=true and unix-socket=" + socket + " exclude each other");
+  config.auto_socket = socket == "auto";
+  if (socket != "auto" && socket != "none") origin.unix_socket = socket;
+  if (!origin.unix_socket.empty() && !origin.proxy.empty())
+    return bad("unix-socket=" + socket + " and proxy= exclude each other");
+  return config;
+}
+
+const char* ConfigParser::help() {
+  static const std::string* const text = [] {
+    auto* lines = new std::string;
+    for (const Parameter& parameter : kParameters)
+      *lines += (lines->empty() ? "" : "\n") + std::string(parameter.key) + "=" +
+                parameter.help;
+    return lines;
+  }();
+  return text->c_str();
+}
+
+}  // namespace upload

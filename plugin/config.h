@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Config: the plugin's parameters, from key=value texts to checked values.
+//
+// Every failure is one line that names the key, the value and what would be
+// right; values that may be secret are not shown. Not thread safe: nbdkit
+// reads parameters on one thread before anything starts.
+
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "http/origin.h"
+
+namespace upload {
+
+// Constant once made.
+struct Config {
+  http::Origin origin;  // its url is the upload URL; unix_socket as below
+  std::string target = "auto";
+  std::optional<uint64_t> size;  // bytes
+  bool auto_socket = false;      // use the unix socket that the server tells of
+  unsigned connections = 4;
+  uint64_t max_request = uint64_t{4} << 20;  // bytes
+  Duration idle_timeout = std::chrono::seconds(30);
+};
+
+// Reads a secret given as VALUE, +FILE, -FD or - (nbdkit_read_password(3)).
+using SecretReader = std::function<Result<std::string>(const std::string& value)>;
+
+class ConfigParser {
+ public:
+  explicit ConfigParser(SecretReader read_secret);
+
+  // One key=value; of a key that comes twice the last counts.
+  Status set(const std::string& key, const std::string& value);
+
+  // Call when all were given.
+  Result<Config> complete() const;
+
+  // The text of `nbdkit upload --help`: one paragraph for each key, each
+  // beginning with "key=". Never freed.
+  [[nodiscard]] static const char* help();
+
+ private:
+  struct Parameter;
+  static const Parameter kParameters[];
+
+  Status set_url(const std::string& value);
+  Status set_size(const std::string& value);
+  Status set_target(const std::string& value);
+  Status set_cafile(const std::string& value);
+  Status set_cert(const std::string& value);
+  Status set_key(const std::string& value);
+  Status set_insecure(const std::string& value);
+  Status set_unix_socket(const std::string& value);
+  Status set_is_ovirt_host(const std::string& value);
+  Status set_connections(const std::string& value);
+  Status set_max_request(const std::string& value);
+  Status set_connect_timeout(const std::string& value);
+  Status set_timeout(const std::string& value);
+  Status set_idle_timeout(const std::string& value);
+  Status set_user(const std::string& value);
+  Status set_password(const std::string& value);
+  Status set_token(const std::string& value);
+  Status set_header(const std::string& value);
+  Status set_proxy(const std::string& value);
+  Status read_secret(const std::string& value, std::string& secret) const;
+
+  const SecretReader read_secret_;
+  Config config_;
+  bool url_given_ = false;
+  std::optional<std::string> unix_socket_;
+  std::optional<bool> is_ovirt_host_;
+};
+
+}  // namespace upload

@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// One libcurl easy handle, pinned to one socket.
+//
+// libcurl treats connections as interchangeable: when a kept-alive one has
+// died it opens another and sends the request again without a word. Here that
+// would lose data (invariant 3), so the handle is pinned:
+//   - CURLOPT_OPENSOCKETFUNCTION opens sockets only while the connection is
+//     unopened; CURLOPT_PREREQFUNCTION, called when it is established, ends
+//     that. Later attempts are refused, and the request fails.
+//   - A proxy is asked for a tunnel, for http too: one that forwards requests
+//     may send each over another connection to the server.
+//   - No age or life-time makes libcurl drop a connection on its own, and the
+//     handle's private cache holds one connection.
+// The kernel's view (closed()) is asked for before a lease is given out; what
+// dies after that fails the request it dies under. A reply is believed only
+// when its header has ended and the whole request was sent: libcurl takes less.
+//
+// A unix socket is connected here, not by libcurl: 7.88 does not reuse
+// connections to abstract ones, whose address it takes for one that is not
+// resolved yet, and it connects even sockets that it was told are connected.
+// So it gets a datagram socket, which "connects" to 127.0.0.1 without sending
+// anything, and before the first request the unix socket takes its place
+// (dup3(2)). This needs a route to 127.0.0.1.
+//
+// Time: connecting is bounded by the connect time-out. After that a request
+// fails when it has not moved kProgressUnit bytes (or ended) within the
+// time-out; libcurl calls on_progress at least once a second, also when
+// nothing moves (CURLOPT_XFERINFOFUNCTION). So every request ends.
+//
+// Threads: perform() belongs to the thread that holds the lease. abort() may
+// come from any thread; it shuts the socket down under fds_mutex_, which also
+// keeps the descriptor from being closed, and so reused, meanwhile.
+
+#include "http/curl_connection.h"
+
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "base/log.h"
+
+static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or later is needed");
+
+namespace upload::http {
+
+namespace {
+
+// A request that moves fewer bytes than this within the time-out has stalled.
+constexpr uint64_t kProgressUnit = 4096;
+// As libcurl's maximum is 2 MiB; what is larger than a socket buffer gains little.
+constexpr long kBufferSize = 256L << 10;
+
+struct SlistDeleter {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+using Slist = std::unique_ptr<curl_slist, SlistDeleter>;
+
+struct HandleDeleter {
+  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+};
+
+void append(Slist& list, const std::string& line) {
+  curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+  if (longer == nullptr) throw std::bad_alloc();
+  (void)list.release();
+  list.reset(longer);
+}
+
+long milliseconds(Duration duration) {
+  return static_cast<long>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+// Reads a body's parts one after another.
+class BodyReader {
+ public:
+  void reset(const std::vector<BodyPart>* parts) {
+    parts_ = parts;
+    index_ = 0;
+    done_ = 0;
+  }
+
+  size_t read(char* buffer, size_t room) {
+    size_t copied = 0;
+    while (copied < room && index_ < parts_->size()) {
+      const BodyPart& part = (*parts_)[index_];
+      const size_t n = std::min<uint64_t>(room - copied, part.length - done_);
+      if (part.data != nullptr)
+        memcpy(buffer + copied, static_cast<const char*>(part.data) + done_, n);
+      else
+        memset(buffer + copied, 0, n);
+      copied += n;
+      done_ += n;
+      if (done_ == part.length) {
+        ++index_;
+        done_ = 0;
+      }
+    }
+    return copied;
+  }
+
+ private:
+  const std::vector<BodyPart>* parts_ = nullptr;
+  size_t index_ = 0;
+  uint64_t done_ = 0;  // of parts_[index_]
+};
+
+class CurlConnection final : public Connection {
+ public:
+  CurlConnection(std::shared_ptr<const Origin> origin, ConnectionId id,
+                 ConnectionEvents events);
+  ~CurlConnection() override;
+
+  Result<Reply> perform(const Request& request) override;
+  bool unopened() const override { return state_ == State::kUnopened; }
+  bool closed() const override;
+  void abort() override;
+
+ private:
+  enum class State { kUnopened, kOpen, kClosed };
+
+  template <typename T>
+  void set(CURLoption option, T value);
+  void set_up_connecting();
+  void set_pem(CURLoption option, const std::string& pem);
+  void set_up_tls();
+  void set_up_credentials();
+  void set_up_callbacks();
+  void set_up_request(const Request& request);
+  Status explain(CURLcode code, const Request& request, bool fresh) const;
+  Status check_complete(const Request& request) const;
+  void read_headers();
+  std::string header(const char* name) const;
+
+  template <typename Body, typename Value>
+  Value shielded(Value failure, Body body) noexcept;
+  curl_socket_t on_open(const curl_sockaddr* address);
+  int connect_unix_socket();
+  int on_close(curl_socket_t fd);
+  int on_established();
+  size_t on_read(char* buffer, size_t room) { return reader_.read(buffer, room); }
+  size_t on_header(const char* line, size_t length);
+  size_t on_write(const char* data, size_t length);
+  int on_progress(uint64_t down, uint64_t up);
+
+  // Constant after construction.
+  const std::shared_ptr<const Origin> origin_;
+  const ConnectionId id_;
+  const ConnectionEvents events_;
+  Slist connect_to_;
+  char error_[CURL_ERROR_SIZE] = "";
+  std::unique_ptr<CURL, HandleDeleter> handle_;
+  // What libcurl could not be told; empty: it has been told everything.
+  std::string refused_option_;
+
+  // Belong to the thread that holds the lease.
+  State state_ = State::kUnopened;
+  BodyReader reader_;
+  const Request* request_ = nullptr;
+  Reply reply_;
+  int unix_fd_ = -1;          // connected, not yet libcurl's
+  bool established_ = false;  // during this request
+  bool refused_ = false;      // libcurl wanted another socket
+  bool stalled_ = false;
+  bool overlong_ = false;
+  bool header_ended_ = false;
+  bool out_of_memory_ = false;
+  bool range_ignored_ = false;
+  int socket_error_ = 0;      // of connect_unix_socket()
+  uint64_t moved_ = 0;  // bytes at progress_at_
+  TimePoint progress_at_;
+
+  std::atomic<bool> aborted_ = false;
+
+  Mutex fds_mutex_;
+  // libcurl's open sockets: one, or while connecting one for each address.
+  std::vector<int> fds_ GUARDED_BY(fds_mutex_);
+};
+
+CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin, ConnectionId id,
+                               ConnectionEvents events)
+    : origin_(std::move(origin)), id_(id), events_(std::move(events)),
+      handle_(curl_easy_init()) {
+  if (!handle_) throw std::bad_alloc();
+  set_up_connecting();
+  set_up_tls();
+  set_up_credentials();
+  set_up_callbacks();
+}
+
+CurlConnection::~CurlConnection() {
+  handle_.reset();  // closes the socket, which calls on_close()
+  if (unix_fd_ >= 0) close(unix_fd_);
+}
+
+// An option that libcurl refuses (its TLS library may lack something) makes
+// the connection unusable: none of them is there for decoration.
+template <typename T>
+void CurlConnection::set(CURLoption option, T value) {
+  const CURLcode code = curl_easy_setopt(handle_.get(), option, value);
+  if (code == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
+  if (code != CURLE_OK)
+    refused_option_ = format("libcurl refuses option %d: %s", static_cast<int>(option),
+                             curl_easy_strerror(code));
+}
+
+void CurlConnection::set_up_connecting() {
+  set(CURLOPT_ERRORBUFFER, error_);
+  set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_PROTOCOLS_STR, "http,https");
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(CURLOPT_FOLLOWLOCATION, 0L);
+  set(CURLOPT_CONNECTTIMEOUT_MS, std::max(1L, milliseconds(origin_->connect_timeout)));
+  set(CURLOPT_USERAGENT, "nbdkit-upload/" PACKAGE_VERSION);
+  set(CURLOPT_BUFFERSIZE, kBufferSize);
+  set(CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
+  // The pin, see above.
+  set(CURLOPT_MAXCONNECTS, 1L);
+  set(CURLOPT_MAXAGE_CONN, static_cast<long>(INT32_MAX));
+  set(CURLOPT_MAXLIFETIME_CONN, 0L);
+  set(CURLOPT_HTTPPROXYTUNNEL, 1L);
+  set(CURLOPT_TCP_KEEPALIVE, 1L);
+  if (!origin_->unix_socket.empty()) {
+    set(CURLOPT_NOPROXY, "*");
+    append(connect_to_, "::127.0.0.1:");
+    set(CURLOPT_CONNECT_TO, connect_to_.get());
+  } else if (!origin_->proxy.empty()) {
+    set(CURLOPT_PROXY, origin_->proxy.c_str());
+  }
+}
+
+// PEM from memory: the files may be gone, or not ours to read, by the time a
+// later connection is made.
+void CurlConnection::set_pem(CURLoption option, const std::string& pem) {
+  if (pem.empty()) return;
+  // libcurl does not write to it.
+  curl_blob blob = {const_cast<char*>(pem.data()), pem.size(), CURL_BLOB_NOCOPY};
+  set(option, &blob);
+}
+
+void CurlConnection::set_up_tls() {
+  set_pem(CURLOPT_CAINFO_BLOB, origin_->ca_pem);
+  set_pem(CURLOPT_SSLCERT_BLOB, origin_->cert_pem);
+  set_pem(CURLOPT_SSLKEY_BLOB, origin_->key_pem);
+  // Those and nothing else: not the system's directory besides.
+  if (!origin_->ca_pem.empty()) set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));
+  set(CURLOPT_SSL_VERIFYPEER, origin_->insecure ? 0L : 1L);
+  set(CURLOPT_SSL_VERIFYHOST, origin_->insecure ? 0L : 2L);
+}
+
+void CurlConnection::set_up_credentials() {
+  if (!origin_->user.empty()) {
+    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
+    set(CURLOPT_USERNAME, origin_->user.c_str());
+    set(CURLOPT_PASSWORD, origin_->password.c_str());
+  } else if (!origin_->token.empty()) {
+    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BEARER));
+    set(CURLOPT_XOAUTH2_BEARER, origin_->token.c_str());
+  }
+}
+
+// Runs a callback's body; no exception passes through libcurl (invariant 9).
+template <typename Body, typename Value>
+Value CurlConnection::shielded(Value failure, Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    out_of_memory_ = true;
+    return failure;
+  }
+}
+
+void CurlConnection::set_up_callbacks() {
+  using Self = CurlConnection;
+  set(CURLOPT_OPENSOCKETDATA, this);
+  set(CURLOPT_OPENSOCKETFUNCTION,
+      +[](void* data, curlsocktype, curl_sockaddr* address) -> curl_socket_t {
+        auto* const self = static_cast<Self*>(data);
+        return self->shielded(CURL_SOCKET_BAD, [&] { return self->on_open(address); });
+      });
+  set(CURLOPT_CLOSESOCKETDATA, this);
+  set(CURLOPT_CLOSESOCKETFUNCTION, +[](void* self, curl_socket_t fd) -> int {
+    return static_cast<Self*>(self)->on_close(fd);
+  });
+  set(CURLOPT_PREREQDATA, this);
+  set(CURLOPT_PREREQFUNCTION, +[](void* data, char*, char*, int, int) -> int {
+    auto* const self = static_cast<Self*>(data);
+    return self->shielded(CURL_PREREQFUNC_ABORT, [&] { return self->on_established(); });
+  });
+  set(CURLOPT_READDATA, this);
+  set(CURLOPT_READFUNCTION, +[](char* buffer, size_t size, size_t n, void* self) -> size_t {
+    return static_cast<Self*>(self)->on_read(buffer, size * n);
+  });
+  set(CURLOPT_HEADERDATA, this);
+  set(CURLOPT_HEADERFUNCTION, +[](char* line, size_t size, size_t n, void* self) -> size_t {
+    return static_cast<Self*>(self)->on_header(line, size * n);
+  });
+  set(CURLOPT_WRITEDATA, this);
+  set(CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t n, void* user) -> size_t {
+    auto* const self = static_cast<Self*>(user);
+    return self->shielded(size_t{0}, [&] { return self->on_write(data, size * n); });
+  });
+  set(CURLOPT_NOPROGRESS, 0L);
+  set(CURLOPT_XFERINFODATA, this);
+  set(CURLOPT_XFERINFOFUNCTION,
+      +[](void* self, curl_off_t, curl_off_t down, curl_off_t, curl_off_t up) -> int {
+        return static_cast<Self*>(self)->on_progress(static_cast<uint64_t>(down),
+                                                     static_cast<uint64_t>(up));
+      });
+}
+
+// The one place where a socket is opened, and the pin.
+curl_socket_t CurlConnection::on_open(const curl_sockaddr* address) {
+  if (state_ != State::kUnopened || aborted_) {
+    refused_ = true;
+    return CURL_SOCKET_BAD;
+  }
+  int type = address->socktype;
+  int protocol = address->protocol;
+  if (!origin_->unix_socket.empty()) {
+    unix_fd_ = connect_unix_socket();
+    if (unix_fd_ < 0) return CURL_SOCKET_BAD;
+    type = SOCK_DGRAM;
+    protocol = 0;
+  }
+  const int fd = socket(address->family, type | SOCK_CLOEXEC, protocol);
+  if (fd < 0) return CURL_SOCKET_BAD;
+  MutexLock lock(fds_mutex_);
+  fds_.push_back(fd);
+  return fd;
+}
+
+// A connected socket, or -1 with the reason in socket_error_.
+int CurlConnection::connect_unix_socket() {
+  const std::string& name = origin_->unix_socket;
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  assert(name.size() < sizeof address.sun_path);
+  memcpy(address.sun_path, name.data(), name.size());
+  if (name[0] == '@') address.sun_path[0] = '\0';
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) {
+    socket_error_ = errno;
+    return -1;
+  }
+  // connect() waits while the server's backlog is full (unix(7)).
+  const long ms = std::max(1L, milliseconds(origin_->connect_timeout));
+  timeval limit = {ms / 1000, (ms % 1000) * 1000};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+    socket_error_ = errno;
+    close(fd);
+    return -1;
+  }
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  return fd;
+}
+
+int CurlConnection::on_close(curl_socket_t fd) {
+  MutexLock lock(fds_mutex_);
+  std::erase(fds_, fd);
+  return close(fd);
+}
+
+int CurlConnection::on_established() {
+  established_ = true;
+  if (state_ == State::kUnopened) {
+    if (unix_fd_ >= 0) {
+      MutexLock lock(fds_mutex_);
+      assert(fds_.size() == 1);
+      if (dup3(unix_fd_, fds_[0], O_CLOEXEC) < 0) return CURL_PREREQFUNC_ABORT;
+      close(std::exchange(unix_fd_, -1));
+    }
+    state_ = State::kOpen;
+    progress_at_ = std::chrono::steady_clock::now();
+    if (events_.opened) events_.opened();
+  }
+  return aborted_ ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+// libcurl takes a connection that closes within the header for the end of a
+// reply without a body: look for the empty line ourselves. (Interim replies
+// have headers of their own, and trailers come here too.)
+size_t CurlConnection::on_header(const char* line, size_t length) {
+  if (std::string_view(line, length).starts_with("HTTP/")) header_ended_ = false;
+  if (length <= 2 && (line[0] == '\r' || line[0] == '\n')) header_ended_ = true;
+  return length;
+}
+
+size_t CurlConnection::on_write(const char* data, size_t length) {
+  long status = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+  if (status == 206 && !request_->sink.empty()) {
+    overlong_ = length > request_->sink.size() - reply_.sunk;
+    if (overlong_) return 0;
+    memcpy(request_->sink.data() + reply_.sunk, data, length);
+    reply_.sunk += length;
+    return length;
+  }
+  overlong_ = length > request_->max_reply - reply_.body.size();
+  range_ignored_ = !request_->sink.empty() && status == 200;
+  if (overlong_ || range_ignored_) return 0;
+  reply_.body.append(data, length);
+  return length;
+}
+
+int CurlConnection::on_progress(uint64_t down, uint64_t up) {
+  if (aborted_) return 1;
+  // Connecting has a time-out of its own.
+  if (!established_) return 0;
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (down + up >= moved_ + kProgressUnit) {
+    moved_ = down + up;
+    progress_at_ = now;
+    if (events_.progress) events_.progress();
+  }
+  stalled_ = now - progress_at_ > origin_->timeout;
+  return stalled_ ? 1 : 0;
+}
+
+void CurlConnection::set_up_request(const Request& request) {
+  request_ = &request;
+  reply_ = Reply();
+  established_ = refused_ = stalled_ = overlong_ = header_ended_ = false;
+  out_of_memory_ = range_ignored_ = false;
+  moved_ = 0;
+  progress_at_ = std::chrono::steady_clock::now();
+  error_[0] = '\0';
+  reader_.reset(&request.parts);
+
+  // http also over a unix socket: there is no TLS on it.
+  const Url& url = origin_->url;
+  const std::string base =
+      origin_->unix_socket.empty() ? url.origin() : "http://" + url.host + ":" + url.port;
+  set(CURLOPT_URL, (base + request.target).c_str());
+
+  // Each of these leaves traces of the method before it: set all of them.
+  set(CURLOPT_CUSTOMREQUEST, static_cast<const char*>(nullptr));
+  set(CURLOPT_UPLOAD, 0L);
+  set(CURLOPT_POSTFIELDS, static_cast<const char*>(nullptr));
+  set(CURLOPT_HTTPGET, 1L);
+  if (!request.parts.empty()) {
+    uint64_t length = 0;
+    for (const BodyPart& part : request.parts) length += part.length;
+    set(CURLOPT_UPLOAD, 1L);
+    set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(length));
+  } else if (!request.text.empty()) {
+    set(CURLOPT_POST, 1L);
+    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.text.size()));
+    set(CURLOPT_POSTFIELDS, request.text.c_str());
+  }
+  set(CURLOPT_CUSTOMREQUEST, method_name(request.method));
+}
+
+Result<Reply> CurlConnection::perform(const Request& request) {
+  if (!refused_option_.empty()) return Status(Kind::kInvalid, refused_option_);
+  if (state_ == State::kClosed || aborted_)
+    return Status(Kind::kLost, origin_->name() + ": the connection is closed");
+  const bool fresh = state_ == State::kUnopened;
+  set_up_request(request);
+  Slist headers;
+  append(headers, "Expect:");
+  for (const std::string& line : request.headers) append(headers, line);
+  for (const std::string& line : origin_->headers) append(headers, line);
+  set(CURLOPT_HTTPHEADER, headers.get());
+
+  const TimePoint start = std::chrono::steady_clock::now();
+  const CURLcode code = curl_easy_perform(handle_.get());
+  set(CURLOPT_HTTPHEADER, static_cast<curl_slist*>(nullptr));
+  request_ = nullptr;
+  UPLOAD_DEBUG(http, "connection %llu: %s %s: %s in %lld us",
+               static_cast<unsigned long long>(id_), method_name(request.method),
+               request.what.c_str(), curl_easy_strerror(code),
+               static_cast<long long>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                          std::chrono::steady_clock::now() - start)
+                                          .count()));
+  // Invariant 3.
+  long connects = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_NUM_CONNECTS, &connects);
+  assert(code != CURLE_OK || fresh || connects == 0);
+
+  Status status = code == CURLE_OK ? check_complete(request) : explain(code, request, fresh);
+  if (!status.ok()) {
+    state_ = State::kClosed;
+    return status;
+  }
+  if (events_.progress) events_.progress();
+  read_headers();
+  // libcurl knows best whether it kept the connection.
+  curl_socket_t fd = CURL_SOCKET_BAD;
+  curl_easy_getinfo(handle_.get(), CURLINFO_ACTIVESOCKET, &fd);
+  reply_.last = fd == CURL_SOCKET_BAD;
+  if (reply_.last) state_ = State::kClosed;
+  return std::move(reply_);
+}
+
+// What libcurl calls a success and is none.
+Status CurlConnection::check_complete(const Request& request) const {
+  if (!header_ended_) return {Kind::kLost, origin_->name() + ": the reply was cut short"};
+  uint64_t length = request.text.size();
+  for (const BodyPart& part : request.parts) length += part.length;
+  curl_off_t sent = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_SIZE_UPLOAD_T, &sent);
+  long status = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+  // An error may well come early.
+  if (status < 400 && static_cast<uint64_t>(sent) != length)
+    return {Kind::kMalformed,
+            origin_->name() +
+                format(": the server answered %ld before it had the whole request", status)};
+  return {};
+}
+
+void CurlConnection::read_headers() {
+  long status = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+  reply_.status = static_cast<int>(status);
+  reply_.content_range = header("Content-Range");
+  reply_.allow = header("Allow");
+}
+
+std::string CurlConnection::header(const char* name) const {
+  curl_header* found = nullptr;
+  if (curl_easy_header(handle_.get(), name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK) return "";
+  return found->value;
+}
+
+Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh) const {
+  const std::string server = origin_->name() + ": ";
+  const std::string detail = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
+  if (code == CURLE_OUT_OF_MEMORY || out_of_memory_) return {Kind::kNoMemory, server + "out of memory"};
+  if (aborted_) return {Kind::kLost, server + "the connection was shut down"};
+  if (range_ignored_)
+    return {Kind::kMalformed, server + "the server ignored the range that was asked for"};
+  if (overlong_)
+    return {Kind::kMalformed,
+            server + format("the reply is longer than it may be (%zu bytes)",
+                            reply_.sunk > 0 ? request.sink.size() : request.max_reply)};
+  if (stalled_)
+    return {Kind::kLost,
+            server + format("no progress for %ld seconds (timeout=)",
+                            milliseconds(origin_->timeout) / 1000)};
+  if (refused_) return {Kind::kLost, server + "the server closed the connection"};
+  if (socket_error_ != 0 && socket_error_ != EAGAIN)
+    return {Kind::kConnect, server + "could not connect: " + strerror(socket_error_)};
+  if (fresh && !established_) {
+    if (code == CURLE_OPERATION_TIMEDOUT || socket_error_ == EAGAIN)
+      return {Kind::kConnect,
+              server + format("could not connect within %g seconds (connect-timeout=)",
+                              static_cast<double>(milliseconds(origin_->connect_timeout)) /
+                                  1000)};
+    return {Kind::kConnect, server + "could not connect: " + detail};
+  }
+  switch (code) {
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_BAD_CONTENT_ENCODING:
+      return {Kind::kMalformed, server + "the reply is not HTTP: " + detail};
+    case CURLE_PARTIAL_FILE:
+      return {Kind::kLost, server + "the reply was cut short: " + detail};
+    case CURLE_GOT_NOTHING:
+      return {Kind::kLost, server + "the server closed the connection without a reply"};
+    default: return {Kind::kLost, server + "the connection was lost: " + detail};
+  }
+}
+
+bool CurlConnection::closed() const {
+  if (state_ != State::kOpen) return state_ == State::kClosed;
+  curl_socket_t fd = CURL_SOCKET_BAD;
+  curl_easy_getinfo(handle_.get(), CURLINFO_ACTIVESOCKET, &fd);
+  if (fd == CURL_SOCKET_BAD) return true;
+  // An end of file, an error, or bytes that nobody asked for: TLS session
+  // tickets have come before the first reply.
+  pollfd poll_fd = {fd, POLLIN | POLLRDHUP, 0};
+  return poll(&poll_fd, 1, 0) > 0;
+}
+
+void CurlConnection::abort() {
+  aborted_ = true;
+  MutexLock lock(fds_mutex_);
+  for (const int fd : fds_) shutdown(fd, SHUT_RDWR);
+}
+
+}  // namespace
+
+Status global_init() {
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    return {Kind::kNoMemory, "libcurl could not be initialised"};
+  return {};
+}
+
+void global_cleanup() { curl_global_cleanup(); }
+
+std::string library_version() { return curl_version(); }
+
+std::unique_ptr<Connection> make_curl_connection(std::shared_ptr<const Origin> origin,
+                                                 ConnectionId id, ConnectionEvents events) {
+  return std::make_unique<CurlConnection>(std::move(origin), id, std::move(events));
+}
+
+}  // namespace upload::http

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Request and Reply: what goes over a connection, without how. Plain values;
+// a Request refers to memory that its maker keeps alive until the reply.
+//
+// Source: RFC 9110 (HTTP semantics), RFC 9112 (HTTP/1.1).
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/byte_range.h"
+
+namespace upload::http {
+
+enum class Method { kGet, kPut, kPatch, kOptions };
+
+[[nodiscard]] const char* method_name(Method method);
+
+// A stretch of a request's body. A null `data` stands for zeroes.
+struct BodyPart {
+  const void* data = nullptr;
+  uint64_t length = 0;
+};
+
+struct Request {
+  Method method = Method::kGet;
+  // What follows the origin: path and query.
+  std::string target;
+  // "Name: value" lines, beside those that the origin adds to every request.
+  std::vector<std::string> headers;
+  // The body is `text`, or else `parts` one after another.
+  std::string text;
+  std::vector<BodyPart> parts;
+  // Where the body of a 206 reply goes. Others go to Reply::body.
+  std::span<std::byte> sink;
+  // A reply body of more than so many bytes is refused.
+  uint64_t max_reply = uint64_t{64} << 10;
+  // For error texts and the log, such as "write 4096 bytes at offset 0".
+  std::string what;
+};
+
+struct Reply {
+  int status = 0;
+  // Not what was put into the sink.
+  std::string body;
+  // Bytes put into the sink.
+  uint64_t sunk = 0;
+  // Header fields that anybody here asks for; empty when absent.
+  std::string content_range;
+  std::string allow;
+  // The connection can't carry another request.
+  bool last = false;
+};
+
+// The three numbers of "bytes a-b/t"; t may be "*". Nothing when malformed.
+struct ContentRange {
+  ByteRange range;
+  std::optional<uint64_t> total;
+};
+[[nodiscard]] std::optional<ContentRange> parse_content_range(const std::string& text);
+
+}  // namespace upload::http

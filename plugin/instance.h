@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Instance: the parts of a running plugin, and the order in which they come
+// to life and go: discovery before the fork, pool and keeper after it.
+//
+// Its methods are called by nbdkit on one thread, in this order.
+
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/stats.h"
+#include "config.h"
+#include "pool/keeper.h"
+#include "pool/pool.h"
+#include "volume/discover.h"
+#include "volume/volume.h"
+
+namespace upload {
+
+class Instance {
+ public:
+  explicit Instance(Config config);
+  ~Instance();
+
+  // Talks to the server. Starts no thread.
+  Status discover();
+  // Starts the keeper; volume() may be used from here on.
+  void start();
+  // Ends requests under way, the keeper and all connections. Repeatable.
+  void stop();
+
+  [[nodiscard]] volume::Volume& volume() { return *volume_; }
+
+ private:
+  const Config config_;
+  SteadyClock clock_;
+  Stats stats_;
+  std::shared_ptr<const target::Target> target_;
+  std::unique_ptr<volume::Discovery> found_;
+  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<volume::Volume> volume_;
+  std::unique_ptr<pool::Keeper> keeper_;
+};
+
+}  // namespace upload

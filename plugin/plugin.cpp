@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// nbdkit's callbacks and the table of them. No logic: each callback asks the
+// instance or the volume, and reports.
+//
+// Source: nbdkit-plugin(3), API version 2. Life: load, config...,
+// config_complete, get_ready (the server is asked; nbdkit has not forked),
+// after_fork (threads), then requests on any number of threads at a time
+// (NBDKIT_THREAD_MODEL_PARALLEL), cleanup, unload. Either of the last two may
+// not be called, and close neither: flush is the last place where a failure
+// can be told.
+//
+// No exception leaves this file (invariant 9): guard() wraps every callback
+// that can fail. report() is the one place where an NBD error is set.
+
+#define NBDKIT_API_VERSION 2
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+#include <nbdkit-plugin.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "base/log.h"
+#include "base/redact.h"
+#include "config.h"
+#include "http/curl_connection.h"
+#include "instance.h"
+#include "target/target.h"
+
+namespace {
+
+using upload::ByteRange;
+using upload::Config;
+using upload::ConfigParser;
+using upload::Instance;
+using upload::Kind;
+using upload::Result;
+using upload::Status;
+using upload::volume::Volume;
+
+// nbdcopy looks for zeroes in blocks of this size: small enough to keep
+// a fragmented image sparse, large enough to make few requests of it.
+constexpr uint32_t kPreferredBlock = 64U << 10;
+constexpr uint32_t kMaximumBlock = 32U << 20;
+
+// nbdkit's single instance of the plugin. Set up and torn down on its main
+// thread while no request is served.
+ConfigParser* parser = nullptr;
+Config* config = nullptr;
+Instance* instance = nullptr;
+
+// Only these reach an NBD client as they are (nbdkit-plugin(3), "ERROR
+// HANDLING"); EINVAL would blame the client.
+int nbd_error(Kind kind) {
+  switch (kind) {
+    case Kind::kDenied: return EPERM;
+    case Kind::kNoSpace: return ENOSPC;
+    case Kind::kNoMemory: return ENOMEM;
+    case Kind::kShutdown: return ESHUTDOWN;
+    default: return EIO;
+  }
+}
+
+// Returns what a callback returns.
+int report(const Status& status) {
+  if (status.ok()) return 0;
+  nbdkit_error("%s", upload::redacted(status.text()).c_str());
+  nbdkit_set_error(nbd_error(status.kind()));
+  return -1;
+}
+
+// Runs `body`, which returns a Status.
+template <typename Body>
+int guard(Body body) noexcept {
+  try {
+    return report(body());
+  } catch (const std::bad_alloc&) {
+    nbdkit_error("out of memory");
+    nbdkit_set_error(ENOMEM);
+  } catch (const std::exception& e) {
+    nbdkit_error("internal error: %s", upload::redacted(e.what()).c_str());
+    nbdkit_set_error(EIO);
+  }
+  return -1;
+}
+
+void debug_line(const char* line) { nbdkit_debug("%s", upload::redacted(line).c_str()); }
+
+// To standard error, which nbdkit_debug reaches only with -v.
+void warning_line(const char* line) {
+  nbdkit_debug("%s", upload::redacted(line).c_str());
+  fprintf(stderr, "nbdkit: upload: warning: %s\n", upload::redacted(line).c_str());
+}
+
+Result<std::string> read_password(const std::string& value) {
+  char* password = nullptr;
+  if (nbdkit_read_password(value.c_str(), &password) == -1)
+    return Status(Kind::kInvalid, "cannot be read");
+  std::string result = password;
+  free(password);
+  return result;
+}
+
+// --- Starting -------------------------------------------------------------
+
+void upload_load() {
+  upload::log::set_sinks(debug_line, warning_line);
+  if (!upload::http::global_init().ok()) {
+    nbdkit_error("libcurl could not be initialised");
+    exit(EXIT_FAILURE);
+  }
+  parser = new ConfigParser(read_password);
+}
+
+int upload_config(const char* key, const char* value) {
+  return guard([&] { return parser->set(key, value); });
+}
+
+int upload_config_complete() {
+  return guard([] {
+    Result<Config> complete = parser->complete();
+    if (complete.ok()) config = new Config(std::move(complete.value()));
+    return complete.status();
+  });
+}
+
+int upload_get_ready() {
+  return guard([] {
+    if (config->origin.insecure && config->origin.url.scheme == "https")
+      upload::log::warning(
+          "insecure=true: the server's certificate is not checked; "
+          "anyone on the way can read and change the disk");
+    instance = new Instance(*config);
+    return instance->discover().while_doing(config->origin.url.redacted());
+  });
+}
+
+int upload_after_fork() {
+  return guard([] {
+    instance->start();
+    return Status();
+  });
+}
+
+void upload_cleanup() {
+  if (instance != nullptr) instance->stop();
+}
+
+void upload_unload() {
+  delete instance;
+  delete config;
+  delete parser;
+  instance = nullptr;
+  upload::http::global_cleanup();
+}
+
+void upload_dump_plugin() {
+  printf("upload_version=%s\n", PACKAGE_VERSION);
+  printf("upload_libcurl=%s\n", upload::http::library_version().c_str());
+  printf("upload_targets=%s\n", upload::target::target_names().c_str());
+  printf("upload_features=group-commit keeper native-fua extents unix-socket\n");
+}
+
+// --- Serving --------------------------------------------------------------
+
+void* upload_open(int) { return &instance->volume(); }
+
+Volume& volume_of(void* handle) { return *static_cast<Volume*>(handle); }
+
+int64_t upload_get_size(void* handle) {
+  return static_cast<int64_t>(volume_of(handle).size());
+}
+
+int upload_can_write(void* handle) { return volume_of(handle).capabilities().can_write; }
+int upload_can_flush(void* handle) { return volume_of(handle).capabilities().can_flush; }
+int upload_can_zero(void*) { return 1; }
+int upload_can_fast_zero(void*) { return 0; }
+int upload_can_trim(void*) { return 0; }
+int upload_is_rotational(void*) { return 0; }
+int upload_can_cache(void*) { return NBDKIT_CACHE_NONE; }
+
+int upload_can_fua(void* handle) {
+  return volume_of(handle).capabilities().can_flush ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
+}
+
+// A flush covers every connection of the volume, whoever dirtied it.
+int upload_can_multi_conn(void*) { return 1; }
+
+int upload_can_extents(void* handle) {
+  return volume_of(handle).capabilities().can_extents;
+}
+
+int upload_block_size(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
+  *minimum = 1;
+  *preferred = kPreferredBlock;
+  *maximum = kMaximumBlock;
+  return 0;
+}
+
+int upload_pread(void* handle, void* buffer, uint32_t count, uint64_t offset, uint32_t) {
+  return guard([&] { return volume_of(handle).read({offset, count}, buffer); });
+}
+
+int upload_pwrite(void* handle, const void* buffer, uint32_t count, uint64_t offset,
+                  uint32_t flags) {
+  return guard([&] {
+    return volume_of(handle).write({offset, count}, buffer, flags & NBDKIT_FLAG_FUA);
+  });
+}
+
+int upload_zero(void* handle, uint32_t count, uint64_t offset, uint32_t flags) {
+  return guard([&] {
+    return volume_of(handle).zero({offset, count}, flags & NBDKIT_FLAG_FUA);
+  });
+}
+
+int upload_flush(void* handle, uint32_t) {
+  return guard([&] { return volume_of(handle).flush(); });
+}
+
+int upload_extents(void* handle, uint32_t count, uint64_t offset, uint32_t flags,
+                   nbdkit_extents* extents) {
+  return guard([&]() -> Status {
+    auto all = volume_of(handle).extents();
+    if (!all.ok()) return all.status();
+    const auto& list = *all.value();
+    // The first that ends after the offset.
+    auto extent = std::partition_point(
+        list.begin(), list.end(), [&](const auto& e) { return e.range.end() <= offset; });
+    for (; extent != list.end() && extent->range.offset < offset + count; ++extent) {
+      const uint32_t type = (extent->zero ? NBDKIT_EXTENT_ZERO : 0U) |
+                            (extent->hole ? NBDKIT_EXTENT_HOLE : 0U);
+      if (nbdkit_add_extent(extents, extent->range.offset, extent->range.length, type) == -1)
+        return {Kind::kNoMemory, "the extents could not be passed on"};
+      if ((flags & NBDKIT_FLAG_REQ_ONE) != 0) break;
+    }
+    return {};
+  });
+}
+
+// C++ has no designated initialisers out of order, so the table is filled in.
+nbdkit_plugin make_table() {
+  nbdkit_plugin table = {};
+  table.name = "upload";
+  table.longname = "nbdkit upload plugin";
+  table.version = PACKAGE_VERSION;
+  table.description = "upload disk images to an HTTPS image server";
+  table.load = upload_load;
+  table.unload = upload_unload;
+  table.config = upload_config;
+  table.config_complete = upload_config_complete;
+  table.config_help = ConfigParser::help();
+  table.magic_config_key = "url";
+  table.dump_plugin = upload_dump_plugin;
+  table.get_ready = upload_get_ready;
+  table.after_fork = upload_after_fork;
+  table.cleanup = upload_cleanup;
+  table.open = upload_open;
+  table.get_size = upload_get_size;
+  table.can_write = upload_can_write;
+  table.can_flush = upload_can_flush;
+  table.can_zero = upload_can_zero;
+  table.can_fast_zero = upload_can_fast_zero;
+  table.can_trim = upload_can_trim;
+  table.can_fua = upload_can_fua;
+  table.can_multi_conn = upload_can_multi_conn;
+  table.can_extents = upload_can_extents;
+  table.can_cache = upload_can_cache;
+  table.is_rotational = upload_is_rotational;
+  table.block_size = upload_block_size;
+  table.pread = upload_pread;
+  table.pwrite = upload_pwrite;
+  table.zero = upload_zero;
+  table.flush = upload_flush;
+  table.extents = upload_extents;
+  return table;
+}
+
+nbdkit_plugin plugin = make_table();
+
+}  // namespace
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The keeper's loop. It sleeps until the connection that has been idle for
+// longest is due, less up to a tenth of the idle time-out at random, lest the
+// keepers of many disks flush in step. A connection that becomes idle later
+// is due later, so nobody needs to wake the keeper but to stop it.
+//
+// It does not judge failures: a client's keep_alive() reports its own.
+
+#include "pool/keeper.h"
+
+#include "base/log.h"
+
+namespace upload::pool {
+
+Keeper::Keeper(Pool& pool, Duration idle_timeout, Clock& clock)
+    : pool_(pool),
+      idle_timeout_(idle_timeout),
+      clock_(clock),
+      random_(std::random_device{}()),
+      thread_([this] { run(); }) {}
+
+Keeper::~Keeper() {
+  request_stop();
+  join();
+}
+
+void Keeper::request_stop() {
+  MutexLock lock(mutex_);
+  stop_ = true;
+  stop_requested_.notify_all();
+}
+
+void Keeper::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Keeper::run() {
+  UPLOAD_DEBUG(keeper, "keeper: started");
+  for (;;) {
+    const TimePoint next = keep_due_alive();
+    MutexLock lock(mutex_);
+    while (!stop_ && clock_.now() < next) clock_.wait_until(stop_requested_, mutex_, next);
+    if (stop_) break;
+  }
+  UPLOAD_DEBUG(keeper, "keeper: stopped");
+}
+
+TimePoint Keeper::keep_due_alive() {
+  const Duration patience = this->patience();
+  const TimePoint now = clock_.now();
+  // At most one round: a connection served is idle since now.
+  while (std::optional<Lease> lease = pool_.lease_idle(now - patience)) {
+    const auto id = static_cast<unsigned long long>(lease->id());
+    if (lease->closed()) {
+      UPLOAD_DEBUG(keeper, "keeper: connection %llu was closed by the server", id);
+      lease->retire({Kind::kLost, "the server closed the connection while it was idle"});
+    } else {
+      UPLOAD_DEBUG(keeper, "keeper: connection %llu is idle, keeping it alive", id);
+      pool_.keep_alive(*lease);
+    }
+    MutexLock lock(mutex_);
+    if (stop_) break;
+  }
+  return pool_.idle_since().value_or(now) + patience;
+}
+
+Duration Keeper::patience() {
+  std::uniform_real_distribution<double> tenth(0.9, 1.0);
+  return std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(idle_timeout_) * tenth(random_));
+}
+
+}  // namespace upload::pool

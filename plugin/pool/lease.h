@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Lease: the exclusive, move-only right to use one connection of a pool.
+//
+// The destructor gives the connection back to the pool, or, when anything
+// made it doubtful, retires it: the connection is closed and every client of
+// the pool is told that it is lost. Reuse is what has to be earned: a
+// transport failure or a reply that ends the connection retires it at once.
+//
+// A lease belongs to one thread at a time. It must not be destroyed while the
+// pool's or a volume's mutex is held, since giving back calls others.
+
+#pragma once
+
+#include <optional>
+#include <utility>
+
+#include "base/status.h"
+#include "http/connection.h"
+
+namespace upload::pool {
+
+class Pool;
+
+// One of the pool's places for a connection. Belongs to the pool.
+struct Slot {
+  http::ConnectionId id = 0;
+  std::unique_ptr<http::Connection> connection;
+  TimePoint idle_since;
+};
+
+class Lease {
+ public:
+  Lease(Pool& pool, Slot& slot) : pool_(&pool), slot_(&slot) {}
+  Lease(Lease&& other) noexcept
+      : pool_(std::exchange(other.pool_, nullptr)),
+        slot_(std::exchange(other.slot_, nullptr)),
+        retired_(std::exchange(other.retired_, std::nullopt)) {}
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease() { give_back(); }
+
+  [[nodiscard]] http::ConnectionId id() const { return slot_->id; }
+
+  // Connection::perform(); what fails, or is the last reply, retires. Fails
+  // with kLost, unsent, if the connection was closed while it was idle.
+  Result<http::Reply> perform(const http::Request& request);
+
+  // If the connection was closed by the other side while it was idle, tells
+  // the pool's clients that it is lost and goes on with an unopened one in
+  // its place. Clients that had unflushed changes on it have latched an error
+  // when this returns; look before sending.
+  void replace_if_closed();
+  [[nodiscard]] bool closed() const { return slot_->connection->closed(); }
+
+  // The connection is doubtful: close it when the lease ends. The last reason
+  // counts: who judges a reply knows more than who read it.
+  void retire(Status why);
+  [[nodiscard]] const std::optional<Status>& retired() const { return retired_; }
+
+  // Ends the lease early.
+  void give_back() noexcept;
+
+ private:
+  Pool* pool_;
+  Slot* slot_;
+  std::optional<Status> retired_;
+};
+
+}  // namespace upload::pool

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The images API of ovirt-imageio: PUT with Content-Range for data, PATCH
+// with a JSON text for zero and flush, GET with Range, GET .../extents.
+//
+// Nothing a server sends is trusted: JSON of another shape, sizes beyond
+// int64 and extents with gaps are kMalformed. Unknown members and features
+// are ignored, as a newer server may have them.
+
+#include "target/imageio.h"
+
+#include <sys/un.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cinttypes>
+
+#include "base/log.h"
+#include "target/reply.h"
+
+namespace upload::target {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxOptions = uint64_t{64} << 10;
+// An extent takes some 60 bytes of JSON: room for a quarter of a million.
+constexpr uint64_t kMaxExtents = uint64_t{16} << 20;
+// More connections than this are never useful; it also keeps lies in bounds.
+constexpr uint64_t kMaxLimit = 1024;
+
+Status malformed(const std::string& why) {
+  return {Kind::kMalformed, "the server's reply makes no sense: " + why};
+}
+
+std::string describe(const char* what, ByteRange range) {
+  return format("%s %" PRIu64 " bytes at offset %" PRIu64, what, range.length, range.offset);
+}
+
+// A whole number that is at least `least`.
+std::optional<uint64_t> number(const json& object, const char* key, uint64_t least) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_number_unsigned()) return std::nullopt;
+  const uint64_t value = found->get<uint64_t>();
+  if (value < least || value > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+  return value;
+}
+
+// max_readers or max_writers, 1 when missing.
+Result<unsigned> limit(const json& options, const char* key) {
+  if (!options.contains(key)) return 1U;
+  const std::optional<uint64_t> value = number(options, key, 1);
+  if (!value) return malformed(std::string(key) + " is not a positive number");
+  return static_cast<unsigned>(std::min(*value, kMaxLimit));
+}
+
+class Imageio final : public Target {
+ public:
+  explicit Imageio(http::Url url) : url_(std::move(url)) {}
+
+  http::Request options() const override {
+    http::Request request;
+    request.method = http::Method::kOptions;
+    request.target = url_.target();
+    request.max_reply = kMaxOptions;
+    request.what = "OPTIONS";
+    return request;
+  }
+
+  Result<Capabilities> read_options(const http::Reply& reply) const override;
+
+  http::Request write(ByteRange range, std::vector<http::BodyPart> parts,
+                      bool flush) const override {
+    http::Request request;
+    request.method = http::Method::kPut;
+    // Without it the server would flush.
+    request.target = url_.target("", flush ? "flush=y" : "flush=n");
+    request.headers = {
+        format("Content-Range: bytes %" PRIu64 "-%" PRIu64 "/*", range.offset, range.last()),
+        "Content-Type: application/octet-stream"};
+    request.parts = std::move(parts);
+    request.what = describe("write", range);
+    return request;
+  }
+
+  http::Request zero(ByteRange range, bool flush) const override {
+    return patch({{"op", "zero"},
+                  {"offset", range.offset},
+                  {"size", range.length},
+                  {"flush", flush}},
+                 describe("zero", range));
+  }
+
+  http::Request flush() const override { return patch({{"op", "flush"}}, "flush"); }
+
+  Status check_change(const http::Reply& reply) const override {
+    return classify(reply, 200);
+  }
+
+  http::Request read(ByteRange range, void* sink) const override {
+    http::Request request;
+    request.target = url_.target();
+    request.headers = {
+        format("Range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last())};
+    request.sink = {static_cast<std::byte*>(sink), range.length};
+    request.what = describe("read", range);
+    return request;
+  }
+
+  Status check_read(const http::Reply& reply, ByteRange range) const override;
+
+  http::Request extents() const override {
+    http::Request request;
+    request.target = url_.target("/extents", "context=zero");
+    request.max_reply = kMaxExtents;
+    request.what = "extents";
+    return request;
+  }
+
+  Result<std::vector<Extent>> read_extents(const http::Reply& reply) const override;
+
+ private:
+  http::Request patch(const json& text, std::string what) const {
+    http::Request request;
+    request.method = http::Method::kPatch;
+    request.target = url_.target();
+    request.headers = {"Content-Type: application/json"};
+    request.text = text.dump();
+    request.what = std::move(what);
+    return request;
+  }
+
+  const http::Url url_;
+};
+
+Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
+  // Servers from before OPTIONS.
+  if (reply.status == 405 || reply.status == 204) return Capabilities();
+  if (Status status = classify(reply, 200); !status.ok()) return status;
+  const json options = json::parse(reply.body, nullptr, false);
+  if (!options.is_object()) return malformed("OPTIONS is not a JSON object");
+
+  Capabilities capabilities;
+  const auto features = options.find("features");
+  if (features == options.end() || !features->is_array())
+    return malformed("OPTIONS has no list of features");
+  for (const json& feature : *features) {
+    if (feature == "extents") capabilities.can_extents = true;
+    if (feature == "zero") capabilities.can_zero = true;
+    if (feature == "flush") capabilities.can_flush = true;
+  }
+  const Result<unsigned> readers = limit(options, "max_readers");
+  if (!readers.ok()) return readers.status();
+  const Result<unsigned> writers = limit(options, "max_writers");
+  if (!writers.ok()) return writers.status();
+  capabilities.max_readers = readers.value();
+  capabilities.max_writers = writers.value();
+
+  const auto socket = options.find("unix_socket");
+  if (socket != options.end() && !socket->is_null()) {
+    if (!socket->is_string()) return malformed("unix_socket is not a string");
+    std::string path = socket->get<std::string>();
+    if (!path.empty() && path[0] == '\0') path[0] = '@';
+    if (path.find('\0') != path.npos) return malformed("unix_socket has a NUL in it");
+    if (path.size() >= sizeof(sockaddr_un::sun_path))
+      return malformed("unix_socket is too long");
+    capabilities.unix_socket = path;
+  }
+  // A ticket for reading only has no PUT.
+  capabilities.can_write =
+      reply.allow.empty() || reply.allow.find("PUT") != std::string::npos;
+  return capabilities;
+}
+
+Status Imageio::check_read(const http::Reply& reply, ByteRange range) const {
+  if (Status status = classify(reply, 206); !status.ok()) return status;
+  const auto content_range = http::parse_content_range(reply.content_range);
+  if (!content_range)
+    return malformed("206 with the Content-Range '" + printable(reply.content_range) + "'");
+  if (content_range->range != range)
+    return malformed("asked for " + describe("", range) + ", it sent '" +
+                     printable(reply.content_range) + "'");
+  if (reply.sunk != range.length)
+    return malformed(format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length,
+                            reply.sunk));
+  return {};
+}
+
+Result<std::vector<Extent>> Imageio::read_extents(const http::Reply& reply) const {
+  if (Status status = classify(reply, 200); !status.ok()) return status;
+  const json list = json::parse(reply.body, nullptr, false);
+  if (!list.is_array()) return malformed("extents are not a JSON array");
+  std::vector<Extent> extents;
+  extents.reserve(list.size());
+  uint64_t next = 0;
+  for (const json& item : list) {
+    if (!item.is_object()) return malformed("an extent is not a JSON object");
+    const auto start = number(item, "start", 0);
+    const auto length = number(item, "length", 1);
+    const auto zero = item.find("zero");
+    if (!start || !length || zero == item.end() || !zero->is_boolean())
+      return malformed("an extent without start, length or zero");
+    if (*start != next) return malformed("extents that overlap or have gaps");
+    if (*length > static_cast<uint64_t>(INT64_MAX) - next)
+      return malformed("extents beyond the largest size");
+    const auto hole = item.find("hole");
+    if (hole != item.end() && !hole->is_boolean()) return malformed("hole is not a boolean");
+    extents.push_back({{*start, *length},
+                       zero->get<bool>(),
+                       hole != item.end() && hole->get<bool>()});
+    next = *start + *length;
+  }
+  return extents;
+}
+
+}  // namespace
+
+std::unique_ptr<Target> make_imageio(const http::Url& url) {
+  return std::make_unique<Imageio>(url);
+}
+
+}  // namespace upload::target

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The table of status codes.
+
+#include "target/reply.h"
+
+#include <algorithm>
+
+#include "base/redact.h"
+
+namespace upload::target {
+
+namespace {
+
+constexpr size_t kShown = 200;
+
+struct Row {
+  int status;
+  Kind kind;
+  const char* meaning;
+};
+
+constexpr const char* kDeniedText =
+    "the ticket expired, was cancelled or does not allow this";
+
+constexpr Row kRows[] = {
+    {400, Kind::kRejected, "the server found the request malformed"},
+    {401, Kind::kUnauthorized, "the server wants other credentials (user=, token=, header=)"},
+    {403, Kind::kDenied, kDeniedText},
+    {404, Kind::kDenied, kDeniedText},
+    {405, Kind::kRejected, "the server does not know this method"},
+    {407, Kind::kUnauthorized, "the proxy wants credentials"},
+    {408, Kind::kUnavailable, "the server gave up waiting for the request"},
+    {410, Kind::kDenied, kDeniedText},
+    {413, Kind::kNoSpace, "the request is too large for the server"},
+    {416, Kind::kRejected, "the range is beyond what the ticket allows"},
+    {429, Kind::kUnavailable, "the server wants fewer requests"},
+    {500, Kind::kServerError, "the server failed"},
+    {502, Kind::kGateway, "a proxy can't reach the server"},
+    {503, Kind::kUnavailable, "the server is not available"},
+    {504, Kind::kGateway, "a proxy gave up waiting for the server"},
+    {507, Kind::kNoSpace, "the server is out of space"},
+};
+
+}  // namespace
+
+std::string printable(const std::string& text) {
+  // Before the cut, which might leave the half of a secret.
+  std::string line = redacted(text).substr(0, kShown);
+  std::replace_if(
+      line.begin(), line.end(),
+      [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  const size_t last = line.find_last_not_of(' ');
+  line.erase(last == line.npos ? 0 : last + 1);
+  return line;
+}
+
+Status classify(const http::Reply& reply, int success) {
+  if (reply.status == success) return {};
+  const std::string body = printable(reply.body);
+  std::string text = "HTTP status " + std::to_string(reply.status);
+  const auto row = std::find_if(std::begin(kRows), std::end(kRows),
+                                [&](const Row& r) { return r.status == reply.status; });
+  if (row != std::end(kRows)) {
+    text += std::string(": ") + row->meaning;
+  } else if (reply.status < 400) {
+    text += ": unexpected here (" + std::to_string(success) + " would be right)";
+  }
+  if (!body.empty()) text += ": " + body;
+  if (row != std::end(kRows)) return {row->kind, text};
+  // Another success, or a redirection: what was done is unknown.
+  if (reply.status < 400) return {Kind::kMalformed, text};
+  return {reply.status >= 500 ? Kind::kServerError : Kind::kRejected, text};
+}
+
+}  // namespace upload::target

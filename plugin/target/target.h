@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Target: the protocol that an upload server speaks. It builds requests and
+// reads replies; it does no I/O and keeps no state but the URL. Constant once
+// made, so any thread may use it.
+//
+// A new protocol is a class like the one in imageio.cpp and a row in the
+// table of target.cpp.
+
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "base/status.h"
+#include "http/message.h"
+#include "http/url.h"
+
+namespace upload::target {
+
+// What the server offers for this volume.
+struct Capabilities {
+  bool can_write = true;
+  bool can_flush = false;
+  bool can_zero = false;
+  bool can_extents = false;
+  unsigned max_readers = 1;
+  unsigned max_writers = 1;
+  // A local way to the same server, as in Origin::unix_socket; may be empty.
+  std::string unix_socket;
+};
+
+struct Extent {
+  ByteRange range;
+  bool zero = false;
+  bool hole = false;
+};
+
+class Target {
+ public:
+  virtual ~Target() = default;
+
+  [[nodiscard]] virtual http::Request options() const = 0;
+  [[nodiscard]] virtual Result<Capabilities> read_options(const http::Reply&) const = 0;
+
+  // `parts` together are range.length bytes. `flush`: the reply comes when
+  // this change is stable.
+  [[nodiscard]] virtual http::Request write(ByteRange range,
+                                            std::vector<http::BodyPart> parts,
+                                            bool flush) const = 0;
+  [[nodiscard]] virtual http::Request zero(ByteRange range, bool flush) const = 0;
+  [[nodiscard]] virtual http::Request flush() const = 0;
+  // Judges the reply to write, zero or flush.
+  [[nodiscard]] virtual Status check_change(const http::Reply&) const = 0;
+
+  // `sink` is range.length bytes.
+  [[nodiscard]] virtual http::Request read(ByteRange range, void* sink) const = 0;
+  [[nodiscard]] virtual Status check_read(const http::Reply&, ByteRange range) const = 0;
+
+  [[nodiscard]] virtual http::Request extents() const = 0;
+  // In order, without gaps, from 0 on; their sum is the server's word on the
+  // size of the image.
+  [[nodiscard]] virtual Result<std::vector<Extent>> read_extents(
+      const http::Reply&) const = 0;
+};
+
+// "imageio", "imageio, webdav", ...
+[[nodiscard]] std::string target_names();
+
+// `name` is one of target_names(), or "auto". Nothing for another name.
+[[nodiscard]] std::unique_ptr<Target> make_target(const std::string& name,
+                                                  const http::Url& url);
+
+}  // namespace upload::target

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Exclusion and batching. The number of changes is bounded by nbdkit's worker
+// threads, so blocked changes, which are rare, are looked through one by one;
+// everything on the common path is a look-up in a map.
+
+#include "volume/change_queue.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace upload::volume {
+
+void ChangeQueue::add(Change& change) {
+  assert(change.state == Change::State::kNew && change.range.length > 0);
+  change.sequence = ++last_sequence_;
+  const bool behind_blocked =
+      std::any_of(blocked_.begin(), blocked_.end(), [&](const Change* earlier) {
+        return earlier->range.overlaps(change.range);
+      });
+  if (behind_blocked || overlaps_active(change.range)) {
+    change.state = Change::State::kBlocked;
+    blocked_.push_back(&change);
+  } else {
+    make_ready(change);
+  }
+}
+
+bool ChangeQueue::overlaps_active(ByteRange range) const {
+  // Active changes don't overlap: the last that begins before the end of
+  // `range` is the only one that has to be looked at.
+  const auto after = active_.lower_bound(range.end());
+  return after != active_.begin() && std::prev(after)->second->range.overlaps(range);
+}
+
+void ChangeQueue::make_ready(Change& change) {
+  assert(!overlaps_active(change.range));  // invariant 7
+  change.state = Change::State::kReady;
+  active_.emplace(change.range.offset, &change);
+  ready_.emplace(change.sequence, &change);
+}
+
+Change* ChangeQueue::oldest_ready() const {
+  return ready_.empty() ? nullptr : ready_.begin()->second;
+}
+
+std::vector<Change*> ChangeQueue::waiting() const {
+  std::vector<Change*> changes(blocked_.begin(), blocked_.end());
+  for (const auto& [sequence, change] : ready_) changes.push_back(change);
+  return changes;
+}
+
+void ChangeQueue::finish(const std::vector<Change*>& changes) {
+  for (Change* change : changes) {
+    if (change->state == Change::State::kBlocked) {
+      blocked_.remove(change);
+    } else {
+      assert(change->state == Change::State::kReady ||
+             change->state == Change::State::kTaken);
+      active_.erase(change->range.offset);
+      ready_.erase(change->sequence);
+    }
+    change->state = Change::State::kDone;
+  }
+  unblock();
+}
+
+void ChangeQueue::unblock() {
+  std::vector<const Change*> still_blocked;
+  for (auto it = blocked_.begin(); it != blocked_.end();) {
+    Change* const change = *it;
+    const bool behind =
+        std::any_of(still_blocked.begin(), still_blocked.end(), [&](const Change* earlier) {
+          return earlier->range.overlaps(change->range);
+        });
+    if (behind || overlaps_active(change->range)) {
+      still_blocked.push_back(change);
+      ++it;
+    } else {
+      it = blocked_.erase(it);
+      make_ready(*change);
+    }
+  }
+}
+
+// --- Batches --------------------------------------------------------------
+
+bool ChangeQueue::is_data(const Change& change) const {
+  return !change.is_zero() || limits_.zero_is_data;
+}
+
+// The ready change that begins where `change` ends, if they can go together.
+Change* ChangeQueue::ready_after(const Change& change) const {
+  const auto next = active_.find(change.range.end());
+  if (next == active_.end() || next->second->state != Change::State::kReady ||
+      next->second->fua != change.fua)
+    return nullptr;
+  return next->second;
+}
+
+Change* ChangeQueue::ready_before(const Change& change) const {
+  const auto next = active_.lower_bound(change.range.offset);
+  if (next == active_.begin()) return nullptr;
+  Change* const before = std::prev(next)->second;
+  if (before->range.end() != change.range.offset ||
+      before->state != Change::State::kReady || before->fua != change.fua)
+    return nullptr;
+  return before;
+}
+
+namespace {
+
+uint64_t total_length(const std::vector<Change*>& run) {
+  return run.back()->range.end() - run.front()->range.offset;
+}
+
+}  // namespace
+
+// The zeroes around `leader`, as many as go into one request.
+std::vector<Change*> ChangeQueue::zero_run(Change& leader) const {
+  std::vector<Change*> run = {&leader};
+  uint64_t total = leader.range.length;
+  const auto fits = [&](const Change* next) {
+    return next != nullptr && !is_data(*next) && total + next->range.length <= limits_.max_zero;
+  };
+  for (Change* next = ready_after(leader); fits(next); next = ready_after(*next)) {
+    run.push_back(next);
+    total += next->range.length;
+  }
+  for (Change* next = ready_before(leader); fits(next); next = ready_before(*next)) {
+    run.insert(run.begin(), next);
+    total += next->range.length;
+  }
+  return run;
+}
+
+// Lengthens a run of data at one end. Zeroes are taken only with the data
+// behind them.
+void ChangeQueue::extend(std::vector<Change*>& run, bool forward) const {
+  const auto step = [&](const Change& change) {
+    return forward ? ready_after(change) : ready_before(change);
+  };
+  uint64_t total = total_length(run);
+  std::vector<Change*> pending;
+  uint64_t pending_zero = 0;
+  for (Change* next = step(forward ? *run.back() : *run.front()); next != nullptr;
+       next = step(*next)) {
+    total += next->range.length;
+    if (total > limits_.max_request) break;
+    pending.push_back(next);
+    if (!is_data(*next)) {
+      pending_zero += next->range.length;
+      if (pending_zero > limits_.small_zero) break;
+      continue;
+    }
+    if (forward)
+      run.insert(run.end(), pending.begin(), pending.end());
+    else
+      run.insert(run.begin(), pending.rbegin(), pending.rend());
+    pending.clear();
+    pending_zero = 0;
+  }
+}
+
+std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
+  assert(leader.state == Change::State::kReady);
+  std::vector<Change*> run = {&leader};
+  bool data = is_data(leader);
+  if (!data) {
+    run = zero_run(leader);
+    const Change* const before = ready_before(*run.front());
+    const Change* const after = ready_after(*run.back());
+    data = before != nullptr && after != nullptr && is_data(*before) && is_data(*after) &&
+           total_length(run) <= limits_.small_zero &&
+           total_length(run) + before->range.length + after->range.length <=
+               limits_.max_request;
+  }
+  if (data) {
+    extend(run, true);
+    extend(run, false);
+  }
+  for (size_t i = 0; i < run.size(); ++i) {
+    assert(i == 0 || run[i - 1]->range.end() == run[i]->range.offset);
+    run[i]->state = Change::State::kTaken;
+    ready_.erase(run[i]->sequence);
+  }
+  return run;
+}
+
+}  // namespace upload::volume

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// ChangeQueue: the changes that wait to be sent or are being sent, and which
+// of them go together.
+//
+// A change is blocked while an earlier change that overlaps it is not done
+// (invariant 7), then ready, then taken by a leader as part of a batch, then
+// done. Changes that are ready or taken never overlap each other.
+//
+// A batch is a run of adjacent changes that becomes one request: data (with
+// small zeroes between data carried along as data), or zeroes.
+//
+// A data structure without threads, locks or I/O: its owner guards it. The
+// changes belong to the threads that wait for them.
+
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "pool/lease.h"
+
+namespace upload::volume {
+
+struct Change {
+  enum class State { kNew, kBlocked, kReady, kTaken, kDone };
+
+  // Constant after construction.
+  ByteRange range;
+  const void* data = nullptr;  // range.length bytes; null: zeroes
+  bool fua = false;
+
+  // The queue's.
+  State state = State::kNew;
+  uint64_t sequence = 0;
+
+  // The volume's: what leads a batch, and how it ended.
+  std::optional<pool::Lease> lease;
+  std::vector<Change*> batch;
+  Status result;
+  CondVar woken;
+
+  [[nodiscard]] bool is_zero() const { return data == nullptr; }
+};
+
+struct BatchLimits {
+  uint64_t max_request = 0;  // bytes of data in a batch of several changes
+  uint64_t max_zero = 0;     // bytes of zeroes, likewise
+  uint64_t small_zero = 0;   // zeroes up to so many bytes go along as data
+  bool zero_is_data = false; // the server can't zero: all zeroes are data
+};
+
+class ChangeQueue {
+ public:
+  explicit ChangeQueue(const BatchLimits& limits) : limits_(limits) {}
+
+  // Enters a new change: it becomes ready or blocked.
+  void add(Change& change);
+
+  // The ready change that was added first; null: none.
+  [[nodiscard]] Change* oldest_ready() const;
+  [[nodiscard]] size_t ready_count() const { return ready_.size(); }
+  [[nodiscard]] bool empty() const { return active_.empty() && blocked_.empty(); }
+
+  // Takes the run of adjacent ready changes around `leader`, which is ready.
+  // In the order of their offsets.
+  [[nodiscard]] std::vector<Change*> take_batch(Change& leader);
+
+  // Removes changes that are taken, ready or blocked; they are done. Changes
+  // that they blocked become ready.
+  void finish(const std::vector<Change*>& changes);
+
+  // Every change that is not taken.
+  [[nodiscard]] std::vector<Change*> waiting() const;
+
+ private:
+  using Active = std::map<uint64_t, Change*>;
+
+  [[nodiscard]] bool overlaps_active(ByteRange range) const;
+  void make_ready(Change& change);
+  void unblock();
+  [[nodiscard]] Change* ready_after(const Change& change) const;
+  [[nodiscard]] Change* ready_before(const Change& change) const;
+  [[nodiscard]] bool is_data(const Change& change) const;
+  std::vector<Change*> zero_run(Change& leader) const;
+  void extend(std::vector<Change*>& run, bool forward) const;
+
+  const BatchLimits limits_;
+  uint64_t last_sequence_ = 0;
+  Active active_;                         // ready or taken, by offset
+  std::map<uint64_t, Change*> ready_;     // by sequence
+  std::list<Change*> blocked_;            // oldest first
+};
+
+}  // namespace upload::volume

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Discovery: what can be known of a volume before the first request is
+// served: whether the server can be reached and knows the ticket, what it
+// offers, by which way it is reached best, and the size of the disk.
+//
+// It runs once, before nbdkit forks, on connections of its own that are
+// closed again; so a failure ends nbdkit before it serves anything.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "http/origin.h"
+#include "target/target.h"
+
+namespace upload::volume {
+
+struct Discovery {
+  std::shared_ptr<const http::Origin> origin;  // with the way that was found
+  target::Capabilities capabilities;
+  uint64_t size = 0;  // bytes
+};
+
+// `auto_socket`: use the unix socket that the server tells of, if it can be
+// connected. `size`: what the user says; must be the server's if that is known.
+[[nodiscard]] Result<Discovery> discover(const target::Target& target, http::Origin origin,
+                                         bool auto_socket, std::optional<uint64_t> size);
+
+}  // namespace upload::volume

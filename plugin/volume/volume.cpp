@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The data path, in the order in which a write runs through it:
+//
+//   write, zero    make a Change on the caller's stack
+//   commit         queue it; wait until it has become part of a batch that
+//                  was sent (follow), or leads one (lead)
+//   assign         when a connection is free: the oldest ready change leads,
+//                  and takes the run of adjacent changes around it
+//   send           one request for the batch, and what its failure means
+//   finish         wake the threads of the batch
+//
+// A write goes out at once when a connection is free; batches form only while
+// all are busy. Each caller's thread holds its own buffer until its change is
+// done, so nothing is copied on the way to libcurl.
+//
+// The order of steps around a reply is what keeps the invariants:
+//   - a connection is entered into dirty_ before its lease is given back and
+//     before the change is acknowledged, so no flush can miss it (5);
+//   - a failed connection is given back, which latches the error of every
+//     volume that was dirty on it, before the failure is returned (2, 6);
+//   - a connection that died while it was idle is noticed before a change is
+//     sent on its replacement, and then the change is not sent (2).
+//   - the range of a change whose fate is unknown takes no further change: the
+//     server may still be at it, and would overwrite what comes later (7).
+// There is no repetition of requests here: see "Without and with replay" in
+// docs/architecture.md for what each failure means.
+//
+// No lease is given back while mutex_ is held: it calls back into volumes.
+// Out of memory in the book-keeping ends the process (noexcept): a change of
+// a thread that has gone must not stay in the queue.
+
+#include "volume/volume.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cinttypes>
+#include <exception>
+
+#include "base/log.h"
+
+namespace upload::volume {
+
+namespace {
+
+ByteRange range_of(const std::vector<Change*>& batch) {
+  const uint64_t offset = batch.front()->range.offset;
+  return {offset, batch.back()->range.end() - offset};
+}
+
+// May the server yet do what it was asked for?
+bool fate_is_unknown(const Status& failure) {
+  switch (failure.kind()) {
+    case Kind::kLost:
+    case Kind::kMalformed:
+    case Kind::kGateway:
+    case Kind::kNoMemory: return true;
+    default: return false;
+  }
+}
+
+// Not under a mutex: standard error may block.
+void warn_latched(const Status& status) {
+  log::warning("every request fails from now on: %s", status.text().c_str());
+}
+
+}  // namespace
+
+Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& stats)
+    : options_(std::move(options)),
+      pool_(pool),
+      clock_(clock),
+      stats_(stats),
+      queue_(options_.limits) {
+  pool_.add_client(*this);
+}
+
+Volume::~Volume() {
+  pool_.remove_client(*this);
+  MutexLock lock(mutex_);
+  assert(queue_.empty() && requested_ == 0);
+}
+
+// --- Changes --------------------------------------------------------------
+
+Status Volume::write(ByteRange range, const void* data, bool fua) {
+  Change change;
+  change.range = range;
+  change.data = data;
+  change.fua = fua;
+  return commit(change);
+}
+
+Status Volume::zero(ByteRange range, bool fua) {
+  // In pieces that a server can write out within the time-out if it has to.
+  while (range.length > 0) {
+    Change change;
+    change.range = {range.offset, std::min(range.length, options_.limits.max_zero)};
+    change.fua = fua;
+    if (Status status = commit(change); !status.ok()) return status;
+    range = {change.range.end(), range.length - change.range.length};
+  }
+  return {};
+}
+
+Status Volume::commit(Change& change) noexcept {
+  // Nothing beyond the end ever reaches the server.
+  assert(change.range.length > 0 && change.range.end() <= size());
+  {
+    MutexLock lock(mutex_);
+    if (Status status = refusal(change.range); !status.ok()) return status;
+    extents_.reset();
+    ++changes_;
+    queue_.add(change);
+    request_leases();
+    wait_for_turn(change);
+    if (change.state == Change::State::kDone) return change.result;
+  }
+  // This thread leads: the batch is its own until finish().
+  pool::Lease lease = std::move(*change.lease);
+  const Status result = lead(lease, change.batch);
+  if (!result.ok()) lease.give_back();  // latch before the failure is known
+  MutexLock lock(mutex_);
+  if (result.ok() && !change.fua && !always_stable()) dirty_.insert(lease.id());
+  finish(change.batch, result);
+  return result;
+  // The mutex goes first, then the lease.
+}
+
+// Why a change of that range can't be taken.
+Status Volume::refusal(ByteRange range) const {
+  if (latched_) return *latched_;
+  if (std::any_of(uncertain_.begin(), uncertain_.end(),
+                  [&](const ByteRange& other) { return other.overlaps(range); }))
+    return {Kind::kLost, options_.name + ": an earlier change here failed, and the server "
+                                         "may still be applying it; start again"};
+  return {};
+}
+
+// Returns when the change is done or leads a batch.
+void Volume::wait_for_turn(Change& change) {
+  const TimePoint start = clock_.now();
+  while (change.state != Change::State::kDone && !change.lease) {
+    if (change.state == Change::State::kTaken) {
+      // In a batch that is being sent, which has an end.
+      change.woken.wait(mutex_);
+    } else if (clock_.now() >= pool_.give_up_at(start)) {
+      finish({&change}, pool_.wait_failure());
+    } else {
+      clock_.wait_until(change.woken, mutex_, pool_.give_up_at(start));
+    }
+  }
+}
+
+// Puts waits into the pool's line, one for each ready change but not more
+// than can lead at a time.
+void Volume::request_leases() {
+  while (requested_ < std::min<size_t>(queue_.ready_count(), pool_.limit())) {
+    std::optional<Result<pool::Lease>> lease = pool_.lease_or_wait(*this);
+    if (!lease) {
+      ++requested_;
+    } else if (lease->ok()) {
+      assign(std::move(lease->value()));
+    } else {
+      finish(queue_.waiting(), lease->status());
+    }
+  }
+}
+
+// The pool's answer to a wait of request_leases(), on any thread.
+void Volume::granted(Result<pool::Lease> lease) noexcept {
+  MutexLock lock(mutex_);
+  assert(requested_ > 0);
+  --requested_;
+  if (!lease.ok())
+    finish(queue_.waiting(), lease.status());
+  else if (queue_.ready_count() > 0)
+    assign(std::move(lease.value()));
+  request_leases();
+  // A lease that nobody needs goes with the parameter, after the mutex.
+}
+
+void Volume::assign(pool::Lease lease) {
+  Change* const leader = queue_.oldest_ready();
+  leader->batch = queue_.take_batch(*leader);
+  leader->lease = std::move(lease);
+  const ByteRange range = range_of(leader->batch);
+  UPLOAD_DEBUG(queue, "queue: %zu changes, %" PRIu64 " bytes at offset %" PRIu64 " go together",
+               leader->batch.size(), range.length, range.offset);
+  leader->woken.notify_one();
+}
+
+// Sends the batch if it may still be sent. Never throws: others wait for it.
+Status Volume::lead(pool::Lease& lease, const std::vector<Change*>& batch) {
+  lease.replace_if_closed();
+  {
+    MutexLock lock(mutex_);
+    if (Status status = refusal(range_of(batch)); !status.ok()) return status;
+  }
+  try {
+    return send(lease, batch);
+  } catch (const std::exception&) {
+    // Whatever was sent or not.
+    const Status status(Kind::kNoMemory, "out of memory");
+    judge(lease, Purpose::kStableChange, status);
+    shun(range_of(batch));
+    return status;
+  }
+}
+
+// One request for the whole batch.
+Status Volume::send(pool::Lease& lease, const std::vector<Change*>& batch) {
+  const bool stable = batch.front()->fua || always_stable();
+  const http::Request request = make_request(batch, stable);
+  const ByteRange range = range_of(batch);
+  const TimePoint start = clock_.now();
+  Result<http::Reply> reply = lease.perform(request);
+  Status status =
+      reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
+  if (status.ok() && !stable && lease.retired()) status = *lease.retired();
+
+  const auto op = request.parts.empty() ? Stats::Op::kZero : Stats::Op::kWrite;
+  if (status.ok()) {
+    stats_.add(op, range.length, batch.size(), clock_.now() - start);
+    return status;
+  }
+  stats_.add_failure(op);
+  if (fate_is_unknown(status)) shun(range);
+  judge(lease, stable ? Purpose::kStableChange : Purpose::kChange, status);
+  return status.while_doing(options_.name + ": could not " + request.what);
+}
+
+http::Request Volume::make_request(const std::vector<Change*>& batch, bool stable) const {
+  const ByteRange range = range_of(batch);
+  const bool all_zero = std::all_of(batch.begin(), batch.end(),
+                                    [](const Change* change) { return change->is_zero(); });
+  if (all_zero && capabilities().can_zero) return options_.target->zero(range, stable);
+  std::vector<http::BodyPart> parts;
+  parts.reserve(batch.size());
+  for (const Change* change : batch)
+    parts.push_back({change->data, change->range.length});
+  return options_.target->write(range, std::move(parts), stable);
+}
+
+void Volume::finish(const std::vector<Change*>& changes, const Status& result) {
+  queue_.finish(changes);
+  for (Change* change : changes) {
+    change->result = result;
+    // Under the mutex: once it is free the change may cease to exist.
+    change->woken.notify_one();
+  }
+  request_leases();  // for changes that these had blocked
+}
+
+// --- Reads ----------------------------------------------------------------
+
+Status Volume::read(ByteRange range, void* data) {
+  assert(range.length > 0 && range.end() <= size());
+  if (Status status = latched(); !status.ok()) return status;
+  Result<pool::Lease> lease = pool_.lease();
+  if (!lease.ok()) return lease.status().while_doing(options_.name + ": could not read");
+  lease.value().replace_if_closed();
+  if (Status status = latched(); !status.ok()) return status;
+
+  const http::Request request = options_.target->read(range, data);
+  const TimePoint start = clock_.now();
+  const Result<http::Reply> reply = lease.value().perform(request);
+  const Status status =
+      reply.ok() ? options_.target->check_read(reply.value(), range) : reply.status();
+  if (status.ok()) {
+    stats_.add(Stats::Op::kRead, range.length, 1, clock_.now() - start);
+    return status;
+  }
+  stats_.add_failure(Stats::Op::kRead);
+  judge(lease.value(), Purpose::kRead, status);
+  return status.while_doing(options_.name + ": could not " + request.what);
+}
+
+Result<Extents> Volume::extents() {
+  uint64_t changes_before = 0;
+  bool quiet = false;
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return *latched_;
+    if (extents_) return extents_;
+    changes_before = changes_;
+    quiet = queue_.empty();
+  }
+  Result<pool::Lease> lease = pool_.lease();
+  if (!lease.ok()) return lease.status().while_doing(options_.name + ": extents");
+  lease.value().replace_if_closed();
+  if (Status status = latched(); !status.ok()) return status;
+
+  const http::Request request = options_.target->extents();
+  const TimePoint start = clock_.now();
+  const Result<http::Reply> reply = lease.value().perform(request);
+  Result<std::vector<target::Extent>> list =
+      reply.ok() ? options_.target->read_extents(reply.value())
+                 : Result<std::vector<target::Extent>>(reply.status());
+  if (list.ok() && (list.value().empty() || list.value().back().range.end() < size()))
+    list = Status(Kind::kMalformed, "the extents end before the disk does");
+  if (!list.ok()) {
+    stats_.add_failure(Stats::Op::kExtents);
+    judge(lease.value(), Purpose::kRead, list.status());
+    return list.status().while_doing(options_.name + ": could not get the extents");
+  }
+  stats_.add(Stats::Op::kExtents, 0, 1, clock_.now() - start);
+  auto extents =
+      std::make_shared<const std::vector<target::Extent>>(std::move(list.value()));
+  MutexLock lock(mutex_);
+  // No change was under way while the server looked.
+  if (quiet && changes_ == changes_before) extents_ = extents;
+  return Extents(extents);
+}
+
+// --- Flush ----------------------------------------------------------------
+
+Status Volume::flush() {
+  std::vector<http::ConnectionId> dirty;
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return *latched_;
+    dirty.assign(dirty_.begin(), dirty_.end());
+  }
+  for (const http::ConnectionId id : dirty)
+    if (Status status = flush_connection(id); !status.ok()) return status;
+  // One of them may have been lost under somebody else's request.
+  return latched();
+}
+
+Status Volume::flush_connection(http::ConnectionId id) {
+  Result<pool::Lease> lease = pool_.lease(id);
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return *latched_;
+    // Another flush covered it; after that it may even have been closed.
+    if (!dirty_.contains(id)) return {};
+  }
+  if (!lease.ok()) return lease.status().while_doing(options_.name + ": could not flush");
+  return flush_lease(lease.value(), Purpose::kFlush);
+}
+
+Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
+  const bool keeping = purpose == Purpose::kKeepAlive;
+  const http::Request request =
+      always_stable() ? options_.target->options() : options_.target->flush();
+  const TimePoint start = clock_.now();
+  const Result<http::Reply> reply = lease.perform(request);
+  Status status;
+  if (!reply.ok())
+    status = reply.status();
+  else if (always_stable())
+    status = options_.target->read_options(reply.value()).status();
+  else
+    status = options_.target->check_change(reply.value());
+
+  const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;
+  if (status.ok()) {
+    stats_.add(op, 0, 1, clock_.now() - start);
+    MutexLock lock(mutex_);
+    dirty_.erase(lease.id());
+    return status;
+  }
+  stats_.add_failure(op);
+  status = status.while_doing(options_.name + (keeping ? ": could not keep the connection alive"
+                                                       : ": could not flush"));
+  judge(lease, purpose, status);
+  return status;
+}
+
+void Volume::keep_alive(pool::Lease& lease) {
+  if (lease.retired()) return;  // lost under another client's request
+  const Status status = flush_lease(lease, Purpose::kKeepAlive);
+  if (!status.ok()) UPLOAD_DEBUG(keeper, "keeper: %s", status.text().c_str());
+}
+
+// --- Failures -------------------------------------------------------------
+
+// What a failed request means beyond itself.
+void Volume::judge(pool::Lease& lease, Purpose purpose,
+                   const Status& failure) noexcept {
+  const bool flushes = purpose == Purpose::kFlush || purpose == Purpose::kKeepAlive;
+  switch (failure.kind()) {
+    case Kind::kLost:
+    case Kind::kMalformed:
+    case Kind::kGateway:  // what the proxy had behind this connection is gone
+      lease.retire(failure);
+      break;
+    case Kind::kServerError:
+      // The server's storage client may be dead.
+      lease.retire(failure);
+      if (purpose != Purpose::kRead) latch(failure);
+      break;
+    case Kind::kDenied:
+      latch(failure);
+      break;
+    default: break;
+  }
+  // What a flush that failed covered may be gone (invariant 4), whatever the
+  // status says; a change that was to be stable ends in a flush.
+  if (flushes || purpose == Purpose::kStableChange) lease.retire(failure);
+  if (flushes) latch(failure);
+}
+
+void Volume::connection_lost(http::ConnectionId id, const Status& why) {
+  const Status status =
+      why.while_doing(options_.name + ": a connection with unflushed changes was lost");
+  {
+    // One step: a flush in between would find nothing dirty and no error.
+    MutexLock lock(mutex_);
+    if (dirty_.erase(id) == 0 || latched_) return;
+    latched_ = status;
+  }
+  warn_latched(status);
+}
+
+void Volume::latch(const Status& why) {
+  // A text of its own: it is repeated long after the request it comes from.
+  const bool named = why.text().compare(0, options_.name.size(), options_.name) == 0;
+  const Status status = named ? why : why.while_doing(options_.name);
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return;
+    latched_ = status;
+  }
+  warn_latched(status);
+}
+
+// From now on nothing goes to that range.
+void Volume::shun(ByteRange range) {
+  constexpr size_t kMost = 1000;
+  bool too_many = false;
+  {
+    MutexLock lock(mutex_);
+    uncertain_.push_back(range);
+    too_many = uncertain_.size() > kMost;
+  }
+  if (too_many) latch({Kind::kLost, "too many changes have failed"});
+}
+
+Status Volume::latched() const {
+  MutexLock lock(mutex_);
+  return latched_.value_or(Status());
+}
+
+}  // namespace upload::volume

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The fault matrix: everything the server can do wrong, in each situation in
+// which it can do it. Whatever happens, either the client sees an error or
+// the stable image is complete:
+//
+//   after every flush that succeeds, what was acknowledged before it is in
+//   the stable image.
+//
+// Each cell has a server, an nbdkit and a client of its own, and goes on
+// after an error: later requests may fail too, but not hang, and not succeed
+// with data missing. Data that was acknowledged is remembered per block; a
+// block whose write failed may hold the old or the new content.
+
+#include <cstdio>
+#include <map>
+
+#include "catch.h"
+#include "fixture/nbdkit.h"
+#include "server.h"
+
+using namespace std::chrono_literals;
+using namespace upload::fixture;
+using namespace upload::testserver;
+
+namespace {
+
+constexpr uint64_t kBlock = 4096;
+constexpr uint64_t kBlocks = 512;
+constexpr uint64_t kSize = kBlocks * kBlock;
+
+// What a client knows of the image: of each block the contents that it may
+// have. Zero is a pattern like any other.
+class Expectation {
+ public:
+  void wrote(uint64_t block, uint64_t number, bool acknowledged) {
+    std::vector<uint64_t>& numbers = blocks_[block];
+    if (acknowledged)
+      numbers = {number};
+    else if (numbers.empty())
+      numbers = {0, number};
+    else
+      numbers.push_back(number);
+  }
+
+  // The first block whose content is none of those it may have.
+  std::optional<uint64_t> violated(const Server& server) const {
+    for (const auto& [block, numbers] : blocks_) {
+      const auto content = server.read_stable("ticket", block * kBlock, kBlock);
+      bool found = false;
+      for (const uint64_t number : numbers) found = found || content == content_of(number);
+      if (!found) return block;
+    }
+    return std::nullopt;
+  }
+
+  static std::vector<char> content_of(uint64_t number) {
+    return number == 0 ? std::vector<char>(kBlock) : pattern(number, kBlock);
+  }
+
+ private:
+  std::map<uint64_t, std::vector<uint64_t>> blocks_;
+};
+
+enum class Situation { kInFlight, kIdleClean, kIdleDirty, kFlush, kKeeperFlush, kStableWrite };
+
+const char* name_of(Situation situation) {
+  switch (situation) {
+    case Situation::kInFlight: return "requests in flight";
+    case Situation::kIdleClean: return "idle and clean";
+    case Situation::kIdleDirty: return "idle and dirty";
+    case Situation::kFlush: return "during flush";
+    case Situation::kKeeperFlush: return "during the keeper's flush";
+    case Situation::kStableWrite: return "FUA write, dirty";
+  }
+  return "?";
+}
+
+// One cell: a server, nbdkit and a client, with memory of what was acknowledged.
+class Cell {
+ public:
+  explicit Cell(const std::string& name, const std::vector<std::string>& more = {})
+      : watchdog_(name), server_(options()) {
+    server_.start();
+    TicketOptions ticket;
+    ticket.size_bytes = kSize;
+    server_.add_ticket(ticket);
+    std::vector<std::string> keys = {"url=" + server_.url("ticket"),
+                                     "cafile=" + server_.ca_file(), "timeout=0.7",
+                                     "connect-timeout=2"};
+    keys.insert(keys.end(), more.begin(), more.end());
+    nbdkit_ = std::make_unique<Nbdkit>(keys);
+    if (!nbdkit_->serves()) throw std::runtime_error(nbdkit_->log());
+    client_ = std::make_unique<NbdClient>(*nbdkit_);
+  }
+
+  bool write(uint64_t block, bool fua = false) {
+    const uint64_t number = ++number_;
+    const auto data = Expectation::content_of(number);
+    return done(client_->write(block * kBlock, data.data(), kBlock, fua), block, number);
+  }
+  bool zero(uint64_t block) {
+    return done(client_->zero(block * kBlock, kBlock), block, 0);
+  }
+  // Many at a time.
+  bool write_many(uint64_t first, uint64_t count) {
+    std::vector<std::vector<char>> data;
+    std::vector<NbdClient::Write> writes;
+    const uint64_t start = number_ + 1;
+    for (uint64_t i = 0; i < count; ++i)
+      data.push_back(Expectation::content_of(++number_));
+    for (uint64_t i = 0; i < count; ++i)
+      writes.push_back({(first + 2 * i) * kBlock, data[i].data(), kBlock});
+    const std::vector<int> results = client_->write_all(writes);
+    bool all = true;
+    for (uint64_t i = 0; i < count; ++i)
+      all = done(results[i], first + 2 * i, start + i) && all;
+    return all;
+  }
+  bool read(uint64_t block) {
+    char buffer[kBlock];
+    return client_->read(block * kBlock, buffer, kBlock) == 0;
+  }
+  // The invariant stands here.
+  bool flush() {
+    if (client_->flush() != 0) {
+      failed_ = true;
+      return false;
+    }
+    const auto violated = expectation_.violated(server_);
+    INFO("block " << violated.value_or(0));
+    CHECK_FALSE(violated);
+    return true;
+  }
+  // A use of everything after the fault; then the flushes that must not lie.
+  void go_on() {
+    write(300);
+    flush();
+    zero(302);
+    write(304, true);
+    flush();
+    flush();
+  }
+
+  [[nodiscard]] bool failed() const { return failed_; }
+  Server& server() { return server_; }
+
+ private:
+  static ServerOptions options() {
+    ServerOptions options;
+    options.idle_close = 0ms;
+    return options;
+  }
+  bool done(int result, uint64_t block, uint64_t number) {
+    expectation_.wrote(block, number, result == 0);
+    failed_ = failed_ || result != 0;
+    return result == 0;
+  }
+
+  Watchdog watchdog_;
+  Server server_;
+  std::unique_ptr<Nbdkit> nbdkit_;
+  std::unique_ptr<NbdClient> client_;
+  Expectation expectation_;
+  uint64_t number_ = 0;
+  bool failed_ = false;
+};
+
+struct Schedule {
+  const char* name;
+  Action action;
+  int status = 0;
+  bool early = false;
+  // The reply is as good as any: no error may follow.
+  bool harmless = false;
+};
+
+const Schedule kSchedules[] = {
+    {"close before the body", Action::close_before_body},
+    {"reset", Action::reset},
+    {"stall", Action::stall},
+    {"delay", Action::delay, 0, false, true},
+    {"close after the body", Action::close_after_body},
+    {"close after applying", Action::close_after_apply},
+    {"reset after applying", Action::reset_after_apply},
+    {"stall after applying", Action::stall_after_apply},
+    {"close in the middle of the reply", Action::close_mid_reply},
+    {"a reply body cut short", Action::truncate_reply_body},
+    {"a garbage status line", Action::garbage_status_line},
+    {"garbage", Action::garbage},
+    {"Connection: close", Action::connection_close},
+    {"close after the reply", Action::close_after_reply},
+    {"a chunked reply", Action::chunked, 0, false, true},
+    {"a reply without a length", Action::no_content_length},
+    {"a length that is too short", Action::lie_short_content_length},
+    {"a length that is too long", Action::lie_long_content_length},
+    {"400", Action::status, 400},
+    {"400 before the body", Action::status, 400, true},
+    {"401", Action::status, 401},
+    {"403", Action::status, 403},
+    {"403 before the body", Action::status, 403, true},
+    {"404", Action::status, 404},
+    {"408", Action::status, 408},
+    {"410", Action::status, 410},
+    {"416", Action::status, 416},
+    {"429", Action::status, 429},
+    {"500", Action::status, 500},
+    {"500 before the body", Action::status, 500, true},
+    {"502", Action::status, 502},
+    {"503", Action::status, 503},
+    {"503 before the body", Action::status, 503, true},
+    {"504", Action::status, 504},
+    {"507", Action::status, 507},
+    {"200 with an unexpected body", Action::raw_json, 200, false, true},
+    {"200 before the body", Action::status, 200, true},
+    {"204", Action::status, 204},
+    {"302", Action::status, 302},
+};
+
+const Situation kSituations[] = {Situation::kInFlight,    Situation::kIdleClean,
+                                 Situation::kIdleDirty,   Situation::kFlush,
+                                 Situation::kKeeperFlush, Situation::kStableWrite};
+
+Fault fault_of(const Schedule& schedule, Op op, uint64_t nth) {
+  Fault fault;
+  fault.op = op;
+  fault.nth = nth;
+  fault.action = schedule.action;
+  fault.status = schedule.status;
+  fault.early = schedule.early;
+  fault.body = "an injected fault";
+  fault.delay = schedule.action == Action::delay ? 100ms : 0ms;
+  return fault;
+}
+
+void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op op) {
+  const auto meet = [&] { op == Op::zero ? cell.zero(100) : cell.write(100); };
+  cell.write(0);
+  switch (situation) {
+    case Situation::kInFlight:
+      cell.server().add_fault(fault_of(schedule, Op::put, 3));
+      cell.write_many(10, 24);
+      break;
+    case Situation::kIdleClean:
+      cell.flush();
+      cell.server().add_fault(fault_of(schedule, op, 1));
+      meet();
+      break;
+    case Situation::kIdleDirty:
+      cell.server().add_fault(fault_of(schedule, op, 1));
+      meet();
+      break;
+    case Situation::kFlush:
+      cell.write_many(10, 8);
+      cell.server().add_fault(fault_of(schedule, Op::flush, 1));
+      cell.flush();
+      break;
+    case Situation::kKeeperFlush:
+      cell.server().add_fault(fault_of(schedule, Op::flush, 1));
+      REQUIRE(cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; },
+                                       60s));
+      break;
+    case Situation::kStableWrite:
+      cell.server().add_fault(fault_of(schedule, op, 1));
+      cell.write(100, true);
+      break;
+  }
+  cell.go_on();
+}
+
+}  // namespace
+
+TEST_CASE("the fault matrix: an error is seen, or the stable image is complete",
+          "[matrix]") {
+  size_t cells = 0;
+  size_t survived = 0;
+  for (const Schedule& schedule : kSchedules) {
+    for (const Situation situation : kSituations) {
+      for (const Op op : {Op::put, Op::zero}) {
+        const bool both =
+            situation == Situation::kIdleClean || situation == Situation::kIdleDirty;
+        if (op == Op::zero && !both) continue;
+        const std::string name = std::string(schedule.name) + ", " + name_of(situation) +
+                                 (op == Op::zero ? ", zero" : "");
+        INFO(name);
+        // The keeper would be in the way of the other situations.
+        const bool keeper = situation == Situation::kKeeperFlush;
+        Cell cell(name, {keeper ? "idle-timeout=0.1" : "idle-timeout=3600"});
+        run_situation(cell, schedule, situation, op);
+        CHECK(cell.server().counters().faults_fired > 0);
+        if (schedule.harmless) CHECK_FALSE(cell.failed());
+        ++cells;
+        survived += cell.failed() ? 0 : 1;
+      }
+    }
+  }
+  printf("fault matrix: %zu cells (%zu schedules), %zu without any error, %zu with one\n",
+         cells, std::size(kSchedules), survived, cells - survived);
+}
+
+TEST_CASE("a keeper's failure is told by the next write, by a read and by flush",
+          "[matrix]") {
+  for (const Schedule& schedule :
+       {kSchedules[0], kSchedules[1], kSchedules[5], kSchedules[28], kSchedules[31]}) {
+    for (const bool dirty : {true, false}) {
+      INFO(schedule.name << (dirty ? ", dirty" : ", clean"));
+      Cell cell(schedule.name, {"idle-timeout=0.1"});
+      REQUIRE(cell.write(0, !dirty));
+      cell.server().add_fault(fault_of(schedule, Op::flush, 1));
+      REQUIRE(cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; },
+                                       60s));
+      // However long the failure takes to arrive: the write waits behind it
+      // or, if it got another connection, at least the flush tells.
+      cell.write(2);
+      CHECK_FALSE(cell.flush());
+      CHECK_FALSE(cell.write(4));
+      CHECK_FALSE(cell.read(0));
+      CHECK_FALSE(cell.flush());
+    }
+  }
+}
+
+TEST_CASE("connections that are closed while idle: clean ones are replaced, dirty ones tell",
+          "[matrix]") {
+  size_t cells = 0;
+  enum class Next { kWrite, kZero, kRead, kFlush };
+  for (const bool dirty : {true, false}) {
+    for (const Next next : {Next::kWrite, Next::kZero, Next::kRead, Next::kFlush}) {
+      for (const bool restart : {true, false}) {
+        INFO((dirty ? "dirty, " : "clean, ") << static_cast<int>(next));
+        Cell cell("closed while idle", {"idle-timeout=3600"});
+        cell.write_many(0, 16);
+        if (!dirty) REQUIRE(cell.flush());
+        if (restart)
+          cell.server().restart();
+        else
+          cell.server().drop_all_connections();
+        bool ok = false;
+        switch (next) {
+          case Next::kWrite: ok = cell.write(200); break;
+          case Next::kZero: ok = cell.zero(200); break;
+          case Next::kRead: ok = cell.read(0); break;
+          case Next::kFlush: ok = cell.flush(); break;
+        }
+        // Of several connections the request may meet a clean one first.
+        if (!dirty) CHECK(ok);
+        CHECK(cell.flush() == !dirty);
+        cell.go_on();
+        ++cells;
+      }
+    }
+  }
+  printf("closed while idle: %zu cells\n", cells);
+}
+
+TEST_CASE("connections that can't be made: an error is seen, or all is complete",
+          "[matrix]") {
+  size_t cells = 0;
+  for (const Action action : {Action::refuse, Action::reset, Action::no_handshake,
+                              Action::garbage, Action::delay, Action::stall}) {
+    for (const uint64_t times : {uint64_t{1}, uint64_t{3}}) {
+      INFO(name_of(action) << " " << times);
+      Cell cell("connect", {"idle-timeout=3600", "connect-timeout=0.5"});
+      Fault fault;
+      fault.op = Op::connect;
+      fault.times = times;
+      fault.action = action;
+      fault.delay = action == Action::delay ? 100ms : 0ms;
+      cell.server().add_fault(fault);
+      cell.write_many(0, 32);
+      cell.go_on();
+      CHECK(cell.server().counters().faults_fired > 0);
+      // The server is back: so is the volume, if nothing was lost.
+      ++cells;
+    }
+  }
+  printf("connecting: %zu cells\n", cells);
+}
+
+TEST_CASE("a server that went away and came back: no request succeeds on lost data",
+          "[matrix]") {
+  Cell cell("restart", {"idle-timeout=3600", "connect-timeout=0.5"});
+  REQUIRE(cell.write_many(0, 16));
+  REQUIRE(cell.flush());
+  cell.server().stop_listening();
+  cell.server().drop_all_connections();
+  CHECK_FALSE(cell.write(0));
+  CHECK_FALSE(cell.read(0));
+  cell.server().resume_listening();
+  CHECK(cell.write(0));
+  CHECK(cell.flush());
+}
+
+TEST_CASE("a change that the server applies after its connection has gone overwrites nothing",
+          "[matrix]") {
+  Cell cell("late apply", {"idle-timeout=3600"});
+  cell.server().set_late_apply(300ms);
+  cell.server().add_fault({.op = Op::put, .action = Action::close_after_body});
+  CHECK_FALSE(cell.write(0));
+  cell.write(0);  // refused, or it would be overwritten
+  cell.write(0, true);
+  CHECK(cell.write(2));
+  CHECK(cell.flush());
+  REQUIRE(cell.server().wait_until([](const Counters& c) { return c.late_applied > 0; }, 60s));
+  CHECK(cell.flush());
+}

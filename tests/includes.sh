@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Which room may include which, and that curl and nbdkit stay where they
+# belong. The rooms and their order are in docs/architecture.md.
+
+. "$(dirname "$0")/lib.sh"
+cd "$UPLOAD_SRCDIR/plugin" || exit 99
+
+# ROOM: the rooms that it may include besides itself.
+allowed() {
+  case $1 in
+    base) echo "" ;;
+    http) echo "base" ;;
+    target) echo "base http" ;;
+    pool) echo "base http" ;;
+    volume) echo "base http target pool" ;;
+    .) echo "base http target pool volume ." ;;
+  esac
+}
+
+# FILE: the includes that break the rule.
+offences() {
+  local room target may
+  room=$(dirname "$1"); room=${room#./}
+  may=" $room $(allowed "$room") "
+  sed -n 's/^#include "\([^"]*\)"$/\1/p' "$1" | while read -r target; do
+    target=$(dirname "$target")
+    case $may in *" $target "*) ;; *) echo "$1 includes from $target" ;; esac
+  done
+}
+
+begin 'every room includes only from the rooms below it'
+find . -name '*.cpp' -o -name '*.h' | while read -r file; do offences "$file"; done >"$TMP/offences"
+[ ! -s "$TMP/offences" ] || { fail 'there are includes upwards'; show "$TMP/offences"; }
+
+begin 'the check sees a wrong include'
+mkdir -p "$TMP/base"
+echo '#include "pool/pool.h"' >"$TMP/base/wrong.h"
+[ -n "$(cd "$TMP" && offences base/wrong.h)" ] || fail 'an include upwards was not found'
+
+begin 'only http/ includes curl, only plugin.cpp includes nbdkit'
+grep -rl 'include <curl/' . | grep -v '^./http/' >"$TMP/curl" && { fail curl; show "$TMP/curl"; }
+grep -rl 'include <nbdkit' . | grep -v '^./plugin.cpp$' >"$TMP/nbdkit" && { fail nbdkit; show "$TMP/nbdkit"; }
+
+begin 'every file begins with its license and says what it is for'
+find "$UPLOAD_SRCDIR/plugin" "$UPLOAD_SRCDIR/tests" \( -name '*.cpp' -o -name '*.h' \) | while read -r file; do
+  head -1 "$file" | grep -q '^// SPDX-License-Identifier: BSD-3-Clause$' || echo "$file"
+done >"$TMP/unlicensed"
+[ ! -s "$TMP/unlicensed" ] || { fail 'no SPDX line'; show "$TMP/unlicensed"; }
+
+finish

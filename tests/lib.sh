@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What the shell tests share: counted cases, a server, nbdkit with the plugin,
+# and an end that leaves no process behind. Source it first, call `finish` last.
+#
+#   begin 'a sentence'     opens a case; it passes unless something fails it
+#   fail 'why'             fails the open case and goes on
+#   expect 'regex' FILE    fails it unless a line of FILE matches
+#   expect_not 'regex' FILE
+#   run CMD...             runs CMD with a time limit; $status, $TMP/out, $TMP/err
+#   start_server ARGS...   upload-server; sets $PORT, $CAFILE, $SERVER_PID
+#   upload ARGS...         nbdkit with the plugin, as `run`
+
+set -u
+
+: "${UPLOAD_PLUGIN:?run make check, or source tests/environment of the build first}"
+
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/upload-test-XXXXXX")
+case_name='' case_failed=0
+passed=0 failed=0 skipped=0
+pids=()
+LIMIT=${LIMIT:-120}
+
+close_case() {
+  [ -n "$case_name" ] || return 0
+  if [ "$case_failed" = 0 ]; then
+    passed=$((passed + 1)); echo "ok: $case_name"
+  else
+    failed=$((failed + 1)); echo "FAILED: $case_name"
+  fi
+  case_name=''
+}
+
+begin() { close_case; case_name=$1 case_failed=0; }
+
+fail() {
+  echo "  $case_name: $*" >&2
+  case_failed=1
+}
+
+show() { sed "s/^/    /" "$1" >&2; }
+
+expect() {
+  grep -Eq -- "$1" "$2" && return 0
+  fail "no line of $2 matches: $1"; show "$2"; return 1
+}
+
+expect_not() {
+  grep -Eq -- "$1" "$2" || return 0
+  fail "a line of $2 matches: $1"; show "$2"; return 1
+}
+
+# Exactly one line on standard error that nbdkit calls an error.
+expect_one_error() {
+  local n
+  n=$(grep -c 'error:' "$TMP/err")
+  [ "$n" = 1 ] || { fail "$n lines of error instead of 1"; show "$TMP/err"; }
+}
+
+run() {
+  status=0
+  timeout -k 5 "$LIMIT" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null || status=$?
+  [ $status != 124 ] || fail "hangs: $*"
+  # A crash looks like any other error; here it must not.
+  ! grep -Eq 'Sanitizer|runtime error:|Assertion' "$TMP/err" || { fail "crashed: $*"; show "$TMP/err"; }
+}
+
+nbdkit_command() {
+  if [ -n "$UPLOAD_PRELOAD" ]; then
+    env LD_PRELOAD="$UPLOAD_PRELOAD" nbdkit "$@"
+  else
+    nbdkit "$@"
+  fi
+}
+
+# nbdkit with the plugin. A --run command does not inherit the preload.
+upload() { run "$UPLOAD_SRCDIR/tests/run-nbdkit" "$@"; }
+
+# Is that process running (and not a zombie that nobody has waited for)?
+running() {
+  local state
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) && [ -n "$state" ] &&
+    [ "${state:0:1}" != Z ]
+}
+
+# Waits until CMD succeeds, at most $1 seconds.
+await() {
+  local limit=$((SECONDS + $1)); shift
+  until "$@"; do
+    [ $SECONDS -lt $limit ] || return 1
+    sleep 0.05
+  done
+}
+
+start_server() {
+  CERTS=$TMP/certs; mkdir -p "$CERTS"
+  rm -f "$TMP/port"
+  "$UPLOAD_SERVER" --cert-dir "$CERTS" --port-file "$TMP/port" "$@" 2>"$TMP/server.log" &
+  SERVER_PID=$!
+  pids+=("$SERVER_PID")
+  await 20 test -s "$TMP/port" || { echo "the server does not start" >&2; cat "$TMP/server.log" >&2; exit 99; }
+  PORT=$(cat "$TMP/port") CAFILE=$CERTS/ca.pem
+}
+
+stop_server() {
+  kill "$SERVER_PID" 2>/dev/null
+  wait "$SERVER_PID" 2>/dev/null
+}
+
+cleanup() {
+  local pid
+  for pid in ${pids[@]+"${pids[@]}"}; do kill "$pid" 2>/dev/null; done
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" 2>/dev/null; done
+  rm -rf "$TMP"
+}
+trap cleanup EXIT
+trap 'exit 143' INT TERM
+
+finish() {
+  close_case
+  if [ -n "${UPLOAD_TEST_COUNTS:-}" ]; then
+    echo "$0 $passed $failed $skipped" >>"$UPLOAD_TEST_COUNTS"
+  fi
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" = 0 ]
+  exit
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Reads requests from a connection, one after the other.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "channel.h"
+
+namespace upload::testserver {
+
+/// Used by the connection's thread only. Views stay valid until the next read_header().
+class HttpReader {
+ public:
+  explicit HttpReader(Channel& channel);
+  ~HttpReader();
+  HttpReader(const HttpReader&) = delete;
+  HttpReader& operator=(const HttpReader&) = delete;
+
+  /// Whether bytes of the next request are here already.
+  [[nodiscard]] bool has_buffered() const;
+
+  enum class Header {
+    complete,
+    end,        // the connection ended between two requests, or failed
+    malformed,  // `problem` says how; the connection is of no more use
+  };
+  /// Starts a new request: what is left of the body of the previous one must have been
+  /// read.
+  [[nodiscard]] Header read_header(std::string& problem);
+
+  [[nodiscard]] std::string_view method() const;
+  [[nodiscard]] std::string_view target() const;
+  [[nodiscard]] std::optional<std::string_view> field(std::string_view name) const;
+  /// What the client wants.
+  [[nodiscard]] bool keep_alive() const;
+
+  [[nodiscard]] std::optional<std::uint64_t> content_length() const;
+  [[nodiscard]] bool chunked() const;
+  /// Whether nothing of the body is left to be read.
+  [[nodiscard]] bool body_done() const;
+
+  /// Fills `out` unless the body ends before; nothing when the connection fails. Sends
+  /// `100 Continue` before the first byte if the client waits for that.
+  [[nodiscard]] std::optional<std::size_t> read_body(std::span<char> out);
+
+ private:
+  struct Parser;
+  std::unique_ptr<Parser> parser_;
+};
+
+}  // namespace upload::testserver

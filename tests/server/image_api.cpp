@@ -1,0 +1,623 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What a request does.
+//
+// handle() goes through the same steps for each: find out what is asked for, without
+// touching anything; check whether that is allowed; count it and ask the fault plan;
+// wait if there is a delay; then do it, unless a fault says otherwise before, instead or
+// after. Whoever reads answer() from top to bottom knows where each fault happens.
+//
+// Invariants:
+//   - nothing is applied for a request that is refused;
+//   - a change counts as under way from before the delay until before its reply;
+//   - a body that was not read to its end closes the connection.
+//
+// Threads: the connection's. Bodies pass through one buffer, chunk by chunk; the only
+// body that is held is that of a change to be applied late.
+//
+// Errors: refusals have the status of the real daemon; trouble with storage is a 500
+// with one line. Not here: how replies look on the wire, and anything about TLS.
+
+#include "image_api.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace upload::testserver {
+
+namespace {
+
+constexpr std::size_t kMaxPatchBytes = 64 * 1024;
+constexpr std::size_t kDrainBytes = 64 * 1024;
+
+/// The value, or null with `refusal` set.
+template <class T>
+const T* value_of(const Parsed<T>& parsed, std::optional<Refusal>& refusal) {
+  if (const auto* why = std::get_if<Refusal>(&parsed)) {
+    refusal = *why;
+    return nullptr;
+  }
+  return &std::get<T>(parsed);
+}
+
+Refusal forbidden(const std::string& why) {
+  return {403, "You are not allowed to access this resource: " + why, true};
+}
+
+Reply storage_error(const std::string& what) {
+  return Reply::refused({500, "Storage failed: " + what});
+}
+
+bool has_feature(const Ticket& ticket, std::string_view name) {
+  const auto& features = ticket.options().features;
+  return std::find(features.begin(), features.end(), name) != features.end();
+}
+
+/// An injected status from 400 on means that the request is not done.
+bool fails(const Exchange& exchange) {
+  return exchange.meets(Action::status) && exchange.fault->status >= 400;
+}
+
+/// See "Durability" in server.h.
+bool loses_unflushed(const Exchange& exchange) {
+  const bool flushes =
+      exchange.op == Op::flush || (exchange.is_change() && exchange.flush);
+  return fails(exchange) && (flushes || exchange.fault->status == 500);
+}
+
+/// Counts a request as active, and a change as under way.
+class ActiveRequest {
+ public:
+  ActiveRequest(ServerState& state, ConnectionId connection, Channel& channel,
+                const Exchange& exchange)
+      : state_(state), connection_(connection) {
+    bool overlaps = false;
+    if (exchange.is_change() && !exchange.refusal) {
+      ticket_ = exchange.ticket;
+      overlaps = !ticket_->begin_change(connection, exchange.range,
+                                        [&channel] { return channel.gone(); });
+    }
+    state.board.update([&](Counters& counters) {
+      ++counters.requests[static_cast<std::size_t>(exchange.op)];
+      ++counters.active_requests;
+      counters.max_active_requests =
+          std::max(counters.max_active_requests, counters.active_requests);
+      counters.overlapping_changes += overlaps ? 1 : 0;
+      counters.faults_fired += exchange.fault ? 1 : 0;
+    });
+  }
+
+  ~ActiveRequest() {
+    if (ticket_) {
+      ticket_->end_change(connection_);
+    }
+    state_.board.update([](Counters& counters) { --counters.active_requests; });
+  }
+
+  ActiveRequest(const ActiveRequest&) = delete;
+  ActiveRequest& operator=(const ActiveRequest&) = delete;
+
+ private:
+  ServerState& state_;
+  const ConnectionId connection_;
+  std::shared_ptr<Ticket> ticket_;
+};
+
+}  // namespace
+
+ImageApi::ImageApi(ServerState& state, ConnectionId connection, Channel& channel)
+    : state_(state), connection_(connection), channel_(channel) {}
+
+std::chrono::milliseconds ImageApi::idle_timeout() const {
+  return ticket_idle_.count() > 0 ? ticket_idle_ : state_.idle_close.load();
+}
+
+Reply ImageApi::handle(HttpReader& http, Exchange& exchange) {
+  classify(http, exchange);
+  if (!exchange.refusal) {
+    authorize(http, exchange);
+  }
+  exchange.fault = state_.faults.match(exchange.op, exchange.ticket_id);
+  Reply reply;
+  {
+    const ActiveRequest active(state_, connection_, channel_, exchange);
+    reply = answer(http, exchange);
+  }
+  if (!http.body_done()) {
+    reply.close = true;
+  }
+  state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range,
+                    exchange.flush, reply.drop ? 0 : reply.status});
+  if (!reply.drop) {
+    state_.board.update([&](Counters& counters) {
+      ++counters.replies;
+      counters.error_replies += reply.status >= 400 ? 1 : 0;
+    });
+  }
+  return reply;
+}
+
+Reply ImageApi::answer(HttpReader& http, Exchange& exchange) {
+  if (auto reply = fault_before(http, exchange)) {
+    return std::move(*reply);
+  }
+  if (exchange.refusal) {
+    // Unlike the others a 401 leaves the connection as it is: clients come back with
+    // better credentials.
+    if (exchange.refusal->status == 401 && !drain(http)) {
+      return Reply::dropped(CloseMode::silent);
+    }
+    return Reply::refused(*exchange.refusal);
+  }
+  if (auto reply = fault_instead(http, exchange)) {
+    return std::move(*reply);
+  }
+  Reply reply = perform(http, exchange);
+  if (reply.drop) {
+    return reply;
+  }
+  if (auto instead = fault_after(exchange)) {
+    return std::move(*instead);
+  }
+  return reply;
+}
+
+void ImageApi::classify(HttpReader& http, Exchange& exchange) {
+  exchange.target = parse_target(http.target());
+  const Route route = parse_route(exchange.target.path);
+  const std::string_view method = http.method();
+  exchange.ticket_id = route.ticket_id;
+  exchange.head_only = method == "HEAD";
+
+  if (route.resource == Resource::unknown || route.resource == Resource::checksum) {
+    exchange.refusal = {404, "No handler for '" + exchange.target.path + "'"};
+  } else if (route.resource == Resource::extents && method == "GET") {
+    exchange.op = Op::extents;
+  } else if (route.resource == Resource::image && method == "OPTIONS") {
+    exchange.op = Op::options;
+  } else if (route.resource == Resource::image && method == "GET") {
+    read_get(http, exchange);
+  } else if (route.resource == Resource::image && method == "PUT") {
+    read_put(http, exchange);
+  } else if (route.resource == Resource::image && method == "PATCH") {
+    if (!read_patch(http, exchange) && !exchange.refusal) {
+      exchange.refusal = {400, "The body ended early", true};
+    }
+  } else {
+    exchange.refusal = {405, "Method '" + std::string(method) + "' is not for '" +
+                                 exchange.target.path + "'"};
+  }
+  if (!exchange.refusal && exchange.ticket_id.empty()) {
+    exchange.refusal = {400, "Ticket id is required"};
+  }
+}
+
+void ImageApi::read_put(HttpReader& http, Exchange& exchange) {
+  exchange.op = Op::put;
+  const auto length = http.content_length();
+  if (!length || http.chunked()) {
+    exchange.refusal = {400, "Content-Length header is required", true};
+    return;
+  }
+  exchange.range.length = *length;
+  if (const auto text = http.field("content-range")) {
+    const auto parsed = parse_content_range(*text);
+    if (const auto* first = value_of(parsed, exchange.refusal)) {
+      exchange.range.offset = *first;
+    }
+  }
+  const auto parsed = parse_flush(exchange.target);
+  std::optional<Refusal> bad_flush;
+  if (const auto* flush = value_of(parsed, bad_flush)) {
+    exchange.flush = *flush;
+  } else if (!exchange.refusal) {
+    exchange.refusal = bad_flush;
+  }
+}
+
+void ImageApi::read_get(HttpReader& http, Exchange& exchange) {
+  exchange.op = Op::get;
+  const auto text = http.field("range");
+  if (!text) {
+    return;
+  }
+  exchange.partial = true;
+  const auto parsed = parse_range(*text);
+  if (const auto* range = value_of(parsed, exchange.refusal)) {
+    exchange.range.offset = range->first;
+    if (range->last) {
+      // Of 2^64 bytes one is left out: no ticket has as many in any case.
+      const std::uint64_t beyond_first = *range->last - range->first;
+      exchange.range.length = beyond_first + (beyond_first < UINT64_MAX ? 1 : 0);
+    }
+  }
+}
+
+bool ImageApi::read_patch(HttpReader& http, Exchange& exchange) {
+  std::string text(kMaxPatchBytes + 1, '\0');
+  const auto size = http.read_body(text);
+  if (!size) {
+    return false;
+  }
+  if (*size > kMaxPatchBytes) {
+    exchange.refusal = {400, "The message is too long", true};
+    return false;
+  }
+  text.resize(*size);
+  const auto parsed = parse_patch(text);
+  const auto* patch = value_of(parsed, exchange.refusal);
+  if (!patch) {
+    return false;
+  }
+  exchange.op = patch->kind == Patch::Kind::zero ? Op::zero : Op::flush;
+  exchange.range = patch->range;
+  exchange.flush = patch->flush;
+  return true;
+}
+
+void ImageApi::authorize(HttpReader& http, Exchange& exchange) {
+  const std::string wanted = state_.require_authorization();
+  if (!wanted.empty() && http.field("authorization") != wanted) {
+    exchange.refusal = {401, "Authorization is required"};
+    return;
+  }
+  for (const auto& [name, value] : state_.options.required_headers) {
+    const auto field = http.field(name);
+    if (!field || (!value.empty() && *field != value)) {
+      exchange.refusal = forbidden("header " + name + " is missing or wrong");
+      return;
+    }
+  }
+  if (exchange.op == Op::options && exchange.ticket_id == "*") {
+    return;
+  }
+  const auto ticket = state_.tickets.find(exchange.ticket_id);
+  const auto ticket_state = ticket ? ticket->state() : Ticket::State::removed;
+  const bool changes = exchange.is_change() || exchange.op == Op::flush;
+  if (ticket_state == Ticket::State::removed) {
+    exchange.refusal = forbidden("No such ticket");
+  } else if (ticket_state == Ticket::State::expired) {
+    exchange.refusal = forbidden("The ticket expired");
+  } else if (changes && !ticket->options().writable) {
+    exchange.refusal = forbidden("The ticket forbids write");
+  } else {
+    exchange.ticket = ticket;
+    limit_range(exchange);
+  }
+}
+
+void ImageApi::limit_range(Exchange& exchange) {
+  const Ticket& ticket = *exchange.ticket;
+  const bool lacks_zero = exchange.op == Op::zero && !has_feature(ticket, "zero");
+  const bool lacks_flush = exchange.op == Op::flush && !has_feature(ticket, "flush");
+  if (lacks_zero || lacks_flush) {
+    exchange.refusal = {405, "This image has no " + std::string(name_of(exchange.op))};
+    return;
+  }
+  if (exchange.op == Op::extents && !has_feature(ticket, "extents")) {
+    exchange.refusal = {404, "This image has no extents"};
+    return;
+  }
+  const bool open_end = exchange.op == Op::get && exchange.range.length == 0;
+  if (open_end && exchange.range.offset < ticket.size()) {
+    exchange.range.length = ticket.size() - exchange.range.offset;
+  } else if (open_end) {
+    exchange.refusal = {416, "Range begins at or after the end"};
+    exchange.refusal->available_bytes = ticket.size();
+  } else {
+    exchange.refusal = check_range(exchange.range, ticket.size());
+  }
+}
+
+bool ImageApi::stall() {
+  const std::uint64_t release = state_.releases;
+  state_.board.update([](Counters& counters) { ++counters.stalled; });
+  const bool released = channel_.sleep_until([&] { return state_.releases != release; });
+  state_.board.update([](Counters& counters) { --counters.stalled; });
+  return released;
+}
+
+std::optional<Reply> ImageApi::fault_before(HttpReader& http, Exchange& exchange) {
+  auto delay = state_.request_delay.load();
+  if (exchange.fault) {
+    delay += exchange.fault->delay;
+  }
+  if (!channel_.sleep_for(delay)) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  if (exchange.meets(Action::close_before_body)) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  if (exchange.meets(Action::reset)) {
+    return Reply::dropped(CloseMode::reset);
+  }
+  if (exchange.meets(Action::stall) && !stall()) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  if (fails(exchange)) {
+    if (!exchange.fault->early && !drain(http)) {
+      return Reply::dropped(CloseMode::silent);
+    }
+    return status_reply(*exchange.fault, exchange);
+  }
+  return std::nullopt;
+}
+
+std::optional<Reply> ImageApi::fault_instead(HttpReader& http, Exchange& exchange) {
+  if (!exchange.meets(Action::close_after_body)) {
+    return std::nullopt;
+  }
+  Reply reply = Reply::dropped(CloseMode::silent);
+  const bool late = exchange.is_change() && state_.late_apply.load().count() > 0;
+  std::vector<char> data;
+  if (late && exchange.op == Op::put) {
+    data.resize(static_cast<std::size_t>(exchange.range.length));
+    if (http.read_body(data) != data.size()) {
+      return reply;
+    }
+  } else if (!drain(http)) {
+    return reply;
+  }
+  if (late) {
+    reply.after_close = late_change(exchange, std::move(data));
+  }
+  return reply;
+}
+
+std::optional<Reply> ImageApi::fault_after(Exchange& exchange) {
+  if (exchange.meets(Action::status)) {
+    return status_reply(*exchange.fault, exchange);
+  }
+  if (exchange.meets(Action::close_after_apply)) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  if (exchange.meets(Action::reset_after_apply)) {
+    return Reply::dropped(CloseMode::reset);
+  }
+  if (exchange.meets(Action::stall_after_apply) && !stall()) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  return std::nullopt;
+}
+
+Reply ImageApi::status_reply(const Fault& fault, const Exchange& exchange) {
+  if (loses_unflushed(exchange) && exchange.ticket) {
+    const auto found = sessions_.find(exchange.ticket);
+    if (found != sessions_.end()) {
+      found->second->lose_unflushed();
+    }
+  }
+  Reply reply;
+  reply.status = fault.status;
+  reply.headers = fault.headers;
+  reply.body = fault.body;
+  reply.close = fault.early;
+  return reply;
+}
+
+std::function<void()> ImageApi::late_change(const Exchange& exchange,
+                                            std::vector<char> data) {
+  // A session that is nobody's: flushed and closed at once, so it owns nothing.
+  auto apply = [&state = state_, ticket = exchange.ticket, range = exchange.range,
+                is_put = exchange.op == Op::put, held = std::move(data)] {
+    std::string error;
+    const auto session = ticket->backend().open(
+        0, [] { return false; }, error);
+    if (session &&
+        !(is_put ? session->write(range.offset, held) : session->zero(range)) &&
+        !session->flush()) {
+      state.board.update([](Counters& counters) { ++counters.late_applied; });
+    }
+  };
+  const auto after = state_.late_apply.load();
+  return [&state = state_, after, work = std::move(apply)] {
+    state.late_applier.schedule(after, work);
+  };
+}
+
+bool ImageApi::drain(HttpReader& http) {
+  buffer_.resize(std::max(buffer_.size(), kDrainBytes));
+  while (!http.body_done()) {
+    if (!http.read_body(buffer_)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Session* ImageApi::session_of(const std::shared_ptr<Ticket>& ticket, std::string& error) {
+  const auto found = sessions_.find(ticket);
+  if (found != sessions_.end()) {
+    return found->second.get();
+  }
+  Channel& channel = channel_;
+  auto session = ticket->backend().open(
+      connection_, [&channel] { return channel.gone(); }, error);
+  if (!session) {
+    return nullptr;
+  }
+  if (ticket->options().inactivity_timeout.count() > 0) {
+    ticket_idle_ = ticket->options().inactivity_timeout;
+  }
+  return (sessions_[ticket] = std::move(session)).get();
+}
+
+Reply ImageApi::perform(HttpReader& http, Exchange& exchange) {
+  if (!exchange.ticket) {
+    return options(exchange);  // of all images: `*`
+  }
+  std::string error;
+  Session* const session = session_of(exchange.ticket, error);
+  if (!session) {
+    return storage_error(error);
+  }
+  Reply reply;
+  switch (exchange.op) {
+    case Op::put:
+      reply = put(http, exchange, *session);
+      break;
+    case Op::zero:
+      reply = zero(exchange, *session);
+      break;
+    case Op::flush:
+      reply = flush(*session);
+      break;
+    case Op::get:
+      reply = get(exchange, *session);
+      break;
+    case Op::extents:
+      reply = extents(exchange, *session);
+      break;
+    default:
+      reply = options(exchange);
+      break;
+  }
+  exchange.ticket->touch();
+  const auto close = exchange.target.query.find("close");
+  if (close != exchange.target.query.end() && close->second == "y") {
+    reply.close = true;
+  }
+  return reply;
+}
+
+Reply ImageApi::put(HttpReader& http, Exchange& exchange, Session& session) {
+  const auto chunk_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(
+      exchange.range.length, exchange.ticket->backend().chunk_size()));
+  buffer_.resize(std::max(buffer_.size(), chunk_bytes));
+  const auto chunk = std::span(buffer_).first(chunk_bytes);
+  std::uint64_t done = 0;
+  while (done < exchange.range.length) {
+    const auto size = http.read_body(chunk);
+    if (!size || *size == 0) {
+      return Reply::dropped(CloseMode::silent);
+    }
+    const auto ec = session.write(exchange.range.offset + done, chunk.first(*size));
+    if (ec == std::errc::connection_aborted) {
+      return Reply::dropped(CloseMode::silent);
+    }
+    if (ec) {
+      return storage_error(ec.message());
+    }
+    done += *size;
+  }
+  if (exchange.flush) {
+    if (const auto ec = session.flush()) {
+      return storage_error(ec.message());
+    }
+  }
+  state_.board.update([&](Counters& counters) {
+    ++counters.changes;
+    counters.bytes_put += done;
+    counters.flushes += exchange.flush ? 1 : 0;
+  });
+  return {};
+}
+
+Reply ImageApi::zero(Exchange& exchange, Session& session) {
+  auto ec = session.zero(exchange.range);
+  if (ec == std::errc::connection_aborted) {
+    return Reply::dropped(CloseMode::silent);
+  }
+  if (!ec && exchange.flush) {
+    ec = session.flush();
+  }
+  if (ec) {
+    return storage_error(ec.message());
+  }
+  state_.board.update([&](Counters& counters) {
+    ++counters.changes;
+    counters.bytes_zeroed += exchange.range.length;
+    counters.flushes += exchange.flush ? 1 : 0;
+  });
+  return {};
+}
+
+Reply ImageApi::flush(Session& session) {
+  if (const auto ec = session.flush()) {
+    return storage_error(ec.message());
+  }
+  state_.board.update([](Counters& counters) { ++counters.flushes; });
+  return {};
+}
+
+Reply ImageApi::get(Exchange& exchange, Session& session) {
+  state_.board.update(
+      [&](Counters& counters) { counters.bytes_got += exchange.range.length; });
+  Reply reply;
+  reply.status = exchange.partial ? 206 : 200;
+  reply.data =
+      ImageData{&session, exchange.range, exchange.ticket->size(), exchange.partial};
+  return reply;
+}
+
+Reply ImageApi::extents(Exchange& exchange, Session& session) {
+  const auto context = exchange.target.query.find("context");
+  if (context != exchange.target.query.end() && context->second != "zero") {
+    const bool dirty = context->second == "dirty";
+    return Reply::refused({dirty ? 404 : 400, "No such extents: " + context->second});
+  }
+  std::vector<Extent> extents;
+  if (const auto ec = session.extents(extents)) {
+    return storage_error(ec.message());
+  }
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const Extent& extent : extents) {
+    json.push_back({{"start", extent.range.offset},
+                    {"length", extent.range.length},
+                    {"zero", extent.zero},
+                    {"hole", extent.hole}});
+  }
+  return Reply::json(json.dump() + "\n");
+}
+
+std::string ImageApi::options_json(const Exchange& exchange) const {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  const ServerOptions& server = state_.options;
+  std::string socket = server.advertised_unix_socket;
+  if (socket.empty() && server.advertise_unix_socket) {
+    socket = server.unix_socket;
+  }
+  if (!socket.empty()) {
+    if (socket[0] == '@') {
+      socket[0] = '\0';  // as an abstract address has it
+    }
+    json["unix_socket"] = socket;
+  }
+  if (!exchange.ticket) {
+    json["features"] = TicketOptions().features;
+    return json.dump() + "\n";
+  }
+  const TicketOptions& ticket = exchange.ticket->options();
+  std::vector<std::string> features = ticket.features;
+  if (!ticket.writable) {
+    std::erase_if(features, [](const auto& f) { return f == "zero" || f == "flush"; });
+  }
+  json["features"] = features;
+  if (ticket.tell_limits) {
+    json["max_readers"] = exchange.ticket->max_readers();
+    json["max_writers"] = exchange.ticket->max_writers();
+  }
+  return json.dump() + "\n";
+}
+
+Reply ImageApi::options(Exchange& exchange) {
+  const TicketOptions ticket =
+      exchange.ticket ? exchange.ticket->options() : TicketOptions();
+  Reply reply;
+  switch (ticket.options_mode) {
+    case OptionsMode::method_not_allowed:
+      return Reply::refused({405, "Method 'OPTIONS' is not for this image"});
+    case OptionsMode::no_content:
+      reply.status = 204;
+      break;
+    case OptionsMode::json:
+      reply = Reply::json(options_json(exchange));
+      break;
+  }
+  reply.headers.emplace_back("allow",
+                             ticket.writable ? "OPTIONS,GET,PUT,PATCH" : "OPTIONS,GET");
+  return reply;
+}
+
+}  // namespace upload::testserver

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// upload-server: the test server as a program, for demonstrations, benchmarks and tests
+// in other languages.
+//
+// The main thread sets everything up and then only waits for signals, which are blocked
+// in all threads: SIGUSR1 prints the counters, SIGTERM and SIGINT end the server with
+// exit status 0. The URLs are printed to stdout when clients can connect, and so is the
+// port to --port-file, by renaming, so a script that sees the file can read it whole.
+//
+// Errors: one line for each problem on stderr, exit status 2 for a bad command line, 1
+// for everything else. Nothing is written to a log; ask the counters.
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <stdexcept>
+#include <system_error>
+
+#include "certificates.h"
+#include "command_line.h"
+#include "server.h"
+
+namespace upload::testserver {
+
+namespace {
+
+std::string reason() { return std::generic_category().message(errno); }
+
+/// The certificate of --cert-dir, made if it is not there.
+void use_certificates(const std::string& directory, ServerOptions& options) {
+  CertificateFiles files = certificate_files(directory);
+  if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
+    throw std::runtime_error(directory + ": " + reason());
+  }
+  const bool complete = ::access(files.ca.c_str(), R_OK) == 0 &&
+                        ::access(files.cert.c_str(), R_OK) == 0 &&
+                        ::access(files.key.c_str(), R_OK) == 0;
+  if (!complete) {
+    files = write_certificates(directory);
+  }
+  options.ca_file = files.ca;
+  options.cert_file = files.cert;
+  options.key_file = files.key;
+}
+
+void write_port_file(const std::string& path, std::uint16_t port) {
+  const std::string temporary = path + ".new";
+  {
+    std::ofstream file(temporary);
+    file << port << '\n';
+    file.close();
+    if (!file) {
+      throw std::runtime_error(temporary + ": cannot be written");
+    }
+  }
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
+    throw std::runtime_error(path + ": " + reason());
+  }
+}
+
+void print_counters(const Server& server) {
+  std::cerr << to_json(server.counters()) << std::endl;
+}
+
+int serve(CommandLine line) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  if (line.server.tls && !line.cert_dir.empty()) {
+    use_certificates(line.cert_dir, line.server);
+  }
+  Server server(line.server);
+  for (const TicketOptions& ticket : line.tickets) {
+    server.add_ticket(ticket);
+  }
+  for (const Fault& fault : line.faults) {
+    server.add_fault(fault);
+  }
+  server.start();
+  for (const TicketOptions& ticket : line.tickets) {
+    std::cout << server.url(ticket.id) << '\n';
+  }
+  std::cout << std::flush;
+  if (!line.port_file.empty()) {
+    write_port_file(line.port_file, server.port());
+  }
+  for (;;) {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    if (signal != SIGUSR1) {
+      break;
+    }
+    print_counters(server);
+  }
+  server.stop();
+  if (line.stats) {
+    print_counters(server);
+  }
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  auto parsed = parse_command_line(argc, argv);
+  if (const auto* problems = std::get_if<Problems>(&parsed)) {
+    for (const std::string& problem : *problems) {
+      std::cerr << "upload-server: " << problem << '\n';
+    }
+    return 2;
+  }
+  auto& line = std::get<CommandLine>(parsed);
+  if (line.help) {
+    std::cout << help_text();
+    return 0;
+  }
+  try {
+    return serve(std::move(line));
+  } catch (const std::exception& error) {
+    std::cerr << "upload-server: " << error.what() << '\n';
+    return 1;
+  }
+}
+
+}  // namespace
+
+}  // namespace upload::testserver
+
+int main(int argc, char** argv) { return upload::testserver::run(argc, argv); }

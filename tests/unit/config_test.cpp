@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "config.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "base/redact.h"
+#include "catch.h"
+
+using upload::Config;
+using upload::ConfigParser;
+using upload::Result;
+using upload::Status;
+using namespace std::chrono_literals;
+
+namespace {
+
+Result<std::string> read_secret(const std::string& value) {
+  if (value.size() > 1 && value[0] == '+') {
+    std::ifstream file(value.substr(1));
+    std::string line;
+    std::getline(file, line);
+    return line;
+  }
+  return value;
+}
+
+const char kUrl[] = "https://host/images/ticket-0123456789";
+
+struct Fixture {
+  ConfigParser parser{read_secret};
+
+  Fixture& set(const std::string& key, const std::string& value) {
+    const Status status = parser.set(key, value);
+    INFO(status.text());
+    REQUIRE(status.ok());
+    return *this;
+  }
+  std::string error(const std::string& key, const std::string& value) {
+    const Status status = parser.set(key, value);
+    REQUIRE_FALSE(status.ok());
+    CHECK(status.text().find('\n') == std::string::npos);
+    return status.text();
+  }
+  Config complete() {
+    const Result<Config> config = parser.complete();
+    INFO(config.status().text());
+    REQUIRE(config.ok());
+    return config.value();
+  }
+  std::string incomplete() {
+    const Result<Config> config = parser.complete();
+    REQUIRE_FALSE(config.ok());
+    return config.status().text();
+  }
+};
+
+std::string a_file(const char* text = "x") {
+  char path[] = "/tmp/upload-config-XXXXXX";
+  const int fd = mkstemp(path);
+  REQUIRE(fd >= 0);
+  REQUIRE(write(fd, text, strlen(text)) == static_cast<ssize_t>(strlen(text)));
+  close(fd);
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("defaults are those of the manual", "[config]") {
+  const Config config = Fixture().set("url", kUrl).complete();
+  CHECK(config.target == "auto");
+  CHECK_FALSE(config.size);
+  CHECK_FALSE(config.auto_socket);
+  CHECK(config.connections == 4);
+  CHECK(config.idle_timeout == 30s);
+  CHECK(config.origin.connect_timeout == 10s);
+  CHECK(config.origin.timeout == 60s);
+  CHECK_FALSE(config.origin.insecure);
+}
+
+TEST_CASE("the Python plugin's parameters are accepted, and the last one counts",
+          "[config]") {
+  const std::string cafile = a_file();
+  const Config config = Fixture()
+                            .set("size", "1")
+                            .set("url", "https://other/images/x")
+                            .set("cafile", cafile)
+                            .set("insecure", "true")
+                            .set("is_ovirt_host", "true")
+                            .set("size", "1073741824")
+                            .set("url", kUrl)
+                            .set("insecure", "0")
+                            .complete();
+  CHECK(config.size == 1073741824U);
+  CHECK(config.origin.url.host == "host");
+  CHECK(config.origin.ca_pem == "x");
+  CHECK_FALSE(config.origin.insecure);
+  CHECK(config.auto_socket);
+  unlink(cafile.c_str());
+}
+
+TEST_CASE("every bad value gets one line that names key and value", "[config]") {
+  const std::pair<const char*, const char*> rows[] = {
+      {"size", ""},
+      {"size", "0"},
+      {"size", "-1"},
+      {"size", "lots"},
+      {"size", "9999999999999999999999"},
+      {"size", "8E"},
+      {"target", ""},
+      {"target", "webdav2"},
+      {"cafile", ""},
+      {"cafile", "/nonexistent/ca.pem"},
+      {"cafile", "/tmp"},
+      {"cert", "/nonexistent/cert.pem"},
+      {"key", "/nonexistent/key.pem"},
+      {"insecure", ""},
+      {"insecure", "maybe"},
+      {"is_ovirt_host", "2"},
+      {"unix-socket", ""},
+      {"unix-socket", "relative/path"},
+      {"unix-socket", "@"},
+      {"connections", ""},
+      {"connections", "0"},
+      {"connections", "-4"},
+      {"connections", "65"},
+      {"connections", "4.5"},
+      {"connections", "99999999999999999999"},
+      {"max-request", "0"},
+      {"max-request", "1"},
+      {"max-request", "2G"},
+      {"connect-timeout", ""},
+      {"connect-timeout", "0"},
+      {"connect-timeout", "-1"},
+      {"timeout", "nan"},
+      {"timeout", "inf"},
+      {"timeout", "1e3"},
+      {"timeout", "10s"},
+      {"idle-timeout", "86401"},
+      {"idle-timeout", "0.0001"},
+      {"user", ""},
+      {"user", "a:b"},
+  };
+  for (const auto& [key, value] : rows) {
+    INFO(key << "=" << value);
+    const std::string text = Fixture().error(key, value);
+    CHECK(text.find(std::string(key) + "=" + value + ":") == 0);
+  }
+  CHECK(Fixture().error("unix-socket", "/" + std::string(200, 'x')).find("107") !=
+        std::string::npos);
+}
+
+TEST_CASE("a bad secret gets one line that names the key and hides the value", "[config]") {
+  const std::pair<const char*, const char*> rows[] = {
+      {"url", "ftp://hush-hush/x"}, {"url", "https://u:hush-hush@host/x"},
+      {"password", "hush\nhush"},   {"token", "hush hush"},
+      {"header", "hush-hush"},      {"header", "hush: "},
+      {"header", "Host: hush"},     {"header", "Content-Length: 5"},
+      {"header", ": hush"},         {"header", "A B: hush"},
+      {"header", "A: hush\r\nB: c"}, {"proxy", "hush hush"},
+      {"password", "+hush"},        {"password", "-hush"},
+      {"token", "-1"},              {"token", "-99999"}};
+  for (const auto& [key, value] : rows) {
+    INFO(key << "=" << value);
+    const std::string text = Fixture().error(key, value);
+    CHECK(text.find(std::string(key) + "=...:") == 0);
+    CHECK(text.find("hush") == std::string::npos);
+  }
+  CHECK(Fixture().error("password", "+/nonexistent/p").find("password=+/nonexistent/p:") == 0);
+}
+
+TEST_CASE("an unknown key is named, its value is not", "[config]") {
+  const std::string text = Fixture().error("pasword", "hush");
+  CHECK(text.find("'pasword'") != std::string::npos);
+  CHECK(text.find("hush") == std::string::npos);
+}
+
+TEST_CASE("secrets come from files too, and are blanked out afterwards", "[config]") {
+  const std::string file = a_file("file-secret-1\nmore\n");
+  const Config config = Fixture()
+                            .set("url", kUrl)
+                            .set("user", "admin")
+                            .set("password", "+" + file)
+                            .set("header", "X-Auth: header-secret-2")
+                            .complete();
+  CHECK(config.origin.password == "file-secret-1");
+  CHECK(upload::redacted("file-secret-1 header-secret-2 ticket-0123456789") ==
+        "... ... ...");
+  unlink(file.c_str());
+}
+
+TEST_CASE("contradictions are named", "[config]") {
+  const std::string file = a_file();
+  CHECK(Fixture().incomplete().find("url= is required") == 0);
+  const auto with_url = [] {
+    Fixture f;
+    f.set("url", kUrl);
+    return f;
+  };
+  CHECK(with_url().set("password", "x").incomplete() == "password= needs user=");
+  CHECK(with_url().set("user", "me").incomplete() == "user=me needs password=");
+  CHECK(with_url()
+            .set("user", "me")
+            .set("password", "x")
+            .set("token", "y")
+            .incomplete()
+            .find("exclude each other") != std::string::npos);
+  CHECK(with_url()
+            .set("token", "y")
+            .set("header", "authorization: Basic abc")
+            .incomplete()
+            .find("exclude each other") != std::string::npos);
+  CHECK(with_url().set("cert", file).incomplete() == "cert= needs key=");
+  CHECK(with_url().set("key", file).incomplete() == "key= needs cert=");
+  CHECK(with_url()
+            .set("is_ovirt_host", "true")
+            .set("unix-socket", "none")
+            .incomplete() == "is_ovirt_host=true and unix-socket=none exclude each other");
+  Fixture plain;
+  plain.set("url", "http://host/images/t").set("cert", file).set("key", file);
+  CHECK(plain.incomplete().find("https:") != std::string::npos);
+  unlink(file.c_str());
+}
+
+TEST_CASE("help has each key at the start of a line", "[config]") {
+  const std::string help = ConfigParser::help();
+  for (const char* key :
+       {"url=", "size=", "target=", "cafile=", "cert=", "key=", "insecure=", "unix-socket=",
+        "is_ovirt_host=", "connections=", "max-request=", "connect-timeout=", "timeout=",
+        "idle-timeout=", "user=", "password=", "token=", "header=", "proxy="}) {
+    INFO(key);
+    CHECK((help.find(key) == 0 || help.find(std::string("\n") + key) != std::string::npos));
+  }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A clock that is moved by hand, and connections to a server that does what
+// the test says. Thread safe.
+
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "http/connection.h"
+
+namespace upload::testing {
+
+class FakeClock final : public Clock {
+ public:
+  TimePoint now() const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return now_;
+  }
+
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (now_ >= when) return;
+      sleepers_.push_back({&condition, &mutex, when});
+      changed_.notify_all();
+    }
+    condition.wait(mutex);
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto mine = std::find_if(sleepers_.begin(), sleepers_.end(),
+                                   [&](const Sleeper& s) { return s.condition == &condition; });
+    sleepers_.erase(mine);
+    changed_.notify_all();
+  }
+
+  // Moves time and wakes all who sleep. They may still be running when this
+  // returns.
+  void advance(Duration by) {
+    std::vector<Sleeper> sleepers;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      now_ += by;
+      sleepers = sleepers_;
+    }
+    for (const Sleeper& sleeper : sleepers) {
+      // Whoever entered wait_until() holds the mutex until it really sleeps.
+      sleeper.mutex->lock();
+      sleeper.condition->notify_all();
+      sleeper.mutex->unlock();
+    }
+  }
+
+  // Waits until `count` threads sleep, all of them until after now.
+  void await_sleepers(size_t count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] {
+      return sleepers_.size() == count &&
+             std::all_of(sleepers_.begin(), sleepers_.end(),
+                         [&](const Sleeper& s) { return s.when > now_; });
+    });
+  }
+
+ private:
+  struct Sleeper {
+    CondVar* condition;
+    Mutex* mutex;
+    TimePoint when;
+  };
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  TimePoint now_ = TimePoint(std::chrono::hours(1));
+  std::vector<Sleeper> sleepers_;
+};
+
+// What the fake connections are made to.
+class FakeServer {
+ public:
+  struct Sent {
+    http::ConnectionId connection;
+    std::string what;    // Request::what
+    std::string target;  // Request::target
+    uint64_t bytes;      // of the body's parts
+  };
+  // Answers a request; runs on the requester's thread, without a lock.
+  using Handler = std::function<Result<http::Reply>(const http::Request&)>;
+
+  void on_request(Handler handler) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    handler_ = std::move(handler);
+  }
+  void close_idle(http::ConnectionId id) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closed_.insert(id);
+  }
+  std::vector<Sent> sent() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return sent_;
+  }
+  void await_sent(size_t count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return sent_.size() >= count; });
+  }
+  size_t connections_made() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return made_;
+  }
+  size_t connections_alive() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return made_ - destroyed_;
+  }
+
+  // Requests wait in front of the handler until as many tickets are given.
+  void hold() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    held_ = true;
+  }
+  void release(size_t count) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    tickets_ += count;
+    changed_.notify_all();
+  }
+  void release_all() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    held_ = false;
+    changed_.notify_all();
+  }
+
+  http::ConnectionFactory factory() {
+    return [this](http::ConnectionId id, http::ConnectionEvents events) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ++made_;
+      return std::make_unique<FakeConnection>(*this, id, std::move(events));
+    };
+  }
+
+  static http::Reply ok(int status = 200) {
+    http::Reply reply;
+    reply.status = status;
+    return reply;
+  }
+
+ private:
+  class FakeConnection final : public http::Connection {
+   public:
+    FakeConnection(FakeServer& server, http::ConnectionId id, http::ConnectionEvents events)
+        : server_(server), id_(id), events_(std::move(events)) {}
+    ~FakeConnection() override {
+      std::lock_guard<std::mutex> lock(server_.mutex_);
+      ++server_.destroyed_;
+    }
+
+    Result<http::Reply> perform(const http::Request& request) override {
+      if (state_ == kClosed || aborted_) return Status(Kind::kLost, "closed");
+      Handler handler = server_.begin(id_, request, aborted_);
+      if (aborted_) {
+        state_ = kClosed;
+        return Status(Kind::kLost, "aborted");
+      }
+      Result<http::Reply> reply = handler ? handler(request) : Result(ok());
+      const bool connected = reply.ok() || reply.status().kind() != Kind::kConnect;
+      if (state_ == kUnopened && connected) events_.opened();
+      if (connected) events_.progress();
+      state_ = reply.ok() && !reply.value().last ? kOpen : kClosed;
+      return reply;
+    }
+    bool unopened() const override { return state_ == kUnopened; }
+    bool closed() const override {
+      std::lock_guard<std::mutex> lock(server_.mutex_);
+      return state_ == kClosed || server_.closed_.contains(id_);
+    }
+    void abort() override {
+      std::lock_guard<std::mutex> lock(server_.mutex_);
+      aborted_ = true;
+      server_.changed_.notify_all();
+    }
+
+   private:
+    enum State { kUnopened, kOpen, kClosed };
+    FakeServer& server_;
+    const http::ConnectionId id_;
+    const http::ConnectionEvents events_;
+    State state_ = kUnopened;
+    std::atomic<bool> aborted_ = false;
+  };
+
+  Handler begin(http::ConnectionId id, const http::Request& request,
+                const std::atomic<bool>& aborted) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    uint64_t bytes = 0;
+    for (const http::BodyPart& part : request.parts) bytes += part.length;
+    sent_.push_back({id, request.what, request.target, bytes});
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !held_ || tickets_ > 0 || aborted; });
+    if (held_ && tickets_ > 0) --tickets_;
+    return handler_;
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Handler handler_;
+  std::vector<Sent> sent_;
+  std::set<http::ConnectionId> closed_;
+  size_t made_ = 0;
+  size_t destroyed_ = 0;
+  bool held_ = false;
+  size_t tickets_ = 0;
+};
+
+}  // namespace upload::testing

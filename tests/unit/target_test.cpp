@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "target/target.h"
+
+#include <algorithm>
+
+#include "catch.h"
+#include "target/reply.h"
+
+using upload::ByteRange;
+using upload::Kind;
+using namespace upload::target;
+namespace http = upload::http;
+
+namespace {
+
+std::unique_ptr<Target> imageio() {
+  return make_target("imageio", http::parse_url("https://host/images/t").value());
+}
+
+http::Reply reply(int status, std::string body = "") {
+  http::Reply reply;
+  reply.status = status;
+  reply.body = std::move(body);
+  return reply;
+}
+
+bool has_header(const http::Request& request, const std::string& line) {
+  return std::find(request.headers.begin(), request.headers.end(), line) !=
+         request.headers.end();
+}
+
+}  // namespace
+
+TEST_CASE("a write is a PUT with a range, and says whether to flush", "[target]") {
+  const char data[4096] = {};
+  const http::Request request = imageio()->write({8192, 4096}, {{data, 4096}}, false);
+  CHECK(request.method == http::Method::kPut);
+  CHECK(request.target == "/images/t?flush=n");
+  CHECK(has_header(request, "Content-Range: bytes 8192-12287/*"));
+  REQUIRE(request.parts.size() == 1);
+  CHECK(request.parts[0].data == data);
+  CHECK(imageio()->write({0, 1}, {{data, 1}}, true).target == "/images/t?flush=y");
+}
+
+TEST_CASE("zero and flush are PATCHes in JSON", "[target]") {
+  const http::Request zero = imageio()->zero({65536, uint64_t{5} << 30}, true);
+  CHECK(zero.method == http::Method::kPatch);
+  CHECK(zero.target == "/images/t");
+  CHECK(has_header(zero, "Content-Type: application/json"));
+  CHECK(zero.text == R"({"flush":true,"offset":65536,"op":"zero","size":5368709120})");
+  CHECK(imageio()->flush().text == R"({"op":"flush"})");
+}
+
+TEST_CASE("a read asks for the last byte inclusively, into the caller's memory", "[target]") {
+  std::byte sink[512];
+  const http::Request request = imageio()->read({1024, 512}, sink);
+  CHECK(request.method == http::Method::kGet);
+  CHECK(has_header(request, "Range: bytes=1024-1535"));
+  CHECK(request.sink.data() == sink);
+  CHECK(request.sink.size() == 512);
+}
+
+TEST_CASE("OPTIONS tells features, limits, socket and whether writing is allowed",
+          "[target]") {
+  http::Reply full = reply(
+      200, R"({"features":["checksum","extents","flush","zero","new"],"max_readers":8,)"
+           R"("max_writers":6,"unix_socket":"\u0000/org/ovirt","more":{"a":[1]}})");
+  full.allow = "OPTIONS,GET,PUT,PATCH";
+  const auto options = imageio()->read_options(full);
+  REQUIRE(options.ok());
+  CHECK(options.value().can_flush);
+  CHECK(options.value().can_zero);
+  CHECK(options.value().can_extents);
+  CHECK(options.value().can_write);
+  CHECK(options.value().max_readers == 8);
+  CHECK(options.value().max_writers == 6);
+  CHECK(options.value().unix_socket == "@/org/ovirt");
+  full.allow = "OPTIONS,GET";
+  CHECK_FALSE(imageio()->read_options(full).value().can_write);
+}
+
+TEST_CASE("limits that OPTIONS leaves out are 1", "[target]") {
+  const auto options = imageio()->read_options(reply(200, R"({"features":[]})"));
+  REQUIRE(options.ok());
+  CHECK(options.value().max_readers == 1);
+  CHECK(options.value().max_writers == 1);
+  CHECK_FALSE(options.value().can_flush);
+  CHECK(options.value().unix_socket.empty());
+}
+
+TEST_CASE("servers from before OPTIONS have no features and one connection", "[target]") {
+  for (const int status : {405, 204}) {
+    const auto options = imageio()->read_options(reply(status));
+    REQUIRE(options.ok());
+    CHECK_FALSE(options.value().can_flush);
+    CHECK_FALSE(options.value().can_zero);
+    CHECK(options.value().max_writers == 1);
+    CHECK(options.value().can_write);
+  }
+}
+
+TEST_CASE("OPTIONS of another shape make no sense", "[target]") {
+  for (const char* body :
+       {"", "null", "[]", "{", "{}", R"({"features":"zero"})", R"({"features":{}})",
+        R"({"features":[],"max_writers":0})", R"({"features":[],"max_writers":-1})",
+        R"({"features":[],"max_readers":"8"})", R"({"features":[],"max_readers":1.5})",
+        R"({"features":[],"unix_socket":7})", R"({"features":[],"unix_socket":"/a\u0000b"})",
+        "\xff\xfe"}) {
+    INFO(body);
+    const auto options = imageio()->read_options(reply(200, body));
+    REQUIRE_FALSE(options.ok());
+    CHECK(options.status().kind() == Kind::kMalformed);
+  }
+}
+
+TEST_CASE("a read is good only as 206 with exactly the range that was asked for",
+          "[target]") {
+  const ByteRange range{1024, 512};
+  http::Reply good = reply(206);
+  good.content_range = "bytes 1024-1535/1048576";
+  good.sunk = 512;
+  CHECK(imageio()->check_read(good, range).ok());
+
+  http::Reply wrong = good;
+  for (const char* text : {"bytes 0-511/1048576", "bytes 1024-1534/1048576", "", "bytes */5",
+                           "bytes 1024-1535", "bytes 1535-1024/*", "bytes -1-5/*"}) {
+    INFO(text);
+    wrong.content_range = text;
+    CHECK(imageio()->check_read(wrong, range).kind() == Kind::kMalformed);
+  }
+  http::Reply cut = good;
+  cut.sunk = 511;
+  CHECK(imageio()->check_read(cut, range).kind() == Kind::kMalformed);
+  http::Reply whole = good;
+  whole.status = 200;
+  CHECK(imageio()->check_read(whole, range).kind() == Kind::kMalformed);
+}
+
+TEST_CASE("extents are read in order", "[target]") {
+  const auto extents = imageio()->read_extents(
+      reply(200, R"([{"start":0,"length":65536,"zero":false,"hole":false},)"
+                 R"({"start":65536,"length":1048576,"zero":true,"hole":true},)"
+                 R"({"start":1114112,"length":4096,"zero":true}])"));
+  REQUIRE(extents.ok());
+  REQUIRE(extents.value().size() == 3);
+  CHECK(extents.value()[1].range == ByteRange{65536, 1048576});
+  CHECK(extents.value()[1].zero);
+  CHECK(extents.value()[1].hole);
+  CHECK_FALSE(extents.value()[2].hole);
+}
+
+TEST_CASE("extents of another shape make no sense", "[target]") {
+  for (const char* body :
+       {"", "{}", "[1]", "[{}]", R"([{"start":0,"length":1}])",
+        R"([{"start":0,"length":0,"zero":true}])", R"([{"start":1,"length":1,"zero":true}])",
+        R"([{"start":0,"length":-5,"zero":true}])", R"([{"start":0,"length":1,"zero":1}])",
+        R"([{"start":0,"length":1,"zero":true,"hole":"yes"}])",
+        R"([{"start":0,"length":8,"zero":true},{"start":4,"length":8,"zero":true}])",
+        R"([{"start":0,"length":8,"zero":true},{"start":9,"length":8,"zero":true}])",
+        R"([{"start":0,"length":9223372036854775807,"zero":true},)"
+        R"({"start":9223372036854775807,"length":9223372036854775807,"zero":true}])",
+        R"([{"start":0,"length":18446744073709551615,"zero":true}])", "[[[[[[[["}) {
+    INFO(body);
+    const auto extents = imageio()->read_extents(reply(200, body));
+    REQUIRE_FALSE(extents.ok());
+    CHECK(extents.status().kind() == Kind::kMalformed);
+  }
+}
+
+TEST_CASE("each status has its kind", "[reply]") {
+  const std::pair<int, Kind> rows[] = {
+      {400, Kind::kRejected},     {401, Kind::kUnauthorized}, {403, Kind::kDenied},
+      {404, Kind::kDenied},       {405, Kind::kRejected},     {408, Kind::kUnavailable},
+      {410, Kind::kDenied},       {413, Kind::kNoSpace},      {416, Kind::kRejected},
+      {418, Kind::kRejected},     {429, Kind::kUnavailable},  {500, Kind::kServerError},
+      {501, Kind::kServerError},  {502, Kind::kGateway},  {503, Kind::kUnavailable},
+      {504, Kind::kGateway},  {507, Kind::kNoSpace},      {201, Kind::kMalformed},
+      {302, Kind::kMalformed},    {999, Kind::kServerError}};
+  for (const auto& [status, kind] : rows) {
+    INFO(status);
+    CHECK(classify(reply(status), 200).kind() == kind);
+    CHECK(classify(reply(status), 200).text().find(std::to_string(status)) !=
+          std::string::npos);
+  }
+  CHECK(classify(reply(200), 200).ok());
+}
+
+TEST_CASE("an error shows the first 200 bytes of the server's text, on one line",
+          "[reply]") {
+  const upload::Status status =
+      classify(reply(500, "first\nsecond\x1b[2J" + std::string(500, 'x') + "END"), 200);
+  CHECK(status.text().find("first second") != std::string::npos);
+  CHECK(status.text().find('\n') == std::string::npos);
+  CHECK(status.text().find('\x1b') == std::string::npos);
+  CHECK(status.text().find("END") == std::string::npos);
+  CHECK(status.text().find(std::string(150, 'x')) != std::string::npos);
+}
+
+TEST_CASE("an unknown target has no row", "[target]") {
+  CHECK(make_target("nonsense", {}) == nullptr);
+  CHECK(make_target("auto", {}) != nullptr);
+}
