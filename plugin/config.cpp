@@ -93,7 +93,7 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "<NAME: VALUE>|+<FILE>|-<FD>|-\n"
      "    Header field for every request. May be given more than once."},
     {"proxy", &ConfigParser::set_proxy, false,
-     "<URL>\n"
+     "<URL>|+<FILE>|-<FD>|-\n"
      "    HTTP proxy (default: from the environment)."},
 };
 
@@ -354,11 +354,13 @@ Status ConfigParser::set_header(const std::string& value) {
 }
 
 Status ConfigParser::set_proxy(const std::string& value) {
+  std::string proxy;
+  if (Status status = read_secret(value, proxy); !status.ok()) return status;
   // Its form is libcurl's to judge, at the first connection.
-  if (value.empty() || has_control_characters(value) || value.find(' ') != value.npos)
+  if (proxy.empty() || has_control_characters(proxy) || proxy.find(' ') != proxy.npos)
     return bad("must be the URL of a proxy");
-  register_proxy_secret(value);
-  config_.origin.proxy = value;
+  register_proxy_secret(proxy);
+  config_.origin.proxy = proxy;
   return {};
 }
 

@@ -12,6 +12,8 @@
 #   upload ARGS...         nbdkit with the plugin, as `run`
 
 set -u
+# Loopback only.
+unset http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY no_proxy NO_PROXY
 
 : "${UPLOAD_PLUGIN:?run make check, or source tests/environment of the build first}"
 
@@ -95,7 +97,8 @@ await() {
 start_server() {
   CERTS=$TMP/certs; mkdir -p "$CERTS"
   rm -f "$TMP/port"
-  "$UPLOAD_SERVER" --cert-dir "$CERTS" --port-file "$TMP/port" "$@" 2>"$TMP/server.log" &
+  "$UPLOAD_SERVER" --cert-dir "$CERTS" --port-file "$TMP/port" "$@" \
+    >"$TMP/server.urls" 2>"$TMP/server.log" &
   SERVER_PID=$!
   pids+=("$SERVER_PID")
   await 20 test -s "$TMP/port" || { echo "the server does not start" >&2; cat "$TMP/server.log" >&2; exit 99; }

@@ -293,7 +293,7 @@ expect '^nbdupload: verification failed: .* differs' "$TMP/err"
 
 begin "a dry run connects to nothing and shows no secret"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run --verify disk.qcow2 \
-  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret "header=X: $secret"
+  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret "header=X: $secret" "proxy=http://me:$secret@proxy"
 expect_status 0
 expect '^qemu-nbd .*disk.qcow2' "$TMP/out"
 expect '^nbdkit .* url=.*https://localhost:1/images/\.\.\.' "$TMP/out"
@@ -404,7 +404,7 @@ expect_refusal 1 "missing-url"
 
 begin "a program that is missing is named"
 mkdir programs
-for program in bash cat env grep mktemp paste rm sed setpriv setsid sleep sort stat tail timeout \
+for program in bash cat env grep mktemp rm sed setpriv setsid sleep sort stat tail timeout \
   nbdkit nbdcopy nbdinfo qemu-img qemu-nbd; do
   ln -s "$(command -v $program)" programs/
 done
@@ -476,14 +476,16 @@ expect 'nbdkit: .*could not flush' "$TMP/err"
 expect '^nbdupload: the upload failed' "$TMP/err"
 expect_nothing_left
 
-begin "the death of nbdkit fails the upload"
-start_uploader disk.qcow2 "$url/slow"
-kill -KILL "$(member $uploader nbdkit)"
-await_uploader
-expect_status 1
-expect '^nbdupload: the upload failed' "$TMP/err"
-expect_gone 5
-expect_nothing_left
+for program in nbdkit nbdcopy qemu-nbd; do
+  begin "the death of $program fails the upload"
+  start_uploader disk.qcow2 "$url/slow"
+  kill -KILL "$(member "$uploader" $program)"
+  await_uploader
+  expect_status 1
+  expect '^nbdupload: the upload failed' "$TMP/err"
+  expect_gone 5
+  expect_nothing_left
+done
 
 # --- Being stopped, and secrets ---------------------------------------------
 
