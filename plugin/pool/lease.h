@@ -12,7 +12,6 @@
 
 #pragma once
 
-#include <optional>
 #include <utility>
 
 #include "base/status.h"
@@ -35,7 +34,7 @@ class Lease {
   Lease(Lease&& other) noexcept
       : pool_(std::exchange(other.pool_, nullptr)),
         slot_(std::exchange(other.slot_, nullptr)),
-        retired_(std::exchange(other.retired_, std::nullopt)) {}
+        retired_(std::exchange(other.retired_, Status())) {}
   Lease& operator=(Lease&& other) noexcept;
   ~Lease() { give_back(); }
 
@@ -55,7 +54,8 @@ class Lease {
   // The connection is doubtful: close it when the lease ends. The last reason
   // counts: who judges a reply knows more than who read it.
   void retire(Status why);
-  [[nodiscard]] const std::optional<Status>& retired() const { return retired_; }
+  // Why; ok() if it is not retired.
+  [[nodiscard]] const Status& retired() const { return retired_; }
 
   // Ends the lease early.
   void give_back() noexcept;
@@ -63,7 +63,7 @@ class Lease {
  private:
   Pool* pool_;
   Slot* slot_;
-  std::optional<Status> retired_;
+  Status retired_;
 };
 
 }  // namespace upload::pool

@@ -72,7 +72,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
     give_back();
     pool_ = std::exchange(other.pool_, nullptr);
     slot_ = std::exchange(other.slot_, nullptr);
-    retired_ = std::exchange(other.retired_, std::nullopt);
+    retired_ = std::exchange(other.retired_, Status());
   }
   return *this;
 }
@@ -80,7 +80,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
 Result<http::Reply> Lease::perform(const http::Request& request) {
   if (slot_->connection->closed()) {
     retire(closed_while_idle());
-    return *retired_;
+    return retired_;
   }
   Result<http::Reply> reply = slot_->connection->perform(request);
   if (!reply.ok())
@@ -100,8 +100,8 @@ void Lease::retire(Status why) { retired_ = std::move(why); }
 void Lease::give_back() noexcept {
   Pool* const pool = std::exchange(pool_, nullptr);
   if (pool == nullptr) return;
-  if (retired_)
-    pool->retire_slot(*slot_, *retired_);
+  if (!retired_.ok())
+    pool->retire_slot(*slot_, retired_);
   else
     pool->return_slot(*slot_);
 }

@@ -217,7 +217,7 @@ Status Volume::send(pool::Lease& lease, const std::vector<Change*>& batch) {
   Result<http::Reply> reply = lease.perform(request);
   Status status =
       reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
-  if (status.ok() && !stable && lease.retired()) status = *lease.retired();
+  if (status.ok() && !stable) status = lease.retired();
 
   const auto op = request.parts.empty() ? Stats::Op::kZero : Stats::Op::kWrite;
   if (status.ok()) {
@@ -369,7 +369,7 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
 }
 
 void Volume::keep_alive(pool::Lease& lease) {
-  if (lease.retired()) return;  // lost under another client's request
+  if (!lease.retired().ok()) return;  // lost under another client's request
   const Status status = flush_lease(lease, Purpose::kKeepAlive);
   if (!status.ok()) UPLOAD_DEBUG(keeper, "keeper: %s", status.text().c_str());
 }
