@@ -67,15 +67,7 @@ run() {
   ! grep -Eq 'Sanitizer|runtime error:|Assertion' "$TMP/err" || { fail "crashed: $*"; show "$TMP/err"; }
 }
 
-nbdkit_command() {
-  if [ -n "$UPLOAD_PRELOAD" ]; then
-    env LD_PRELOAD="$UPLOAD_PRELOAD" nbdkit "$@"
-  else
-    nbdkit "$@"
-  fi
-}
-
-# nbdkit with the plugin. A --run command does not inherit the preload.
+# nbdkit with the plugin.
 upload() { run "$UPLOAD_SRCDIR/tests/run-nbdkit" "$@"; }
 
 # Is that process running (and not a zombie that nobody has waited for)?
