@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cinttypes>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -80,6 +81,13 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"idle-timeout", &ConfigParser::set_idle_timeout, true,
      "<SECONDS>\n"
      "    Keep alive connections that are idle for so long (default: 30)."},
+    {"replay", &ConfigParser::set_replay, true,
+     "<SIZE>\n"
+     "    Memory for unflushed data, to be sent again when a connection is\n"
+     "    lost (default: 0, which is off)."},
+    {"retry-time", &ConfigParser::set_retry_time, true,
+     "<SECONDS>\n"
+     "    With replay: how long to try again (default: 300)."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
      "    User name for Basic authentication."},
@@ -301,6 +309,18 @@ Status ConfigParser::set_idle_timeout(const std::string& value) {
   return parse_seconds(value, config_.idle_timeout);
 }
 
+Status ConfigParser::set_replay(const std::string& value) {
+  const std::optional<uint64_t> size = parse_size(value);
+  if (!size || (*size != 0 && (*size < (1U << 20) || *size > (uint64_t{1} << 40))))
+    return bad("must be 0 or a size from 1M to 1T");
+  config_.replay = *size;
+  return {};
+}
+
+Status ConfigParser::set_retry_time(const std::string& value) {
+  return parse_seconds(value, config_.retry_time);
+}
+
 Status ConfigParser::set_user(const std::string& value) {
   if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
     return bad("must be a name without a colon");
@@ -372,6 +392,9 @@ Result<Config> ConfigParser::complete() const {
     if (const char* const proxy = getenv(name)) register_proxy_secret(proxy);
   Config config = config_;
   http::Origin& origin = config.origin;
+  if (config.replay != 0 && config.replay < config.max_request)
+    return bad(format("replay=%" PRIu64 " is too small for one request, max-request=%" PRIu64,
+                      config.replay, config.max_request));
   if (!url_given_) return bad("url= is required: where to upload to");
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
   if (!origin.user.empty() && origin.password.empty())

@@ -27,6 +27,8 @@ struct Config {
   unsigned connections = 4;
   uint64_t max_request = uint64_t{4} << 20;  // bytes
   Duration idle_timeout = std::chrono::seconds(30);
+  uint64_t replay = 0;  // bytes for the replay log; 0: none
+  Duration retry_time = std::chrono::seconds(300);
 };
 
 // Reads a secret given as VALUE, +FILE, -FD or - (nbdkit_read_password(3)).
@@ -64,6 +66,8 @@ class ConfigParser {
   Status set_connect_timeout(const std::string& value);
   Status set_timeout(const std::string& value);
   Status set_idle_timeout(const std::string& value);
+  Status set_replay(const std::string& value);
+  Status set_retry_time(const std::string& value);
   Status set_user(const std::string& value);
   Status set_password(const std::string& value);
   Status set_token(const std::string& value);

@@ -55,6 +55,9 @@ void Instance::start() {
   volume.capabilities = offered;
   volume.size = found_->size;
   volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered.can_zero};
+  volume.replay = config_.replay;
+  volume.retry_time = config_.retry_time;
+  volume.late = config_.origin.timeout;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
   keeper_ = std::make_unique<pool::Keeper>(*pool_, config_.idle_timeout, clock_);
   UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; flush %d, zero %d, extents %d",
@@ -66,8 +69,10 @@ void Instance::start() {
 void Instance::stop() {
   if (!keeper_) return;
   keeper_->request_stop();
+  volume_->request_stop();
   pool_->close();
   keeper_->join();
+  volume_->join();
   keeper_.reset();
   if (upload_debug_stats != 0)
     for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());

@@ -11,6 +11,7 @@ nm -D --defined-only "$UPLOAD_PLUGIN" | awk '$2 ~ /[TDBR]/ {print $3}' |
 cat >"$TMP/expected" <<EOF
 plugin_init
 upload_debug_http
+upload_debug_journal
 upload_debug_keeper
 upload_debug_pool
 upload_debug_queue

@@ -14,8 +14,9 @@ allowed() {
     http) echo "base" ;;
     target) echo "base http" ;;
     pool) echo "base http" ;;
-    volume) echo "base http target pool" ;;
-    .) echo "base http target pool volume ." ;;
+    journal) echo "base http" ;;
+    volume) echo "base http target pool journal" ;;
+    .) echo "base http target pool journal volume ." ;;
   esac
 }
 

@@ -18,6 +18,7 @@ EXPORTED_FLAG(pool);
 EXPORTED_FLAG(keeper);
 EXPORTED_FLAG(http);
 EXPORTED_FLAG(queue);
+EXPORTED_FLAG(journal);
 EXPORTED_FLAG(stats);
 }
 

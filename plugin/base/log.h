@@ -15,6 +15,7 @@ extern int upload_debug_pool;
 extern int upload_debug_keeper;
 extern int upload_debug_http;
 extern int upload_debug_queue;
+extern int upload_debug_journal;
 extern int upload_debug_stats;
 }
 

@@ -13,7 +13,8 @@ namespace upload {
 
 namespace {
 
-constexpr const char* kNames[] = {"write", "zero", "read", "flush", "keep-alive", "extents"};
+constexpr const char* kNames[] = {"write", "zero", "read", "flush", "keep-alive", "extents",
+                                  "replay"};
 
 }  // namespace
 

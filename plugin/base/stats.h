@@ -17,7 +17,7 @@ namespace upload {
 
 class Stats {
  public:
-  enum class Op { kWrite, kZero, kRead, kFlush, kKeepAlive, kExtents, kCount };
+  enum class Op { kWrite, kZero, kRead, kFlush, kKeepAlive, kExtents, kReplay, kCount };
 
   // A request that carried `bytes` for `changes` requests of NBD clients.
   void add(Op op, uint64_t bytes, uint64_t changes, Duration latency);

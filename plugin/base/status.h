@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cassert>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -49,12 +50,19 @@ class [[nodiscard]] Status {
 
   // The same failure, with what was being done put before it.
   [[nodiscard]] Status while_doing(std::string_view what) const {
-    return ok() ? Status() : Status(kind_, std::string(what) + ": " + text_);
+    Status status = *this;
+    if (!ok()) status.text_ = std::string(what) + ": " + text_;
+    return status;
   }
+
+  // How long the server wants to be left alone (RFC 9110, section 10.2.3).
+  [[nodiscard]] std::chrono::seconds retry_after() const { return retry_after_; }
+  void set_retry_after(std::chrono::seconds time) { retry_after_ = time; }
 
  private:
   Kind kind_ = Kind::kOk;
   std::string text_;
+  std::chrono::seconds retry_after_{0};
 };
 
 // A value, or the failure that kept it from being made.

@@ -532,6 +532,7 @@ void CurlConnection::read_headers() {
   reply_.status = static_cast<int>(status);
   reply_.content_range = header("Content-Range");
   reply_.allow = header("Allow");
+  reply_.retry_after = header("Retry-After");
 }
 
 std::string CurlConnection::header(const char* name) const {

@@ -54,6 +54,7 @@ struct Reply {
   // Header fields that anybody here asks for; empty when absent.
   std::string content_range;
   std::string allow;
+  std::string retry_after;
   // The connection can't carry another request.
   bool last = false;
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/parse.h"
 #include "base/redact.h"
 
 namespace upload::target {
@@ -13,6 +14,8 @@ namespace upload::target {
 namespace {
 
 constexpr size_t kShown = 200;
+// Of what a server may ask for with Retry-After, in seconds.
+constexpr uint64_t kLongestWait = 3600;
 
 struct Row {
   int status;
@@ -67,7 +70,13 @@ Status classify(const http::Reply& reply, int success) {
     text += ": unexpected here (" + std::to_string(success) + " would be right)";
   }
   if (!body.empty()) text += ": " + body;
-  if (row != std::end(kRows)) return {row->kind, text};
+  if (row != std::end(kRows)) {
+    Status status(row->kind, text);
+    // In seconds; the other form, a date, would need clocks that agree.
+    const std::optional<uint64_t> wait = parse_number(reply.retry_after);
+    if (wait) status.set_retry_after(std::chrono::seconds(std::min(*wait, kLongestWait)));
+    return status;
+  }
   // Another success, or a redirection: what was done is unknown.
   if (reply.status < 400) return {Kind::kMalformed, text};
   return {reply.status >= 500 ? Kind::kServerError : Kind::kRejected, text};

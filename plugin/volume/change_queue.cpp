@@ -35,9 +35,14 @@ bool ChangeQueue::overlaps_active(ByteRange range) const {
 
 void ChangeQueue::make_ready(Change& change) {
   assert(!overlaps_active(change.range));  // invariant 7
-  change.state = Change::State::kReady;
   active_.emplace(change.range.offset, &change);
-  ready_.emplace(change.sequence, &change);
+  if (change.exclusive) {
+    change.state = Change::State::kTaken;
+    change.woken.notify_one();
+  } else {
+    change.state = Change::State::kReady;
+    ready_.emplace(change.sequence, &change);
+  }
 }
 
 Change* ChangeQueue::oldest_ready() const {

@@ -35,12 +35,17 @@ struct Change {
   ByteRange range;
   const void* data = nullptr;  // range.length bytes; null: zeroes
   bool fua = false;
+  // Goes with no others, and is taken as soon as it is ready: it only holds
+  // its range.
+  bool exclusive = false;
 
   // The queue's.
   State state = State::kNew;
   uint64_t sequence = 0;
 
-  // The volume's: what leads a batch, and how it ended.
+  // The volume's. If it leads: its batch, and the lease or why there is none.
+  // At the end: how it ended.
+  bool leads = false;
   std::optional<pool::Lease> lease;
   std::vector<Change*> batch;
   Status result;

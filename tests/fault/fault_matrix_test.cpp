@@ -14,6 +14,9 @@
 
 #include <cstdio>
 #include <map>
+#include <memory>
+#include <optional>
+#include <thread>
 
 #include "catch.h"
 #include "fixture/nbdkit.h"
@@ -173,6 +176,8 @@ struct Schedule {
   bool early = false;
   // The reply is as good as any: no error may follow.
   bool harmless = false;
+  // The server says no: it is not asked again, replay or not.
+  bool final = false;
 };
 
 const Schedule kSchedules[] = {
@@ -194,15 +199,15 @@ const Schedule kSchedules[] = {
     {"a reply without a length", Action::no_content_length},
     {"a length that is too short", Action::lie_short_content_length},
     {"a length that is too long", Action::lie_long_content_length},
-    {"400", Action::status, 400},
-    {"400 before the body", Action::status, 400, true},
-    {"401", Action::status, 401},
-    {"403", Action::status, 403},
-    {"403 before the body", Action::status, 403, true},
-    {"404", Action::status, 404},
+    {"400", Action::status, 400, false, false, true},
+    {"400 before the body", Action::status, 400, true, false, true},
+    {"401", Action::status, 401, false, false, true},
+    {"403", Action::status, 403, false, false, true},
+    {"403 before the body", Action::status, 403, true, false, true},
+    {"404", Action::status, 404, false, false, true},
     {"408", Action::status, 408},
-    {"410", Action::status, 410},
-    {"416", Action::status, 416},
+    {"410", Action::status, 410, false, false, true},
+    {"416", Action::status, 416, false, false, true},
     {"429", Action::status, 429},
     {"500", Action::status, 500},
     {"500 before the body", Action::status, 500, true},
@@ -210,7 +215,7 @@ const Schedule kSchedules[] = {
     {"503", Action::status, 503},
     {"503 before the body", Action::status, 503, true},
     {"504", Action::status, 504},
-    {"507", Action::status, 507},
+    {"507", Action::status, 507, false, false, true},
     {"200 with an unexpected body", Action::raw_json, 200, false, true},
     {"200 before the body", Action::status, 200, true},
     {"204", Action::status, 204},
@@ -270,8 +275,11 @@ void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op
 
 }  // namespace
 
-TEST_CASE("the fault matrix: an error is seen, or the stable image is complete",
-          "[matrix]") {
+namespace {
+
+// One row of cells for each schedule and situation; `check` sees each cell.
+template <typename Check>
+void run_matrix(const char* title, const std::vector<std::string>& more, Check check) {
   size_t cells = 0;
   size_t survived = 0;
   for (const Schedule& schedule : kSchedules) {
@@ -285,17 +293,95 @@ TEST_CASE("the fault matrix: an error is seen, or the stable image is complete",
         INFO(name);
         // The keeper would be in the way of the other situations.
         const bool keeper = situation == Situation::kKeeperFlush;
-        Cell cell(name, {keeper ? "idle-timeout=0.1" : "idle-timeout=3600"});
+        std::vector<std::string> keys = more;
+        keys.push_back(keeper ? "idle-timeout=0.1" : "idle-timeout=3600");
+        Cell cell(name, keys);
         run_situation(cell, schedule, situation, op);
         CHECK(cell.server().counters().faults_fired > 0);
-        if (schedule.harmless) CHECK_FALSE(cell.failed());
+        check(schedule, cell);
         ++cells;
         survived += cell.failed() ? 0 : 1;
       }
     }
   }
-  printf("fault matrix: %zu cells (%zu schedules), %zu without any error, %zu with one\n",
-         cells, std::size(kSchedules), survived, cells - survived);
+  printf("fault matrix, %s: %zu cells (%zu schedules), %zu without any error, %zu with one\n",
+         title, cells, std::size(kSchedules), survived, cells - survived);
+}
+
+}  // namespace
+
+TEST_CASE("the fault matrix: an error is seen, or the stable image is complete",
+          "[matrix]") {
+  run_matrix("without replay", {}, [](const Schedule& schedule, const Cell& cell) {
+    if (schedule.harmless) CHECK_FALSE(cell.failed());
+  });
+}
+
+TEST_CASE("the fault matrix with replay: what the server recovers from is not noticed",
+          "[matrix]") {
+  run_matrix("with replay", {"replay=128M", "retry-time=30"},
+             [](const Schedule& schedule, const Cell& cell) {
+               if (!schedule.final) CHECK_FALSE(cell.failed());
+             });
+}
+
+TEST_CASE("with replay: outages, restarts and connections cut at any time are ridden out",
+          "[matrix]") {
+  Cell cell("outage", {"replay=128M", "retry-time=60", "connect-timeout=1"});
+  for (int round = 0; round < 10; ++round) {
+    INFO(round);
+    REQUIRE(cell.write_many(10, 24));
+    switch (round % 5) {
+      case 0: cell.server().drop_all_connections(); break;
+      case 1: cell.server().restart(); break;
+      case 2: {
+        cell.server().stop_listening();
+        cell.server().drop_all_connections();
+        std::thread back([&] {
+          // While the client tries.
+          std::this_thread::sleep_for(500ms);
+          cell.server().resume_listening();
+        });
+        CHECK(cell.write(200));
+        back.join();
+        break;
+      }
+      case 3:
+        cell.server().add_fault({.op = Op::connect, .times = 3, .action = Action::refuse});
+        cell.server().drop_all_connections();
+        break;
+      default:
+        cell.server().add_fault({.op = Op::any, .times = 5, .action = Action::reset});
+    }
+    CHECK(cell.read(14));
+    CHECK(cell.zero(202));
+    CHECK(cell.flush());
+  }
+  cell.go_on();
+  CHECK_FALSE(cell.failed());
+}
+
+TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
+          "[matrix]") {
+  // timeout=0.7 says how late a copy may be.
+  Cell cell("late copy", {"replay=128M", "retry-time=30"});
+  cell.server().set_late_apply(300ms);
+  cell.server().add_fault({.op = Op::put, .action = Action::close_after_body});
+  CHECK(cell.write(0));
+  CHECK(cell.write(0));  // waits until the copy can't come any more
+  CHECK(cell.flush());
+  CHECK(cell.server().counters().late_applied == 1);
+  CHECK(cell.flush());
+  CHECK_FALSE(cell.failed());
+}
+
+TEST_CASE("with replay: an expired ticket during a recovery ends it at once", "[matrix]") {
+  Cell cell("expired", {"replay=128M", "retry-time=600"});
+  REQUIRE(cell.write(0));
+  cell.server().remove_ticket("ticket");
+  cell.server().drop_all_connections();
+  CHECK_FALSE(cell.flush());
+  CHECK_FALSE(cell.write(2));
 }
 
 TEST_CASE("a keeper's failure is told by the next write, by a read and by flush",

@@ -142,6 +142,10 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
       {"timeout", "10s"},
       {"idle-timeout", "86401"},
       {"idle-timeout", "0.0001"},
+      {"replay", ""},
+      {"replay", "1023K"},
+      {"replay", "2T"},
+      {"retry-time", "0"},
       {"user", ""},
       {"user", "a:b"},
   };
@@ -201,6 +205,8 @@ TEST_CASE("contradictions are named", "[config]") {
     f.set("url", kUrl);
     return f;
   };
+  CHECK(with_url().set("replay", "2M").incomplete() ==
+        "replay=2097152 is too small for one request, max-request=4194304");
   CHECK(with_url().set("password", "x").incomplete() == "password= needs user=");
   CHECK(with_url().set("user", "me").incomplete() == "user=me needs password=");
   CHECK(with_url()

@@ -10,7 +10,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -29,36 +29,26 @@ class FakeClock final : public Clock {
     return now_;
   }
 
+  // Looks at the time every now and then: whoever moves it need not know who
+  // sleeps, nor whether what they sleep on still exists.
   void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override {
+    std::list<TimePoint>::iterator mine;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (now_ >= when) return;
-      sleepers_.push_back({&condition, &mutex, when});
+      mine = sleepers_.insert(sleepers_.end(), when);
       changed_.notify_all();
     }
-    condition.wait(mutex);
+    condition.wait_until(mutex, std::chrono::steady_clock::now() + std::chrono::milliseconds(1));
     std::lock_guard<std::mutex> lock(mutex_);
-    const auto mine = std::find_if(sleepers_.begin(), sleepers_.end(),
-                                   [&](const Sleeper& s) { return s.condition == &condition; });
     sleepers_.erase(mine);
-    changed_.notify_all();
   }
 
-  // Moves time and wakes all who sleep. They may still be running when this
-  // returns.
+  // Moves time. Who sleeps wakes up soon.
   void advance(Duration by) {
-    std::vector<Sleeper> sleepers;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      now_ += by;
-      sleepers = sleepers_;
-    }
-    for (const Sleeper& sleeper : sleepers) {
-      // Whoever entered wait_until() holds the mutex until it really sleeps.
-      sleeper.mutex->lock();
-      sleeper.condition->notify_all();
-      sleeper.mutex->unlock();
-    }
+    std::lock_guard<std::mutex> lock(mutex_);
+    now_ += by;
+    changed_.notify_all();
   }
 
   // Waits until `count` threads sleep, all of them until after now.
@@ -67,21 +57,15 @@ class FakeClock final : public Clock {
     changed_.wait(lock, [&] {
       return sleepers_.size() == count &&
              std::all_of(sleepers_.begin(), sleepers_.end(),
-                         [&](const Sleeper& s) { return s.when > now_; });
+                         [&](TimePoint when) { return when > now_; });
     });
   }
 
  private:
-  struct Sleeper {
-    CondVar* condition;
-    Mutex* mutex;
-    TimePoint when;
-  };
-
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   TimePoint now_ = TimePoint(std::chrono::hours(1));
-  std::vector<Sleeper> sleepers_;
+  std::list<TimePoint> sleepers_;
 };
 
 // What the fake connections are made to.

@@ -29,7 +29,11 @@ struct Fixture {
   explicit Fixture(unsigned connections = 2, bool can_flush = true, bool can_zero = true)
       : pool({connections, 10s, 60s}, server.factory(), clock),
         volume(options(can_flush, can_zero), pool, clock, stats) {}
-  ~Fixture() { pool.close(); }
+  ~Fixture() {
+    volume.request_stop();
+    pool.close();
+    volume.join();
+  }
 
   static upload::volume::VolumeOptions options(bool can_flush, bool can_zero) {
     upload::volume::VolumeOptions options;

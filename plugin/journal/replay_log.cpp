@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The log is one interval map from bytes to the record with their newest
+// content. Ranges are split, joined and looked up by Boost.ICL.
+
+#include "journal/replay_log.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <set>
+
+namespace upload::journal {
+
+namespace {
+
+template <typename Interval>
+ByteRange range_of(const Interval& interval) {
+  return {interval.lower(), interval.upper() - interval.lower()};
+}
+
+}  // namespace
+
+Record::~Record() {
+  if (data) memory->give_back(std::move(data), range.length);
+  if (memory) memory->unreserve(cost);
+}
+
+uint64_t ReplayLog::cost(uint64_t bytes) {
+  constexpr uint64_t kOverhead = 512;  // of map and record, about
+  return kOverhead + (bytes == 0 ? 0 : Memory::capacity(bytes));
+}
+
+RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRange range,
+                                 const void* data) {
+  auto record = std::make_shared<Record>();
+  record->range = range;
+  if (data != nullptr) {
+    record->data = memory->take(range.length);
+    memcpy(record->data.get(), data, range.length);
+  }
+  record->cost = cost(data == nullptr ? 0 : range.length);
+  record->memory = memory;
+  return record;
+}
+
+void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
+  assert(connection != kNone);
+  const ByteRange range = record->range;
+  map_.set({Interval(range.offset, range.end()),
+            Entry{std::move(record), connection, ++sequence_}});
+}
+
+void ReplayLog::supersede(ByteRange range) {
+  map_.erase(Interval(range.offset, range.end()));
+}
+
+void ReplayLog::flushed(http::ConnectionId connection) {
+  std::vector<Interval> stable;
+  for (const auto& [interval, entry] : map_)
+    if (entry.connection == connection) stable.push_back(interval);
+  for (const Interval& interval : stable) map_.erase(interval);
+}
+
+bool ReplayLog::lost(http::ConnectionId connection) {
+  bool any = false;
+  for (auto it = map_.begin(); it != map_.end(); ++it) {
+    if (it->second.connection != connection) continue;
+    it->second.connection = kNone;
+    any = true;
+  }
+  return any;
+}
+
+bool ReplayLog::has_orphans() const {
+  return std::any_of(map_.begin(), map_.end(),
+                     [](const auto& item) { return item.second.connection == kNone; });
+}
+
+uint64_t ReplayLog::orphan_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [interval, entry] : map_)
+    if (entry.connection == kNone) bytes += range_of(interval).length;
+  return bytes;
+}
+
+std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
+  std::optional<ByteRange> run;
+  for (const auto& [interval, entry] : map_) {
+    const ByteRange range = range_of(interval);
+    if (entry.connection != kNone) {
+      if (run) break;
+    } else if (!run) {
+      run = range;
+    } else if (range.offset != run->end() || run->length + range.length > most) {
+      break;
+    } else {
+      run->length += range.length;
+    }
+  }
+  return run;
+}
+
+std::vector<Slice> ReplayLog::slices(ByteRange range, bool only_orphans) const {
+  std::vector<Slice> result;
+  const auto [begin, end] = map_.equal_range(Interval(range.offset, range.end()));
+  for (auto it = begin; it != end; ++it) {
+    if (only_orphans && it->second.connection != kNone) continue;
+    const uint64_t first = std::max(it->first.lower(), range.offset);
+    const uint64_t stop = std::min(it->first.upper(), range.end());
+    result.push_back({{first, stop - first}, it->second.record});
+  }
+  return result;
+}
+
+std::vector<http::ConnectionId> ReplayLog::unstable(uint64_t sequence) const {
+  std::set<http::ConnectionId> connections;
+  for (const auto& [interval, entry] : map_)
+    if (entry.sequence <= sequence) connections.insert(entry.connection);
+  return {connections.begin(), connections.end()};
+}
+
+}  // namespace upload::journal

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// ReplayLog: the changes of a volume that are acknowledged but not stable,
+// kept so that they can be sent again (invariant 2).
+//
+// Of each byte the newest content is kept, with the connection that carried
+// it. A successful flush of that connection drops it. When the connection is
+// lost, its bytes are orphans until they have been sent again and are stable.
+//
+// Memory: the data of a change is one record, kept while any of its bytes is
+// needed. Room is reserved before a change is sent, so that there is a place
+// for it when it is acknowledged; the log never holds more than its limit.
+//
+// A data structure without threads or I/O: its owner guards it, except
+// make_record(), which any thread may call.
+
+#pragma once
+
+#include <boost/icl/interval_map.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "http/connection.h"
+#include "journal/memory.h"
+
+namespace upload::journal {
+
+// The content of one change. Constant.
+struct Record {
+  ByteRange range;
+  std::unique_ptr<std::byte[]> data;  // null: zeroes
+  // Where it counts, and for what, until it goes.
+  std::shared_ptr<Memory> memory;
+  uint64_t cost = 0;
+
+  Record() = default;
+  Record(const Record&) = delete;
+  Record& operator=(const Record&) = delete;
+  ~Record();
+
+  // The content from `offset` on, which is within the range; null: zeroes.
+  [[nodiscard]] const std::byte* at(uint64_t offset) const {
+    return data == nullptr ? nullptr : data.get() + (offset - range.offset);
+  }
+};
+
+using RecordPtr = std::shared_ptr<const Record>;
+
+// A stretch of bytes whose newest content is in `record`.
+struct Slice {
+  ByteRange range;
+  RecordPtr record;
+};
+
+class ReplayLog {
+ public:
+  // The connection of bytes whose connection is lost.
+  static constexpr http::ConnectionId kNone = 0;
+
+  explicit ReplayLog(std::shared_ptr<Memory> memory) : memory_(std::move(memory)) {}
+
+  // What a change of so many bytes of data counts for; none: zeroes.
+  [[nodiscard]] static uint64_t cost(uint64_t bytes);
+  [[nodiscard]] bool half_full() const { return memory_->used() >= memory_->limit() / 2; }
+
+  // A copy of a change; null `data`: zeroes. Takes over its cost, which was
+  // reserved before the change was sent.
+  [[nodiscard]] static RecordPtr make_record(const std::shared_ptr<Memory>& memory,
+                                             ByteRange range, const void* data);
+
+  // The change was acknowledged to have come over `connection`.
+  void add(RecordPtr record, http::ConnectionId connection);
+  // The range is stable, with what is here or with newer content.
+  void supersede(ByteRange range);
+
+  // `connection` was flushed: its bytes are stable.
+  void flushed(http::ConnectionId connection);
+  // `connection` is gone: its bytes are orphans. False if it had none.
+  bool lost(http::ConnectionId connection);
+
+  [[nodiscard]] bool empty() const { return map_.empty(); }
+  [[nodiscard]] bool has_orphans() const;
+  [[nodiscard]] uint64_t orphan_bytes() const;
+  // The first orphans, as far as they are adjacent, at most `most` bytes of data.
+  [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most) const;
+  // What is in the range, in order.
+  [[nodiscard]] std::vector<Slice> slices(ByteRange range, bool only_orphans) const;
+
+  // Each change that is added has a higher one.
+  [[nodiscard]] uint64_t last_sequence() const { return sequence_; }
+  // The connections that carried what was added up to `sequence`, kNone among
+  // them if some of it is orphaned. Empty: all of it is stable.
+  [[nodiscard]] std::vector<http::ConnectionId> unstable(uint64_t sequence) const;
+
+ private:
+  struct Entry {
+    RecordPtr record;
+    http::ConnectionId connection = kNone;
+    uint64_t sequence = 0;
+
+    friend bool operator==(const Entry&, const Entry&) = default;
+    // The map's type asks for it; set() and erase() don't use it.
+    Entry& operator+=(const Entry& other) { return *this = other; }
+  };
+  using Interval = boost::icl::right_open_interval<uint64_t>;
+  using Map =
+      boost::icl::interval_map<uint64_t, Entry, boost::icl::partial_enricher, std::less,
+                               boost::icl::inplace_plus, boost::icl::inter_section, Interval>;
+
+  const std::shared_ptr<Memory> memory_;
+  uint64_t sequence_ = 0;
+  Map map_;
+};
+
+}  // namespace upload::journal

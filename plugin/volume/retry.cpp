@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Exponential backoff: 0, then 0.1 s doubled each time up to 5 s, each
+// multiplied by a random number from 0.5 to 1.
+
+#include "volume/retry.h"
+
+#include <algorithm>
+
+namespace upload::volume {
+
+namespace {
+
+constexpr Duration kFirst = std::chrono::milliseconds(100);
+constexpr unsigned kDoublings = 6;
+constexpr Duration kLongest = std::chrono::seconds(5);
+
+double jitter() {
+  static thread_local std::minstd_rand random(std::random_device{}());
+  return std::uniform_real_distribution<double>(0.5, 1.0)(random);
+}
+
+}  // namespace
+
+bool fate_is_unknown(const Status& failure) {
+  switch (failure.kind()) {
+    case Kind::kLost:
+    case Kind::kMalformed:
+    case Kind::kGateway:
+    case Kind::kNoMemory: return true;
+    default: return false;
+  }
+}
+
+bool Retry::worthwhile(const Status& failure) {
+  switch (failure.kind()) {
+    case Kind::kConnect:
+    case Kind::kLost:
+    case Kind::kMalformed:
+    case Kind::kServerError:
+    case Kind::kUnavailable:
+    case Kind::kGateway:
+    case Kind::kPoolWait: return true;
+    default: return false;
+  }
+}
+
+std::optional<TimePoint> Retry::next(const Status& failure) {
+  if (!worthwhile(failure)) return std::nullopt;
+  const TimePoint now = clock_.now();
+  if (failures_++ == 0) {
+    first_ = now;
+    return std::min(now + failure.retry_after(), first_ + total_);
+  }
+  if (now - first_ >= total_) return std::nullopt;
+  const unsigned doublings = std::min(failures_ - 2, kDoublings);
+  const Duration backoff = std::min(kLongest, kFirst * (1 << doublings));
+  const auto wait = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(backoff) * jitter());
+  // The last try is at the end of the time, not after it.
+  return std::min(now + std::max<Duration>(wait, failure.retry_after()), first_ + total_);
+}
+
+Duration Retry::elapsed() const {
+  return failures_ == 0 ? Duration::zero() : clock_.now() - first_;
+}
+
+}  // namespace upload::volume

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A volume with a replay log over fake connections: what is sent again, in
+// which order, and when it is given up.
+
+#include <cstring>
+#include <future>
+#include <map>
+#include <thread>
+
+#include "catch.h"
+#include "fakes.h"
+#include "volume/volume.h"
+
+using namespace std::chrono_literals;
+using upload::Kind;
+using upload::Result;
+using upload::Status;
+using upload::pool::Pool;
+using upload::testing::FakeClock;
+using upload::testing::FakeServer;
+using upload::volume::Volume;
+namespace http = upload::http;
+namespace target = upload::target;
+
+namespace {
+
+constexpr uint64_t kBlock = 4096;
+
+struct Fixture {
+  explicit Fixture(unsigned connections = 2, upload::Duration late = 60s)
+      : pool({connections, 10s, 60s}, server.factory(), clock),
+        volume(options(late), pool, clock, stats) {}
+  ~Fixture() {
+    server.release_all();
+    volume.request_stop();
+    pool.close();
+    volume.join();
+  }
+
+  static upload::volume::VolumeOptions options(upload::Duration late) {
+    upload::volume::VolumeOptions options;
+    options.name = "disk";
+    options.target =
+        target::make_target("imageio", http::parse_url("https://h/images/t").value());
+    options.capabilities.can_flush = true;
+    options.capabilities.can_zero = true;
+    options.size = 4096 * kBlock;
+    options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};
+    options.replay = 128 * kBlock;
+    options.retry_time = 300s;
+    options.late = late;
+    return options;
+  }
+
+  Status write(uint64_t block, char fill = 'a', uint64_t count = 1) {
+    const std::vector<char> data(count * kBlock, fill);
+    return volume.write({block * kBlock, data.size()}, data.data(), false);
+  }
+  std::vector<std::string> what() {
+    std::vector<std::string> list;
+    for (const auto& sent : server.sent()) list.push_back(sent.what);
+    return list;
+  }
+  size_t count(const std::string& what) {
+    size_t n = 0;
+    for (const auto& sent : server.sent()) n += sent.what == what ? 1 : 0;
+    return n;
+  }
+  // The first `times` requests like this fail; the others succeed.
+  void fail(const std::string& prefix, const Status& status, int times = 1) {
+    auto left = std::make_shared<std::atomic<int>>(times);
+    server.on_request([=](const http::Request& request) -> Result<http::Reply> {
+      if (request.what.compare(0, prefix.size(), prefix) == 0 && (*left)-- > 0) return status;
+      return FakeServer::ok();
+    });
+  }
+
+  FakeClock clock;
+  FakeServer server;
+  upload::Stats stats;
+  Pool pool;
+  Volume volume;
+};
+
+using Texts = std::vector<std::string>;
+const Status kReset(Kind::kLost, "reset");
+const char kWrite0[] = "write 4096 bytes at offset 0";
+const char kWrite1[] = "write 4096 bytes at offset 4096";
+
+}  // namespace
+
+TEST_CASE("a request that fails is repeated, and its client does not learn of it",
+          "[replay]") {
+  Fixture f(1);
+  f.fail("write", kReset);
+  CHECK(f.write(0).ok());
+  CHECK(f.what() == Texts{kWrite0, kWrite0});
+  CHECK(f.volume.flush().ok());
+}
+
+TEST_CASE("what a lost connection carried is sent again before a flush succeeds",
+          "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  CHECK(f.volume.flush().ok());
+  CHECK(f.what() == Texts{kWrite0, kWrite0});
+  CHECK(f.server.sent().back().target == "/images/t?flush=y");
+}
+
+TEST_CASE("after a flush that fails its data is sent again, to be stable", "[replay]") {
+  for (const Status& status : {kReset, Status(Kind::kServerError, "500")}) {
+    Fixture f(1);
+    CHECK(f.write(0).ok());
+    CHECK(f.write(1).ok());
+    f.fail("flush", status);
+    CHECK(f.volume.flush().ok());
+    CHECK(f.what() ==
+          Texts{kWrite0, kWrite1, "flush", "write 8192 bytes at offset 0"});
+  }
+}
+
+TEST_CASE("only the newest content is sent again", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0, 'a', 4).ok());
+  CHECK(f.volume.zero({kBlock, kBlock}, false).ok());
+  CHECK(f.write(2, 'b').ok());
+  std::map<uint64_t, std::string> content;
+  std::mutex mutex;
+  f.server.close_idle(1);
+  f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+    std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& part : request.parts)
+      content[part.length].append(static_cast<const char*>(part.data), 1);
+    return FakeServer::ok();
+  });
+  CHECK(f.volume.flush().ok());
+  CHECK(f.count("zero 4096 bytes at offset 4096") == 2);
+  CHECK(content[kBlock] == "aba");
+}
+
+TEST_CASE("what was flushed is not sent again", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0).ok());
+  CHECK(f.volume.flush().ok());
+  f.server.close_idle(1);
+  CHECK(f.write(1).ok());
+  CHECK(f.volume.flush().ok());
+  CHECK(f.count(kWrite0) == 1);
+}
+
+TEST_CASE("a stable write that is newer is not overwritten by a replay", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0).ok());
+  const std::vector<char> data(kBlock, 'b');
+  CHECK(f.volume.write({0, kBlock}, data.data(), true).ok());
+  f.server.close_idle(1);
+  CHECK(f.write(1).ok());
+  CHECK(f.volume.flush().ok());
+  CHECK(f.count(kWrite0) == 2);
+}
+
+TEST_CASE("reads give what is acknowledged, also while the server has lost it", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(1, 'x').ok());
+  f.server.on_request([](const http::Request& request) -> Result<http::Reply> {
+    if (request.sink.empty()) return FakeServer::ok();
+    memset(request.sink.data(), '-', request.sink.size());
+    http::Reply reply = FakeServer::ok(206);
+    reply.content_range = "bytes 0-12287/16777216";
+    reply.sunk = request.sink.size();
+    return reply;
+  });
+  std::string buffer(3 * kBlock, '?');
+  CHECK(f.volume.read({0, buffer.size()}, buffer.data()).ok());
+  CHECK(buffer == std::string(kBlock, '-') + std::string(kBlock, 'x') +
+                      std::string(kBlock, '-'));
+  const size_t sent = f.what().size();
+  std::string block(kBlock, '?');
+  CHECK(f.volume.read({kBlock, kBlock}, block.data()).ok());
+  CHECK(block == std::string(kBlock, 'x'));
+  CHECK(f.what().size() == sent);  // all of it was in the log
+}
+
+TEST_CASE("an outage is ridden out, with growing pauses", "[replay]") {
+  Fixture f(1);
+  f.fail("write", Status(Kind::kConnect, "refused"), 8);
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  for (size_t tries = 2; tries <= 8; ++tries) {
+    f.server.await_sent(tries);
+    f.clock.await_sleepers(1);
+    f.clock.advance(6s);
+  }
+  CHECK(write.get().ok());
+  CHECK(f.count(kWrite0) == 9);
+}
+
+TEST_CASE("Retry-After is honoured", "[replay]") {
+  Fixture f(1);
+  std::atomic<int> requests = 0;
+  f.server.on_request([&](const http::Request&) -> Result<http::Reply> {
+    http::Reply reply = FakeServer::ok(++requests == 1 ? 503 : 200);
+    reply.retry_after = "120";
+    return reply;
+  });
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  f.server.await_sent(1);
+  f.clock.await_sleepers(1);
+  f.clock.advance(119s);
+  f.clock.await_sleepers(1);
+  CHECK(requests == 1);
+  f.clock.advance(2s);
+  CHECK(write.get().ok());
+}
+
+TEST_CASE("after the retry time the error latches and says what is lost", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  f.fail("write", Status(Kind::kConnect, "refused"), 1000000);
+  auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  while (flush.wait_for(0s) != std::future_status::ready) {
+    f.clock.advance(1s);
+    std::this_thread::yield();
+  }
+  const Status status = flush.get();
+  CHECK(status.text().find("gave up after ") != std::string::npos);
+  CHECK(status.text().find(" seconds (retry-time=), with 4096 acknowledged bytes that could "
+                           "not be sent again") != std::string::npos);
+  CHECK(status.text().find("refused") != std::string::npos);
+  CHECK(f.write(1).text() == status.text());
+}
+
+TEST_CASE("a ticket that is denied during a replay ends it at once", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  f.server.on_request([](const http::Request&) -> Result<http::Reply> {
+    return FakeServer::ok(403);
+  });
+  CHECK(f.volume.flush().kind() == Kind::kDenied);
+  CHECK(f.write(1).kind() == Kind::kDenied);
+}
+
+TEST_CASE("a newer write to a range in doubt waits until no late copy can come", "[replay]") {
+  Fixture f(1);
+  f.fail("write", kReset);
+  CHECK(f.write(0).ok());  // its first copy may yet arrive
+  CHECK(f.write(1).ok());  // elsewhere
+  auto newer = std::async(std::launch::async, [&] { return f.write(0, 'b'); });
+  f.clock.await_sleepers(1);
+  CHECK(f.count(kWrite0) == 2);
+  f.clock.advance(61s);
+  CHECK(newer.get().ok());
+  CHECK(f.count(kWrite0) == 3);
+}
+
+TEST_CASE("a full log is flushed in the background, and writers wait only for room",
+          "[replay]") {
+  Fixture f(2);
+  for (uint64_t block = 0; block < 1000; ++block) REQUIRE(f.write(block).ok());
+  CHECK(f.count("flush") >= 5);
+  CHECK(f.volume.flush().ok());
+}
+
+TEST_CASE("a change that is too large for the log is made stable at once", "[replay]") {
+  Fixture f(1);
+  CHECK(f.write(0, 'a', 200).ok());
+  CHECK(f.server.sent()[0].target == "/images/t?flush=y");
+  CHECK(f.volume.flush().ok());
+  CHECK(f.what().size() == 1);
+}
+
+TEST_CASE("many threads, and connections that are lost all the time: no error, no hang",
+          "[replay]") {
+  Fixture f(3, 1s);
+  std::atomic<uint64_t> count = 0;
+  f.server.on_request([&](const http::Request&) -> Result<http::Reply> {
+    if (++count % 7 == 0) return kReset;
+    return FakeServer::ok();
+  });
+  std::atomic<bool> done = false;
+  // Pauses, and ranges in doubt, end when time passes.
+  std::thread time([&] {
+    while (!done) {
+      // Faster than real time, but not so fast that all is given up.
+      f.clock.advance(5ms);
+      std::this_thread::sleep_for(50us);
+    }
+  });
+  std::vector<std::thread> threads;
+  std::atomic<uint64_t> failed = 0;
+  for (uint64_t t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      for (uint64_t i = 0; i < 200; ++i) {
+        if (!f.write((t * 37 + i * 11) % 256, 'a', 1 + i % 4).ok()) ++failed;
+        if (i % 50 == 0 && !f.volume.flush().ok()) ++failed;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(f.volume.flush().ok());
+  done = true;
+  time.join();
+  CHECK(failed == 0);
+}
