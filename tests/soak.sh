@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A short soak in each mode; `scripts/check --soak` runs a long one. It counts
+# for itself, and prints the seed and the command that repeats a round.
+
+set -u
+soak=${UPLOAD_BUILDDIR:?run make check, or source tests/environment of the build first}/soak
+status=0
+timeout 400 "$soak" --mode off --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 10 || status=$?
+timeout 400 "$soak" --mode replay --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 20 || status=$?
+exit "$status"

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What a disk may contain, when several clients write to it at the same time,
+// some of their writes fail, and flushes make things stable.
+//
+// The disk is seen as cells: of 16 bytes in the first 64 KiB, so that there are
+// requests that are aligned to nothing, of 512 bytes in the rest. A cell has a
+// history of the writes that it met, by a clock that ticks at the beginning
+// and at the end of every operation. A write has a number, the time at which it
+// began; a cell that it wrote holds that number and its own (see fill()), so
+// that data in a wrong place is seen. Zeroed is the number 0.
+//
+//   A cell may hold a write's number at a time T if no other write began after
+//   that one was done and was acknowledged before T. A write that failed may
+//   be there or not; but once a later one is acknowledged it is over: nothing
+//   may overwrite newer data afterwards.
+//
+// A flush that succeeds raises the *floor* of the cells to the newest write that
+// was acknowledged when it began: from then on the stable image holds nothing
+// that was done before that write began. This goes for cells in which no write
+// was under way meanwhile: such a write may take the cell from the connection
+// that the older one went over, after that other connection was flushed, and
+// then a server promises nothing about either. An acknowledged FUA write is the
+// floor of its cells, without conditions.
+//
+// A write that fails takes the cell in the same way, and when its connection
+// dies the server of the tests goes back to what is stable, behind older
+// acknowledged, unflushed writes of living connections. A cell of which that may
+// be so has a *soft* floor, until it is written again: what is below it is told
+// apart from a real loss (Wrong::Kind::rolled_back).
+//
+// Thread safety: any function from any thread; one mutex. No errors.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace upload::soak {
+
+// Counted in cells.
+struct Cells {
+  uint64_t first = 0;
+  uint64_t count = 0;
+  [[nodiscard]] uint64_t end() const { return first + count; }
+};
+
+// Which cells a disk has. A constant value.
+class Geometry {
+ public:
+  static constexpr uint64_t kFineCell = 16;
+  static constexpr uint64_t kFineBytes = 64 << 10;
+  static constexpr uint64_t kFineCells = kFineBytes / kFineCell;
+  static constexpr uint64_t kCell = 512;
+
+  // `size` in bytes, a multiple of kCell and larger than kFineBytes.
+  explicit Geometry(uint64_t size) : size_(size) {}
+
+  [[nodiscard]] uint64_t size() const { return size_; }
+  [[nodiscard]] uint64_t cells() const { return cell_at(size_); }
+  // In bytes.
+  [[nodiscard]] static uint64_t offset_of(uint64_t cell) {
+    return cell < kFineCells ? cell * kFineCell
+                             : kFineBytes + (cell - kFineCells) * kCell;
+  }
+  // The cell that begins at the offset.
+  [[nodiscard]] static uint64_t cell_at(uint64_t offset) {
+    return offset < kFineBytes ? offset / kFineCell
+                               : kFineCells + (offset - kFineBytes) / kCell;
+  }
+  [[nodiscard]] static uint64_t bytes_of(Cells cells) {
+    return offset_of(cells.end()) - offset_of(cells.first);
+  }
+
+ private:
+  uint64_t size_;
+};
+
+// A cell with content that it may not have.
+struct Wrong {
+  enum class Kind {
+    stale,        // was there once, has been overwritten since
+    torn,         // parts of several writes
+    foreign,      // was never written there
+    rolled_back,  // stale, after a write failed that overlapped an unflushed one
+  };
+  Kind kind = Kind::foreign;
+  uint64_t cell = 0;
+  uint64_t number = 0;  // that was found; of a torn cell its first
+};
+
+class Model {
+ public:
+  using Time = uint64_t;
+
+  explicit Model(uint64_t size);
+
+  [[nodiscard]] const Geometry& geometry() const { return geometry_; }
+
+  // An operation that changes nothing, until end().
+  Time begin();
+  void end(Time operation);
+
+  // A write or zero of the cells; its number is what is returned, or 0.
+  Time begin_write(Cells cells, bool zero);
+  // It was answered. An acknowledged FUA write is stable.
+  void end_write(Time operation, Cells cells, bool acknowledged, bool fua);
+
+  // A flush that began then has succeeded. Before its end().
+  void flushed(Time operation);
+
+  // The bytes of the cells as `number` writes them.
+  static void fill(Cells cells, uint64_t number, std::span<char> out);
+
+  // What is wrong with the result of a read, before its end().
+  [[nodiscard]] std::vector<Wrong> check_read(Time operation, Cells cells,
+                                              std::span<const char> data) const;
+  // The floors of the cells, to be asked for before the stable image is read.
+  [[nodiscard]] std::vector<Time> floors(Cells cells) const;
+  // What is wrong with these cells of the stable image, as it was read since
+  // `floors`. A cell with another floor by now is for the next check.
+  [[nodiscard]] std::vector<Wrong> check_stable(Cells cells,
+                                                const std::vector<Time>& floors,
+                                                std::span<const char> data) const;
+
+  // The cell's history in one line.
+  [[nodiscard]] std::string describe(const Wrong& wrong) const;
+
+ private:
+  static constexpr Time kPending = UINT64_MAX;
+  struct Write {
+    Time began;
+    uint64_t number;
+    Time ended;
+    bool acknowledged;
+  };
+  struct Content;
+  static Content content_of(uint64_t cell, const char* bytes);
+
+  [[nodiscard]] bool allowed(uint64_t cell, uint64_t number, Time at) const;
+  [[nodiscard]] bool allowed_stable(uint64_t cell, uint64_t number) const;
+  void raise_floor(uint64_t cell, Time flush);
+  [[nodiscard]] bool written_since(uint64_t cell, Time since) const;
+  [[nodiscard]] bool ever_written(uint64_t cell, uint64_t number) const;
+  void prune(uint64_t cell);
+
+  const Geometry geometry_;
+  mutable std::mutex mutex_;  // all below
+  Time now_ = 0;
+  std::set<Time> active_;
+  std::vector<Cells> writes_;  // by number
+  std::vector<std::vector<Write>> histories_;
+  std::vector<unsigned> under_way_;  // writes of the cell
+  std::vector<Time> last_ended_;
+  std::vector<Time> floors_;
+  std::vector<bool> soft_;  // the cell's floor
+};
+
+}  // namespace upload::soak

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The life of a round:
+//
+//   set up       server, nbdkit, clients; nothing goes wrong yet
+//   run          clients and chaos, each a thread, until all clients are done:
+//                with their requests, or, without replay, with failing
+//   end          chaos stops, the server serves; a last flush, which may fail
+//                in mode off only; the stable image against the model
+//
+// Streams of random numbers: 0 the round's parameters, 1 chaos, from 2 clients.
+
+#include "soak/round.h"
+
+#include <signal.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+#include "fixture/nbdkit.h"
+#include "soak/client.h"
+#include "soak/model.h"
+
+namespace upload::soak {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr auto kRetryTime = 60s;
+constexpr auto kHang = 120s;
+
+// Calls `on_hang` unless it goes away in time.
+class HangGuard {
+ public:
+  HangGuard(std::chrono::seconds limit, std::function<void()> on_hang)
+      : thread_([this, limit, call = std::move(on_hang)] {
+          std::unique_lock lock(mutex_);
+          if (!done_changed_.wait_for(lock, limit, [this] { return done_; })) call();
+        }) {}
+  ~HangGuard() {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    done_changed_.notify_all();
+    thread_.join();
+  }
+  HangGuard(const HangGuard&) = delete;
+  HangGuard& operator=(const HangGuard&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable done_changed_;
+  bool done_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
+testserver::ServerOptions server_options() {
+  testserver::ServerOptions options;
+  options.idle_close = 0ms;
+  options.event_limit = 100'000;
+  return options;
+}
+
+Style random_style(Random& random, const RoundOptions& options) {
+  static constexpr uint64_t kFua[] = {2, 2, 10, 50, 100};
+  static constexpr uint64_t kFlush[] = {1, 2, 5, 15};
+  Style style;
+  const bool replay = options.mode == Mode::replay;
+  style.operations = replay ? random.between(300, 2000) : random.between(50, 1000);
+  if (options.operations > 0) style.operations = options.operations;
+  style.fua = random.any_of(kFua);
+  style.flush = random.any_of(kFlush);
+  style.read = random.between(5, 60);
+  style.zero = random.between(0, 30);
+  style.hot = random.between(0, 70);
+  style.large = random.between(0, 6);
+  // Late changes are of interest where something is written over them, and
+  // where the first failure is not the end: nothing unflushed.
+  style.late = !replay && random.percent(30);
+  if (style.late) {
+    style.fua = 100;
+    style.hot = 70;
+  }
+  return style;
+}
+
+// The plugin's parameters. Everything that waits is short, so that stalls are.
+std::vector<std::string> random_keys(Random& random, const RoundOptions& options) {
+  static constexpr const char* kTimeouts[] = {"0.5", "0.7", "1"};
+  static constexpr const char* kConnectTimeouts[] = {"0.5", "1"};
+  static constexpr const char* kIdleTimeouts[] = {"0.05", "0.3", "3600"};
+  static constexpr const char* kReplay[] = {"64M", "64M", "16M"};
+  std::vector<std::string> keys = {
+      std::string("timeout=") + random.any_of(kTimeouts),
+      std::string("connect-timeout=") + random.any_of(kConnectTimeouts),
+      std::string("idle-timeout=") + random.any_of(kIdleTimeouts),
+      "connections=" + std::to_string(random.between(1, 8))};
+  const char* const replay = random.any_of(kReplay);
+  if (options.mode == Mode::replay) {
+    keys.push_back(std::string("replay=") + replay);
+    keys.push_back("retry-time=" + std::to_string(kRetryTime.count()));
+  }
+  keys.insert(keys.end(), options.keys.begin(), options.keys.end());
+  return keys;
+}
+
+class Round {
+ public:
+  explicit Round(const RoundOptions& options);
+
+  RoundResult run(const std::function<void(const std::string&)>& on_hang);
+
+ private:
+  void end();
+  void check_all();
+  [[nodiscard]] std::string situation() const;
+  [[nodiscard]] RoundResult result(const Chaos& chaos) const;
+
+  const RoundOptions options_;
+  Random random_;
+  const uint64_t size_;
+  const Style style_;
+  testserver::Server server_;
+  Model model_;
+  Findings findings_;
+  Shared shared_;
+  std::string description_;
+  std::unique_ptr<fixture::Nbdkit> nbdkit_;
+  std::vector<std::unique_ptr<Client>> clients_;
+};
+
+Round::Round(const RoundOptions& options)
+    : options_(options),
+      random_(options.seed, 0),
+      size_(kMiB * (options.mode == Mode::replay ? random_.between(8, 64)
+                                                 : random_.between(1, 8))),
+      style_(random_style(random_, options)),
+      server_(server_options()),
+      model_(size_),
+      shared_{options.mode,
+              options.mode == Mode::off || !options.strict_reads,
+              options.mode == Mode::off && !options.strict_failures,
+              style_,
+              server_,
+              model_,
+              findings_} {
+  server_.start();
+  testserver::TicketOptions ticket;
+  ticket.id = kTicket;
+  ticket.size_bytes = size_;
+  server_.add_ticket(ticket);
+  // Later than the next request, sooner than the end of the round.
+  if (style_.late) server_.set_late_apply(30ms);
+
+  std::vector<std::string> keys = {"url=" + server_.url(kTicket),
+                                   "cafile=" + server_.ca_file()};
+  uint64_t clients = random_.between(2, 6);
+  if (options.clients > 0) clients = options.clients;
+  description_ = std::to_string(size_ / kMiB) + " MiB, " + std::to_string(clients) +
+                 " clients, fua=" + std::to_string(style_.fua) +
+                 "% flush=" + std::to_string(style_.flush) + "%" +
+                 (style_.late ? " late" : "");
+  for (const std::string& key : random_keys(random_, options)) {
+    keys.push_back(key);
+    description_ += " " + key;
+  }
+  nbdkit_ = std::make_unique<fixture::Nbdkit>(
+      keys, std::vector<std::string>{"--exit-with-parent"});
+  if (!nbdkit_->serves())
+    throw std::runtime_error("nbdkit does not start: " + nbdkit_->log());
+  for (uint64_t c = 0; c < clients; ++c)
+    clients_.push_back(
+        std::make_unique<Client>(*nbdkit_, shared_, Random(options.seed, 2 + c)));
+}
+
+RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
+  const auto limit = kHang + (options_.mode == Mode::replay ? kRetryTime : 0s);
+  std::unique_ptr<Chaos> chaos;
+  {
+    const HangGuard guard(limit, [&] { on_hang(situation()); });
+    chaos = std::make_unique<Chaos>(server_, options_.mode, Random(options_.seed, 1));
+    std::vector<std::thread> threads;
+    for (const auto& client : clients_)
+      threads.emplace_back([&client] { client->run(); });
+    for (std::thread& thread : threads) thread.join();
+    chaos->stop();
+    end();
+  }
+  clients_.clear();
+  try {
+    nbdkit_->stop();
+  } catch (const std::exception& e) {
+    findings_.violated(e.what());
+  }
+  // Once more: nothing that comes after the last request may take anything away.
+  check_all();
+  return result(*chaos);
+}
+
+// What is left of the day: a flush that tells the truth.
+void Round::end() {
+  Client& client = *clients_.front();
+  const bool flushed = client.flush();
+  if (flushed && server_.unflushed_bytes(kTicket) > 0 && findings_.failed == 0)
+    findings_.violated("something is unflushed after the last flush");
+  if (options_.mode == Mode::off && server_.counters().overlapping_changes > 0)
+    findings_.violated("overlapping changes were under way at the same time");
+  if (flushed) client.read_all();
+  check_all();
+}
+
+void Round::check_all() {
+  const Cells all = {0, model_.geometry().cells()};
+  const std::vector<Model::Time> floors = model_.floors(all);
+  const std::vector<char> stable = server_.read_stable(kTicket, 0, size_);
+  shared_.judge_stable(model_.check_stable(all, floors, stable), "in the end");
+}
+
+std::string Round::situation() const {
+  std::string text = description_ + "\nserver: " + to_json(server_.counters());
+  for (size_t c = 0; c < clients_.size(); ++c)
+    text += "\nclient " + std::to_string(c) + " waits for: " + clients_[c]->doing();
+  text += "\nnbdkit's log:\n" + nbdkit_->log();
+  // Its answers are awaited no more.
+  const std::string socket = nbdkit_->socket();
+  std::ifstream file(socket.substr(0, socket.rfind('/')) + "/pid");
+  pid_t pid = 0;
+  if (file >> pid && pid > 1) kill(pid, SIGKILL);
+  return text;
+}
+
+RoundResult Round::result(const Chaos& chaos) const {
+  RoundResult result;
+  result.style = description_;
+  result.mischief = chaos.happened();
+  result.faults = chaos.total();
+  result.operations = findings_.operations;
+  result.failed = findings_.failed;
+  result.flushes = findings_.flushes;
+  result.stale_reads = findings_.stale_reads;
+  result.rolled_back = findings_.rolled_back;
+  result.bytes_lost = server_.counters().bytes_lost;
+  result.lost_cells = findings_.lost_cells();
+  result.violations = findings_.violations();
+  result.texts = findings_.texts();
+  result.log = nbdkit_->log();
+  return result;
+}
+
+}  // namespace
+
+RoundResult run_round(const RoundOptions& options,
+                      const std::function<void(const std::string&)>& on_hang) {
+  return Round(options).run(on_hang);
+}
+
+}  // namespace upload::soak
