@@ -31,7 +31,8 @@ class FakeClock final : public Clock {
 
   // Looks at the time every now and then: whoever moves it need not know who
   // sleeps, nor whether what they sleep on still exists.
-  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override {
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
+      REQUIRES(mutex) {
     std::list<TimePoint>::iterator mine;
     {
       std::lock_guard<std::mutex> lock(mutex_);
