@@ -32,6 +32,7 @@ enum class Kind {
   kNoSpace,         // 413, 507
   kRejected,        // any other status that is not success
   kPoolWait,        // no connection became free in time
+  kSpool,           // the spool on disk can't be used, or is damaged
   kShutdown,        // the plugin is being unloaded
   kNoMemory,
 };

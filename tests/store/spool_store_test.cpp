@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The spool on disk: what was appended is there again, or there is an error;
+// whatever happened to the process, the disk or the file.
+
+#include "journal/spool_store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "catch.h"
+#include "faulty_vfs.h"
+#include "journal/spool_file.h"
+
+using upload::ByteRange;
+using upload::Kind;
+using upload::Status;
+using upload::journal::SpoolContent;
+using upload::journal::SpoolFile;
+using upload::journal::SpoolRow;
+using upload::journal::SpoolStore;
+using upload::testing::FaultyVfs;
+using Fault = FaultyVfs::Fault;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t kSize = 1 << 20;
+
+// A directory that goes at the end.
+struct Directory {
+  Directory() {
+    std::string name = (fs::temp_directory_path() / "upload-spool-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Directory() { fs::remove_all(path); }
+  std::string path;
+};
+
+std::string slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void spill(const std::string& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+}
+
+// Row `id`: of a length, and with data, that follow from its number.
+struct Row {
+  explicit Row(uint64_t id, uint64_t length = 0) {
+    content.row.id = id;
+    content.row.sequence = 1000 + id;
+    content.row.range = {id * 4096, length != 0 ? length : 512 + id * 3331 % 40000};
+    content.row.zero = id % 5 == 0;
+    if (content.row.zero) return;
+    data.resize(content.row.range.length);
+    for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7 + id * 31);
+    content.data = data.data();
+  }
+  Row(const Row&) = delete;
+  std::string data;
+  SpoolContent content;
+};
+
+Status append(SpoolStore& store, uint64_t first, uint64_t count = 1, uint64_t length = 0) {
+  std::vector<std::unique_ptr<Row>> rows;
+  std::vector<SpoolContent> contents;
+  for (uint64_t id = first; id < first + count; ++id) {
+    rows.push_back(std::make_unique<Row>(id, length));
+    contents.push_back(rows.back()->content);
+  }
+  return store.append(contents);
+}
+
+struct Fixture {
+  upload::Result<std::unique_ptr<SpoolStore>> open(bool verify = true, uint64_t size = kSize) {
+    return SpoolStore::open({path, "https://h/images/...", size}, verify);
+  }
+  std::unique_ptr<SpoolStore> store() {
+    auto result = open();
+    INFO(result.status().text());
+    REQUIRE(result.ok());
+    return std::move(result.value());
+  }
+
+  Directory directory;
+  std::string path = directory.path + "/s.spool";
+};
+
+std::vector<uint64_t> ids_of(SpoolStore& store) {
+  auto rows = store.rows();
+  INFO(rows.status().text());
+  REQUIRE(rows.ok());
+  std::vector<uint64_t> ids;
+  for (const SpoolRow& row : rows.value()) ids.push_back(row.id);
+  return ids;
+}
+
+// Every row there is has what was written.
+bool all_right(SpoolStore& store) {
+  auto rows = store.rows();
+  if (!rows.ok()) return false;
+  for (const SpoolRow& row : rows.value()) {
+    const Row expected(row.id);
+    if (row.range != expected.content.row.range || row.zero != expected.content.row.zero ||
+        row.sequence != expected.content.row.sequence)
+      return false;
+    std::string data(expected.data.size(), '?');
+    const auto there = store.read(row.id, 0, data.data(), data.size());
+    if (!there.ok() || !there.value() || data != expected.data) return false;
+  }
+  return true;
+}
+
+using Ids = std::vector<uint64_t>;
+
+}  // namespace
+
+TEST_CASE("what was appended is there again, in its order", "[store]") {
+  Fixture f;
+  REQUIRE(append(*f.store(), 3).ok());
+  REQUIRE(append(*f.store(), 1, 2).ok());
+  auto store = f.store();
+  CHECK(ids_of(*store) == Ids{1, 2, 3});
+  CHECK(all_right(*store));
+  CHECK(!store->had_torn_tail());
+  CHECK(!store->empty());
+}
+
+TEST_CASE("a part of a row can be read, and a row that is gone says so", "[store]") {
+  Fixture f;
+  auto store = f.store();
+  REQUIRE(append(*store, 1).ok());
+  const Row row(1);
+  std::string part(100, '?');
+  CHECK(store->read(1, 50, part.data(), part.size()).value());
+  CHECK(part == row.data.substr(50, 100));
+  const Ids ids = {1};
+  REQUIRE(store->drop(ids).ok());
+  CHECK(!store->read(1, 50, part.data(), part.size()).value());
+  CHECK(store->empty());
+}
+
+TEST_CASE("dropped rows stay dropped, and their space is given back", "[store]") {
+  Fixture f;
+  {
+    auto store = f.store();
+    REQUIRE(append(*store, 1, 20, 200000).ok());
+    const auto full = fs::file_size(f.path);
+    CHECK(full > 3000000);
+    Ids ids;
+    for (uint64_t id = 1; id <= 19; ++id) ids.push_back(id);
+    REQUIRE(store->drop(ids).ok());
+    REQUIRE(store->shrink().ok());
+    CHECK(fs::file_size(f.path) < full / 5);
+  }
+  CHECK(ids_of(*f.store()) == Ids{20});
+}
+
+TEST_CASE("the file is for no other user", "[store]") {
+  Fixture f;
+  auto store = f.store();
+  REQUIRE(append(*store, 1).ok());
+  struct stat about = {};
+  REQUIRE(stat(f.path.c_str(), &about) == 0);
+  CHECK((about.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("the file is not much larger than what is in it", "[store]") {
+  for (const uint64_t length : {4096, 65536, 262144}) {
+    Fixture f;
+    auto store = f.store();
+    const uint64_t count = (8 << 20) / length;
+    for (uint64_t id = 0; id < count; id += 8)
+      REQUIRE(append(*store, id + 1, 8, length).ok());
+    uint64_t data = 0;
+    for (uint64_t id = 1; id <= count; ++id) data += id % 5 == 0 ? 0 : length;
+    // Worst for changes of 4 KiB, of which three go into a page.
+    CHECK(static_cast<double>(fs::file_size(f.path)) < 1.4 * static_cast<double>(data));
+  }
+}
+
+TEST_CASE("a file of another disk, or of something else, is refused and kept", "[store]") {
+  Fixture f;
+  REQUIRE(append(*f.store(), 1).ok());
+  auto other = f.open(true, kSize * 2);
+  CHECK(!other.ok());
+  CHECK(other.status().text() == "the spool " + f.path +
+                                     " is of a disk of 1048576 bytes, but this one has 2097152");
+  for (const std::string& content :
+       {std::string(), std::string("x"), std::string(100000, 'x')}) {
+    spill(f.path, content);
+    const auto opened = f.open();
+    CHECK(!opened.ok());
+    CHECK(opened.status().text().find(" is damaged: ") != std::string::npos);
+    CHECK(opened.status().text().find("it is left as it is, to be looked into") !=
+          std::string::npos);
+    CHECK(slurp(f.path) == content);
+  }
+  fs::remove(f.path);
+  fs::create_directory(f.path);
+  CHECK(f.open().status().text() == "the spool " + f.path + " is not a file");
+}
+
+// --- Crashes --------------------------------------------------------------
+
+TEST_CASE("after a crash at any point all of a change is there or nothing of it", "[store]") {
+  FaultyVfs vfs;
+  bool done = false;
+  int torn = 0;
+  for (uint64_t point = 0; !done; ++point) {
+    REQUIRE(point < 1000);
+    Fixture f;
+    auto store = f.store();
+    REQUIRE(append(*store, 1, 3).ok());
+    vfs.set(Fault::kCrash, point);
+    const Ids drop = {1};
+    const bool appended = append(*store, 4, 2, 100000).ok();
+    const bool dropped = appended && store->drop(drop).ok();
+    done = dropped;
+    store.reset();
+    vfs.set(Fault::kNone);
+    store = f.store();
+    torn += store->had_torn_tail() ? 1 : 0;
+    const Ids ids = ids_of(*store);
+    INFO("crash at operation " << point);
+    if (dropped)
+      CHECK(ids == Ids{2, 3, 4, 5});
+    else if (appended)
+      CHECK((ids == Ids{1, 2, 3, 4, 5} || ids == Ids{2, 3, 4, 5}));
+    else
+      CHECK((ids == Ids{1, 2, 3} || ids == Ids{1, 2, 3, 4, 5}));
+    // What was read is as it was written; verified by opening.
+    CHECK(append(*store, 6).ok());
+  }
+  CHECK(torn > 5);
+}
+
+TEST_CASE("kill -9 at any moment loses nothing that was appended", "[store]") {
+  for (int round = 0; round < 10; ++round) {
+    Fixture f;
+    f.store();
+    int pipes[2];
+    REQUIRE(pipe(pipes) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      auto store = f.open();
+      for (uint64_t id = 1; store.ok() && append(*store.value(), id).ok(); ++id)
+        if (write(pipes[1], &id, sizeof id) != sizeof id) break;
+      _exit(1);
+    }
+    close(pipes[1]);
+    uint64_t last = 0;
+    // A while after the first, different in each round.
+    for (int i = 0; i < 1 + round * 7; ++i) REQUIRE(read(pipes[0], &last, sizeof last) == sizeof last);
+    kill(child, SIGKILL);
+    while (read(pipes[0], &last, sizeof last) == sizeof last) {
+    }
+    close(pipes[0]);
+    waitpid(child, nullptr, 0);
+    auto store = f.store();
+    const Ids ids = ids_of(*store);
+    CHECK(ids.size() >= last);
+    CHECK(ids.size() <= last + 1);
+    CHECK(all_right(*store));
+  }
+}
+
+// --- Damage ---------------------------------------------------------------
+
+namespace {
+
+// Opens what is there: an error, or all rows as they were written.
+bool error_or_right(Fixture& f, const std::optional<Ids>& ids, int& errors) {
+  auto opened = f.open();
+  if (!opened.ok()) {
+    ++errors;
+    return opened.status().kind() == Kind::kSpool &&
+           opened.status().text().find(f.path) != std::string::npos;
+  }
+  return all_right(*opened.value()) && (!ids || ids_of(*opened.value()) == *ids);
+}
+
+}  // namespace
+
+TEST_CASE("bytes that flip anywhere are noticed, or do no harm", "[store]") {
+  Fixture f;
+  REQUIRE(append(*f.store(), 1, 12).ok());
+  const Ids ids = ids_of(*f.store());
+  const std::string good = slurp(f.path);
+  int errors = 0;
+  int tried = 0;
+  // The first page densely: it holds the header and the schema.
+  for (size_t at = 0; at < good.size(); at += at < 200 ? 1 : at < 16384 ? 41 : 227) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << (at % 8)));
+    spill(f.path, bad);
+    INFO("byte " << at);
+    CHECK(error_or_right(f, ids, errors));
+    ++tried;
+  }
+  CHECK(tried > 1000);
+  // Most bytes are content.
+  CHECK(errors > tried / 2);
+}
+
+TEST_CASE("a file that is cut off anywhere is noticed", "[store]") {
+  Fixture f;
+  REQUIRE(append(*f.store(), 1, 12).ok());
+  const std::string good = slurp(f.path);
+  int errors = 0;
+  int tried = 0;
+  for (size_t size = 0; size < good.size(); size += 509, ++tried) {
+    spill(f.path, good.substr(0, size));
+    INFO("cut to " << size << " of " << good.size());
+    CHECK(error_or_right(f, Ids(), errors));
+    CHECK(fs::file_size(f.path) == size);  // kept
+  }
+  CHECK(errors == tried);
+}
+
+TEST_CASE("a page that was never written, or is an older one, is noticed", "[store]") {
+  Fixture f;
+  REQUIRE(append(*f.store(), 1, 6).ok());
+  const std::string before = slurp(f.path);
+  REQUIRE(append(*f.store(), 7, 6).ok());
+  const Ids ids = ids_of(*f.store());
+  const std::string after = slurp(f.path);
+  constexpr size_t kPage = 16384;
+  int errors = 0;
+  for (size_t at = 0; at < after.size(); at += kPage) {
+    std::string zero = after;
+    zero.replace(at, kPage, kPage, '\0');
+    std::string stale = after;
+    if (at < before.size()) stale.replace(at, kPage, before, at, kPage);
+    for (const std::string& bad : {zero, stale}) {
+      spill(f.path, bad);
+      INFO("page at " << at);
+      CHECK(error_or_right(f, ids, errors));
+    }
+  }
+  CHECK(errors > 5);
+}
+
+TEST_CASE("a journal that is damaged does no harm unnoticed", "[store]") {
+  FaultyVfs vfs;
+  Fixture f;
+  const std::string journal = f.path + "-journal";
+  // A crash in the middle of a transaction that changes what is there.
+  auto store = f.store();
+  REQUIRE(append(*store, 1, 8).ok());
+  const Ids drop = {1, 2, 3, 4, 5, 6};
+  uint64_t point = 0;
+  std::string file, log;
+  for (;; ++point) {
+    vfs.set(Fault::kCrash, point);
+    const bool done = store->drop(drop).ok();
+    store.reset();
+    vfs.set(Fault::kNone);
+    REQUIRE(!done);
+    file = slurp(f.path);
+    log = slurp(journal);
+    store = f.store();
+    CHECK(ids_of(*store) == Ids{1, 2, 3, 4, 5, 6, 7, 8});
+    const std::string whole = slurp(f.path);
+    if (!log.empty() && file != whole) break;  // part of it is in the file
+  }
+  store.reset();
+  int errors = 0;
+  for (size_t at = 0; at < log.size(); at += at < 64 ? 1 : 251) {
+    std::string bad = log;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << (at % 8)));
+    for (const std::string& j : {bad, log.substr(0, at)}) {
+      spill(f.path, file);
+      spill(journal, j);
+      INFO("byte " << at << " of the journal");
+      CHECK(error_or_right(f, std::nullopt, errors));
+    }
+  }
+  CHECK(errors > 10);
+}
+
+// --- Disks ----------------------------------------------------------------
+
+TEST_CASE("a disk that is full changes nothing, and can be used again", "[store]") {
+  FaultyVfs vfs;
+  for (uint64_t point = 0; point < 40; point += 3) {
+    Fixture f;
+    auto store = f.store();
+    REQUIRE(append(*store, 1).ok());
+    vfs.set(Fault::kNoSpace, point);
+    const Status status = append(*store, 2, 1, 300000);
+    vfs.set(Fault::kNone);
+    INFO(status.text());
+    if (!status.ok()) {
+      CHECK(status.kind() == Kind::kNoSpace);
+      CHECK(status.text().find("the spool " + f.path + " could not be ") == 0);
+      CHECK(status.text().find("full") != std::string::npos);
+      CHECK(ids_of(*store) == Ids{1});
+    }
+    CHECK(append(*store, 3).ok());
+    store.reset();
+    CHECK(ids_of(*f.store()) == (status.ok() ? Ids{1, 2, 3} : Ids{1, 3}));
+  }
+}
+
+TEST_CASE("after a sync that failed nothing more is taken", "[store]") {
+  FaultyVfs vfs;
+  for (uint64_t point = 0;; ++point) {
+    Fixture f;
+    auto store = f.store();
+    REQUIRE(append(*store, 1).ok());
+    vfs.set(Fault::kSyncError, point);
+    const Status status = append(*store, 2);
+    if (status.ok()) {
+      CHECK(point > 3);
+      vfs.set(Fault::kNone);
+      break;
+    }
+    CHECK(status.kind() == Kind::kSpool);
+    vfs.set(Fault::kNone);
+    // Another sync might succeed without the data being there.
+    CHECK(append(*store, 3).text() == status.text());
+    const Ids drop = {1};
+    CHECK(store->drop(drop).text() == status.text());
+    CHECK(!store->empty());
+    store.reset();
+    store = f.store();
+    const Ids ids = ids_of(*store);
+    CHECK((ids == Ids{1} || ids == Ids{1, 2}));
+    CHECK(all_right(*store));
+  }
+}
+
+// --- The file and its lock ------------------------------------------------
+
+TEST_CASE("two nbdkits can't have the spool of one disk, but those of two", "[store]") {
+  Directory d;
+  auto first = SpoolFile::lock(d.path, "h:443/images/one");
+  REQUIRE(first.ok());
+  const auto second = SpoolFile::lock(d.path, "h:443/images/one");
+  CHECK(second.status().text() == "spool=" + d.path + ": another nbdkit uses " +
+                                      first.value()->path() + ", the spool of this disk");
+  CHECK(SpoolFile::lock(d.path, "h:443/images/two").ok());
+  first.value().reset();
+  CHECK(SpoolFile::lock(d.path, "h:443/images/one").ok());
+  CHECK(fs::is_empty(d.path));
+}
+
+TEST_CASE("the lock of a process that was killed is free", "[store]") {
+  Directory d;
+  int pipes[2];
+  REQUIRE(pipe(pipes) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto locked = SpoolFile::lock(d.path, "v");
+    if (write(pipes[1], "x", 1) == 1) pause();
+    _exit(1);
+  }
+  char x = 0;
+  REQUIRE(read(pipes[0], &x, 1) == 1);
+  CHECK(!SpoolFile::lock(d.path, "v").ok());
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  CHECK(SpoolFile::lock(d.path, "v").ok());
+  close(pipes[0]);
+  close(pipes[1]);
+}
+
+TEST_CASE("the lock is inherited through a fork, and the parent may go", "[store]") {
+  Directory d;
+  int ready[2];
+  int hold[2];
+  REQUIRE((pipe(ready) == 0 && pipe(hold) == 0));
+  const pid_t parent = fork();
+  if (parent == 0) {
+    auto locked = SpoolFile::lock(d.path, "v");
+    if (fork() == 0) {
+      // As after nbdkit has gone to the background.
+      char end = 0;
+      close(hold[1]);
+      if (write(ready[1], "x", 1) == 1 && read(hold[0], &end, 1) == 0) locked.value().reset();
+      _exit(0);
+    }
+    _exit(0);
+  }
+  waitpid(parent, nullptr, 0);
+  close(ready[1]);
+  char x = 0;
+  REQUIRE(read(ready[0], &x, 1) == 1);
+  CHECK(!SpoolFile::lock(d.path, "v").ok());
+  close(hold[1]);
+  CHECK(read(ready[0], &x, 1) == 0);  // the child has ended
+  CHECK(SpoolFile::lock(d.path, "v").ok());
+  close(ready[0]);
+  close(hold[0]);
+}
+
+TEST_CASE("a name tells nothing of the URL, and the directory must be there", "[store]") {
+  Directory d;
+  auto file = SpoolFile::lock(d.path, "h:443/images/secret-ticket");
+  REQUIRE(file.ok());
+  CHECK(file.value()->path().find("secret") == std::string::npos);
+  CHECK(!file.value()->exists());
+  CHECK(SpoolFile::lock(d.path + "/none", "v").status().text() ==
+        "spool=" + d.path + "/none: files can't be made there: No such file or directory");
+}
