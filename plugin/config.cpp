@@ -88,6 +88,17 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"retry-time", &ConfigParser::set_retry_time, true,
      "<SECONDS>\n"
      "    With replay: how long to try again (default: 300)."},
+    {"spool", &ConfigParser::set_spool, true,
+     "<DIR>\n"
+     "    Keep changes in this directory while the server does not answer;\n"
+     "    needs replay=."},
+    {"spool-size", &ConfigParser::set_spool_size, true,
+     "<SIZE>\n"
+     "    Keep at most so much there; if not given, what the disk has."},
+    {"spool-flush", &ConfigParser::set_spool_flush, true,
+     "remote|local\n"
+     "    Whether a flush waits for the server, or for the spool's disk while\n"
+     "    the server is away (default: remote)."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
      "    User name for Basic authentication."},
@@ -321,6 +332,35 @@ Status ConfigParser::set_retry_time(const std::string& value) {
   return parse_seconds(value, config_.retry_time);
 }
 
+Status ConfigParser::set_spool(const std::string& value) {
+  if (value.empty() || value[0] != '/')
+    return bad("must be an absolute path: nbdkit changes its directory when it goes to the "
+               "background");
+  struct stat about = {};
+  if (stat(value.c_str(), &about) != 0)
+    return bad(std::string("can't be used: ") + strerror(errno));
+  if (!S_ISDIR(about.st_mode)) return bad("must be a directory");
+  if (access(value.c_str(), R_OK | W_OK | X_OK) != 0)
+    return bad(std::string("files can't be made there: ") + strerror(errno));
+  config_.spool = value;
+  return {};
+}
+
+Status ConfigParser::set_spool_size(const std::string& value) {
+  const std::optional<uint64_t> size = parse_size(value);
+  if (!size || *size == 0 || *size > (uint64_t{1} << 50))
+    return bad("must be a size in bytes, more than 0, such as 10G");
+  config_.spool_size = *size;
+  return {};
+}
+
+Status ConfigParser::set_spool_flush(const std::string& value) {
+  if (value != "remote" && value != "local") return bad("must be remote or local");
+  config_.spool_local = value == "local";
+  spool_flush_given_ = true;
+  return {};
+}
+
 Status ConfigParser::set_user(const std::string& value) {
   if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
     return bad("must be a name without a colon");
@@ -395,6 +435,16 @@ Result<Config> ConfigParser::complete() const {
   if (config.replay != 0 && config.replay < config.max_request)
     return bad(format("replay=%" PRIu64 " is too small for one request, max-request=%" PRIu64,
                       config.replay, config.max_request));
+  if (!config.spool.empty() && config.replay == 0)
+    return bad("spool=" + config.spool + " needs replay=SIZE");
+  if (config.spool.empty() && config.spool_size)
+    return bad(format("spool-size=%" PRIu64 " needs spool=DIR", *config.spool_size));
+  if (config.spool.empty() && spool_flush_given_)
+    return bad(std::string("spool-flush=") + (config.spool_local ? "local" : "remote") +
+               " needs spool=DIR");
+  if (config.spool_size && *config.spool_size < config.replay)
+    return bad(format("spool-size=%" PRIu64 " is too small for what is in memory, replay=%" PRIu64,
+                      *config.spool_size, config.replay));
   if (!url_given_) return bad("url= is required: where to upload to");
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
   if (!origin.user.empty() && origin.password.empty())

@@ -29,6 +29,9 @@ struct Config {
   Duration idle_timeout = std::chrono::seconds(30);
   uint64_t replay = 0;  // bytes for the replay log; 0: none
   Duration retry_time = std::chrono::seconds(300);
+  std::string spool;  // directory for the spool; empty: none
+  std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
+  bool spool_local = false;            // spool-flush=local
 };
 
 // Reads a secret given as VALUE, +FILE, -FD or - (nbdkit_read_password(3)).
@@ -68,6 +71,9 @@ class ConfigParser {
   Status set_idle_timeout(const std::string& value);
   Status set_replay(const std::string& value);
   Status set_retry_time(const std::string& value);
+  Status set_spool(const std::string& value);
+  Status set_spool_size(const std::string& value);
+  Status set_spool_flush(const std::string& value);
   Status set_user(const std::string& value);
   Status set_password(const std::string& value);
   Status set_token(const std::string& value);
@@ -77,6 +83,7 @@ class ConfigParser {
 
   const SecretReader read_secret_;
   Config config_;
+  bool spool_flush_given_ = false;
   bool url_given_ = false;
   std::optional<std::string> unix_socket_;
   std::optional<bool> is_ovirt_host_;

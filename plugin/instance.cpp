@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Wiring. nbdkit forks between discover() and start(): what is made before
-// must not be a thread or a connection that is used after.
+// must not be a thread, a connection or an open database that is used after.
+// The lock of the spool stays, and is the child's.
 
 #include "instance.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/log.h"
 #include "http/curl_connection.h"
@@ -28,6 +30,31 @@ Instance::~Instance() { stop(); }
 
 Status Instance::discover() {
   target_ = target::make_target(config_.target, config_.origin.url);
+  if (Status status = check_spool(); !status.ok()) return status;
+  volume::Retry retry(clock_, config_.retry_time);
+  for (;;) {
+    Status status = discover_volume();
+    if (status.ok()) break;
+    // With leftovers it is an outage like any other.
+    const auto when = has_leftovers_ ? retry.next(status) : std::nullopt;
+    if (!when) return status.while_doing(config_.origin.url.redacted());
+    if (*when > clock_.now())
+      log::warning("%s has changes that are not on the server yet; trying again for up to %lld "
+                   "seconds: %s", spool_file_->path().c_str(),
+                   static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(
+                                              config_.retry_time).count()),
+                   status.text().c_str());
+    std::this_thread::sleep_until(*when);
+  }
+  if (!has_leftovers_) return {};
+  if (!found_->capabilities.can_write)
+    return {Kind::kInvalid, "the spool " + spool_file_->path() + " has changes that are not on "
+                            "the server yet, but the server allows only reading"};
+  // Of a disk of this size?
+  return journal::SpoolStore::open(store_options(found_->size), false).status();
+}
+
+Status Instance::discover_volume() {
   Result<volume::Discovery> found =
       volume::discover(*target_, config_.origin, config_.auto_socket, config_.size);
   if (!found.ok()) return found.status();
@@ -35,7 +62,47 @@ Status Instance::discover() {
   return {};
 }
 
-void Instance::start() {
+// Locks the spool, and reads what an earlier run has left there.
+Status Instance::check_spool() {
+  if (config_.spool.empty()) return {};
+  const http::Url& url = config_.origin.url;
+  Result<std::unique_ptr<journal::SpoolFile>> file = journal::SpoolFile::lock(
+      config_.spool, url.host + ":" + url.port + url.path);
+  if (!file.ok()) return file.status();
+  spool_file_ = std::move(file.value());
+  auto store = journal::SpoolStore::open(store_options(config_.size.value_or(0)), true);
+  if (!store.ok()) return store.status();
+  if (store.value()->had_torn_tail())
+    log::warning("%s: a change that was being written when nbdkit ended is dropped; it had not "
+                 "been acknowledged", spool_file_->path().c_str());
+  has_leftovers_ = !store.value()->empty();
+  if (has_leftovers_) return {};
+  // It may be of a disk of another size.
+  store.value().reset();
+  spool_file_->remove();
+  return {};
+}
+
+journal::SpoolStore::Options Instance::store_options(uint64_t size) const {
+  return {spool_file_->path(), config_.origin.url.redacted(), size};
+}
+
+// Again, since a database must not be taken through a fork.
+Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
+  if (!spool_file_) return std::shared_ptr<journal::Spool>();
+  auto store = journal::SpoolStore::open(store_options(found_->size), false);
+  if (!store.ok()) return store.status();
+  auto rows = store.value()->rows();
+  if (!rows.ok()) return rows.status();
+  if (!rows.value().empty())
+    log::warning("%s: %zu changes that an earlier run has left in the spool %s are sent first",
+                 config_.origin.url.redacted().c_str(), rows.value().size(),
+                 spool_file_->path().c_str());
+  return std::make_shared<journal::Spool>(std::move(spool_file_), std::move(store.value()),
+                                          std::move(rows.value()));
+}
+
+Status Instance::start() {
   const target::Capabilities& offered = found_->capabilities;
   pool::PoolOptions options;
   options.connections =
@@ -58,16 +125,23 @@ void Instance::start() {
   volume.replay = config_.replay;
   volume.retry_time = config_.retry_time;
   volume.late = config_.origin.timeout;
+  Result<std::shared_ptr<journal::Spool>> spool = open_spool();
+  if (!spool.ok()) return spool.status();
+  volume.spool = std::move(spool.value());
+  volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
+  volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
   keeper_ = std::make_unique<pool::Keeper>(*pool_, config_.idle_timeout, clock_);
   UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; flush %d, zero %d, extents %d",
                volume_->capabilities().can_write ? "writable" : "read-only",
                options.connections, found_->origin->name().c_str(), offered.can_flush,
                offered.can_zero, offered.can_extents);
+  return {};
 }
 
 void Instance::stop() {
   if (!keeper_) return;
+  volume_->wait_for_spool();
   keeper_->request_stop();
   volume_->request_stop();
   pool_->close();

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/stats.h"
 #include "config.h"
+#include "journal/spool.h"
 #include "pool/keeper.h"
 #include "pool/pool.h"
 #include "volume/discover.h"
@@ -25,20 +26,28 @@ class Instance {
   explicit Instance(Config config);
   ~Instance();
 
-  // Talks to the server. Starts no thread.
+  // Looks into the spool and talks to the server. Starts no thread.
   Status discover();
   // Starts the keeper; volume() may be used from here on.
-  void start();
-  // Ends requests under way, the keeper and all connections. Repeatable.
+  Status start();
+  // Waits for the spool; ends requests under way, the keeper and all
+  // connections. Repeatable.
   void stop();
 
   [[nodiscard]] volume::Volume& volume() { return *volume_; }
 
  private:
+  Status check_spool();
+  Status discover_volume();
+  Result<std::shared_ptr<journal::Spool>> open_spool();
+  [[nodiscard]] journal::SpoolStore::Options store_options(uint64_t size) const;
+
   const Config config_;
   SteadyClock clock_;
   Stats stats_;
   std::shared_ptr<const target::Target> target_;
+  std::unique_ptr<journal::SpoolFile> spool_file_;
+  bool has_leftovers_ = false;
   std::unique_ptr<volume::Discovery> found_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<volume::Volume> volume_;

@@ -137,15 +137,12 @@ int upload_get_ready() {
           "insecure=true: the server's certificate is not checked; "
           "anyone on the way can read and change the disk");
     instance = new Instance(*config);
-    return instance->discover().while_doing(config->origin.url.redacted());
+    return instance->discover();
   });
 }
 
 int upload_after_fork() {
-  return guard([] {
-    instance->start();
-    return Status();
-  });
+  return guard([] { return instance->start(); });
 }
 
 void upload_cleanup() {
@@ -164,12 +161,16 @@ void upload_dump_plugin() {
   printf("upload_version=%s\n", PACKAGE_VERSION);
   printf("upload_libcurl=%s\n", upload::http::library_version().c_str());
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
-  printf("upload_features=group-commit keeper native-fua extents unix-socket\n");
+  printf("upload_features=group-commit keeper native-fua extents unix-socket replay spool\n");
 }
 
 // --- Serving --------------------------------------------------------------
 
-void* upload_open(int) { return &instance->volume(); }
+// What an earlier run has left in the spool goes before the first client.
+void* upload_open(int) {
+  Volume& volume = instance->volume();
+  return guard([&] { return volume.wait_for_leftovers(); }) == 0 ? &volume : nullptr;
+}
 
 Volume& volume_of(void* handle) { return *static_cast<Volume*>(handle); }
 

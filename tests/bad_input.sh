@@ -40,6 +40,17 @@ refused "cafile=$TMP" "cafile=$TMP: must be a file, not a directory" "$good"
 refused cert=/nonexistent 'cert=/nonexistent: cannot be read' "$good"
 refused key=/nonexistent 'key=/nonexistent: cannot be read' "$good"
 refused unix-socket=somewhere 'unix-socket=somewhere: must be auto, none' "$good"
+refused spool=relative 'spool=relative: must be an absolute path' "$good" replay=8M
+refused spool=/nonexistent "spool=/nonexistent: can't be used: No such file" "$good" replay=8M
+refused spool=/etc/passwd 'spool=/etc/passwd: must be a directory' "$good" replay=8M
+refused spool=/proc "spool=/proc: files can't be made there" "$good" replay=8M
+refused "spool=$TMP" "spool=$TMP needs replay=SIZE" "$good"
+refused spool-size=1G 'spool-size=1073741824 needs spool=DIR' "$good" replay=8M
+refused spool-flush=local 'spool-flush=local needs spool=DIR' "$good" replay=8M
+refused spool-flush=never 'spool-flush=never: must be remote or local' "$good" replay=8M
+refused spool-size=1M 'spool-size=1048576 is too small for what is in memory, replay=8388608' \
+  "$good" replay=8M "spool=$TMP"
+refused replay=1M 'replay=1048576 is too small for one request, max-request=4194304' "$good"
 refused password=secret 'password= needs user=' "$good"
 refused user=me 'user=me needs password=' "$good"
 refused password=+/nonexistent 'password=\+/nonexistent: cannot be read' "$good"

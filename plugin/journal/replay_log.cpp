@@ -32,9 +32,11 @@ uint64_t ReplayLog::cost(uint64_t bytes) {
 }
 
 RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRange range,
-                                 const void* data) {
+                                 uint64_t change, const void* data) {
   auto record = std::make_shared<Record>();
   record->range = range;
+  record->change = change;
+  record->zero = data == nullptr;
   if (data != nullptr) {
     record->data = memory->take(range.length);
     memcpy(record->data.get(), data, range.length);
@@ -44,8 +46,17 @@ RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRang
   return record;
 }
 
+RecordPtr ReplayLog::make_record(const SpoolRow& row) {
+  auto record = std::make_shared<Record>();
+  record->range = row.range;
+  record->change = row.sequence;
+  record->row = row.id;
+  record->zero = row.zero;
+  return record;
+}
+
 void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
-  assert(connection != kNone);
+  assert((connection == kNone) == (record->row != 0));
   const ByteRange range = record->range;
   map_.set({Interval(range.offset, range.end()),
             Entry{std::move(record), connection, ++sequence_}});
@@ -53,6 +64,18 @@ void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
 
 void ReplayLog::supersede(ByteRange range) {
   map_.erase(Interval(range.offset, range.end()));
+}
+
+void ReplayLog::move(const RecordPtr& record) {
+  assert(record->row != 0);
+  std::vector<std::pair<Interval, Entry>> moved;
+  const auto [begin, end] =
+      map_.equal_range(Interval(record->range.offset, record->range.end()));
+  for (auto it = begin; it != end; ++it)
+    moved.emplace_back(
+        it->first & Interval(record->range.offset, record->range.end()),
+        Entry{record, kNone, it->second.sequence});
+  for (const auto& item : moved) map_.set(item);
 }
 
 void ReplayLog::flushed(http::ConnectionId connection) {
@@ -84,11 +107,13 @@ uint64_t ReplayLog::orphan_bytes() const {
   return bytes;
 }
 
-std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
+// The first stretch of entries that are wanted.
+template <typename Wanted>
+std::optional<ByteRange> ReplayLog::first_run(uint64_t most, Wanted wanted) const {
   std::optional<ByteRange> run;
   for (const auto& [interval, entry] : map_) {
     const ByteRange range = range_of(interval);
-    if (entry.connection != kNone) {
+    if (!wanted(entry)) {
       if (run) break;
     } else if (!run) {
       run = range;
@@ -101,22 +126,32 @@ std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
   return run;
 }
 
-std::vector<Slice> ReplayLog::slices(ByteRange range, bool only_orphans) const {
+std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
+  return first_run(most, [](const Entry& entry) {
+    return entry.connection == kNone && entry.record->row == 0;
+  });
+}
+
+std::optional<ByteRange> ReplayLog::first_in_memory(uint64_t most) const {
+  return first_run(most, [](const Entry& entry) { return entry.record->row == 0; });
+}
+
+std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   std::vector<Slice> result;
   const auto [begin, end] = map_.equal_range(Interval(range.offset, range.end()));
   for (auto it = begin; it != end; ++it) {
-    if (only_orphans && it->second.connection != kNone) continue;
     const uint64_t first = std::max(it->first.lower(), range.offset);
     const uint64_t stop = std::min(it->first.upper(), range.end());
-    result.push_back({{first, stop - first}, it->second.record});
+    result.push_back({{first, stop - first}, it->second.record, it->second.connection});
   }
   return result;
 }
 
-std::vector<http::ConnectionId> ReplayLog::unstable(uint64_t sequence) const {
+std::vector<http::ConnectionId> ReplayLog::unstable(uint64_t sequence, bool spooled) const {
   std::set<http::ConnectionId> connections;
   for (const auto& [interval, entry] : map_)
-    if (entry.sequence <= sequence) connections.insert(entry.connection);
+    if (entry.sequence <= sequence && (spooled || entry.record->row == 0))
+      connections.insert(entry.connection);
   return {connections.begin(), connections.end()};
 }
 

@@ -10,6 +10,7 @@
 // Memory: the data of a change is one record, kept while any of its bytes is
 // needed. Room is reserved before a change is sent, so that there is a place
 // for it when it is acknowledged; the log never holds more than its limit.
+// With a spool, the data of a record may be there instead.
 //
 // A data structure without threads or I/O: its owner guards it, except
 // make_record(), which any thread may call.
@@ -26,13 +27,19 @@
 #include "base/byte_range.h"
 #include "http/connection.h"
 #include "journal/memory.h"
+#include "journal/spool_store.h"
 
 namespace upload::journal {
 
 // The content of one change. Constant.
 struct Record {
   ByteRange range;
-  std::unique_ptr<std::byte[]> data;  // null: zeroes
+  // Change::sequence of the change.
+  uint64_t change = 0;
+  // SpoolRow::id of the row that has the content, on disk; 0: it is in memory.
+  uint64_t row = 0;
+  bool zero = false;
+  std::unique_ptr<std::byte[]> data;  // null: zeroes, or on disk
   // Where it counts, and for what, until it goes.
   std::shared_ptr<Memory> memory;
   uint64_t cost = 0;
@@ -42,7 +49,8 @@ struct Record {
   Record& operator=(const Record&) = delete;
   ~Record();
 
-  // The content from `offset` on, which is within the range; null: zeroes.
+  // The content from `offset` on, which is within the range; null: zeroes, or
+  // on disk.
   [[nodiscard]] const std::byte* at(uint64_t offset) const {
     return data == nullptr ? nullptr : data.get() + (offset - range.offset);
   }
@@ -54,6 +62,7 @@ using RecordPtr = std::shared_ptr<const Record>;
 struct Slice {
   ByteRange range;
   RecordPtr record;
+  http::ConnectionId connection = 0;  // ReplayLog::kNone: an orphan
 };
 
 class ReplayLog {
@@ -70,12 +79,19 @@ class ReplayLog {
   // A copy of a change; null `data`: zeroes. Takes over its cost, which was
   // reserved before the change was sent.
   [[nodiscard]] static RecordPtr make_record(const std::shared_ptr<Memory>& memory,
-                                             ByteRange range, const void* data);
+                                             ByteRange range, uint64_t change,
+                                             const void* data);
+  // Of a change whose content is on disk.
+  [[nodiscard]] static RecordPtr make_record(const SpoolRow& row);
 
-  // The change was acknowledged to have come over `connection`.
+  // The change was acknowledged to have come over `connection`; one that is
+  // in the spool, over none.
   void add(RecordPtr record, http::ConnectionId connection);
   // The range is stable, with what is here or with newer content.
   void supersede(ByteRange range);
+  // The content of record->range, whatever connections carried it, is in the
+  // spool now.
+  void move(const RecordPtr& record);
 
   // `connection` was flushed: its bytes are stable.
   void flushed(http::ConnectionId connection);
@@ -85,16 +101,20 @@ class ReplayLog {
   [[nodiscard]] bool empty() const { return map_.empty(); }
   [[nodiscard]] bool has_orphans() const;
   [[nodiscard]] uint64_t orphan_bytes() const;
-  // The first orphans, as far as they are adjacent, at most `most` bytes of data.
+  // The first orphans in memory, as far as they are adjacent, at most `most`
+  // bytes of data.
   [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most) const;
+  // Likewise of all that is in memory, orphans or not.
+  [[nodiscard]] std::optional<ByteRange> first_in_memory(uint64_t most) const;
   // What is in the range, in order.
-  [[nodiscard]] std::vector<Slice> slices(ByteRange range, bool only_orphans) const;
+  [[nodiscard]] std::vector<Slice> slices(ByteRange range) const;
 
   // Each change that is added has a higher one.
   [[nodiscard]] uint64_t last_sequence() const { return sequence_; }
   // The connections that carried what was added up to `sequence`, kNone among
-  // them if some of it is orphaned. Empty: all of it is stable.
-  [[nodiscard]] std::vector<http::ConnectionId> unstable(uint64_t sequence) const;
+  // them if some of it is orphaned; without what is in the spool, unless
+  // `spooled`. Empty: all of it is stable.
+  [[nodiscard]] std::vector<http::ConnectionId> unstable(uint64_t sequence, bool spooled) const;
 
  private:
   struct Entry {
@@ -110,6 +130,9 @@ class ReplayLog {
   using Map =
       boost::icl::interval_map<uint64_t, Entry, boost::icl::partial_enricher, std::less,
                                boost::icl::inplace_plus, boost::icl::inter_section, Interval>;
+
+  template <typename Wanted>
+  [[nodiscard]] std::optional<ByteRange> first_run(uint64_t most, Wanted wanted) const;
 
   const std::shared_ptr<Memory> memory_;
   uint64_t sequence_ = 0;

@@ -41,17 +41,28 @@ void ChangeQueue::make_ready(Change& change) {
     change.woken.notify_one();
   } else {
     change.state = Change::State::kReady;
-    ready_.emplace(change.sequence, &change);
+    change.spools = change.spools || spooling_;
+    ready_[change.spools ? 1 : 0].emplace(change.sequence, &change);
   }
 }
 
-Change* ChangeQueue::oldest_ready() const {
-  return ready_.empty() ? nullptr : ready_.begin()->second;
+void ChangeQueue::set_spooling(bool spooling) {
+  spooling_ = spooling;
+  if (!spooling) return;
+  for (const auto& [sequence, change] : ready_[0]) change->spools = true;
+  ready_[1].merge(ready_[0]);
+  assert(ready_[0].empty());
+}
+
+Change* ChangeQueue::oldest_ready(bool spools) const {
+  const auto& ready = ready_[spools ? 1 : 0];
+  return ready.empty() ? nullptr : ready.begin()->second;
 }
 
 std::vector<Change*> ChangeQueue::waiting() const {
   std::vector<Change*> changes(blocked_.begin(), blocked_.end());
-  for (const auto& [sequence, change] : ready_) changes.push_back(change);
+  for (const auto& ready : ready_)
+    for (const auto& [sequence, change] : ready) changes.push_back(change);
   return changes;
 }
 
@@ -63,7 +74,7 @@ void ChangeQueue::finish(const std::vector<Change*>& changes) {
       assert(change->state == Change::State::kReady ||
              change->state == Change::State::kTaken);
       active_.erase(change->range.offset);
-      ready_.erase(change->sequence);
+      ready_[change->spools ? 1 : 0].erase(change->sequence);
     }
     change->state = Change::State::kDone;
   }
@@ -98,7 +109,7 @@ bool ChangeQueue::is_data(const Change& change) const {
 Change* ChangeQueue::ready_after(const Change& change) const {
   const auto next = active_.find(change.range.end());
   if (next == active_.end() || next->second->state != Change::State::kReady ||
-      next->second->fua != change.fua)
+      next->second->spools || next->second->fua != change.fua)
     return nullptr;
   return next->second;
 }
@@ -108,7 +119,7 @@ Change* ChangeQueue::ready_before(const Change& change) const {
   if (next == active_.begin()) return nullptr;
   Change* const before = std::prev(next)->second;
   if (before->range.end() != change.range.offset ||
-      before->state != Change::State::kReady || before->fua != change.fua)
+      before->state != Change::State::kReady || before->spools || before->fua != change.fua)
     return nullptr;
   return before;
 }
@@ -168,7 +179,7 @@ void ChangeQueue::extend(std::vector<Change*>& run, bool forward) const {
 }
 
 std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
-  assert(leader.state == Change::State::kReady);
+  assert(leader.state == Change::State::kReady && !leader.spools);
   std::vector<Change*> run = {&leader};
   bool data = is_data(leader);
   if (!data) {
@@ -187,9 +198,33 @@ std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
   for (size_t i = 0; i < run.size(); ++i) {
     assert(i == 0 || run[i - 1]->range.end() == run[i]->range.offset);
     run[i]->state = Change::State::kTaken;
-    ready_.erase(run[i]->sequence);
+    ready_[0].erase(run[i]->sequence);
   }
   return run;
+}
+
+// --- The spool ------------------------------------------------------------
+
+std::vector<Change*> ChangeQueue::take_for_spool(uint64_t most) {
+  std::vector<Change*> taken;
+  uint64_t total = 0;
+  for (auto it = ready_[1].begin(); it != ready_[1].end(); it = ready_[1].erase(it)) {
+    Change* const change = it->second;
+    total += change->is_zero() ? 0 : change->range.length;
+    if (!taken.empty() && total > most) break;
+    change->state = Change::State::kTaken;
+    taken.push_back(change);
+  }
+  return taken;
+}
+
+void ChangeQueue::put_back(const std::vector<Change*>& changes) {
+  for (Change* change : changes) {
+    assert(change->state == Change::State::kTaken);
+    change->state = Change::State::kReady;
+    change->spools = true;
+    ready_[1].emplace(change->sequence, change);
+  }
 }
 
 }  // namespace upload::volume

@@ -10,6 +10,9 @@
 // A batch is a run of adjacent changes that becomes one request: data (with
 // small zeroes between data carried along as data), or zeroes.
 //
+// Changes that belong into the spool instead of a request go by themselves:
+// they are ready side by side with the others, and taken many at a time.
+//
 // A data structure without threads, locks or I/O: its owner guards it. The
 // changes belong to the threads that wait for them.
 
@@ -41,10 +44,16 @@ struct Change {
 
   // The queue's.
   State state = State::kNew;
+  // From 1 on, in the order in which changes are added.
   uint64_t sequence = 0;
+  // It goes into the spool.
+  bool spools = false;
 
-  // The volume's. If it leads: its batch, and the lease or why there is none.
-  // At the end: how it ended.
+  // The volume's. What is reserved for it, in bytes, and not yet used.
+  uint64_t memory = 0;
+  uint64_t room = 0;
+  // If it leads: its batch, and the lease or why there is none. At the end:
+  // how it ended.
   bool leads = false;
   std::optional<pool::Lease> lease;
   std::vector<Change*> batch;
@@ -68,14 +77,29 @@ class ChangeQueue {
   // Enters a new change: it becomes ready or blocked.
   void add(Change& change);
 
-  // The ready change that was added first; null: none.
-  [[nodiscard]] Change* oldest_ready() const;
-  [[nodiscard]] size_t ready_count() const { return ready_.size(); }
+  // The sequence of the change that was added last.
+  [[nodiscard]] uint64_t last_sequence() const { return last_sequence_; }
+  // Changes that are added have higher ones.
+  void set_last_sequence(uint64_t sequence) { last_sequence_ = sequence; }
+  // While it is set every change that is ready, or becomes so, spools.
+  void set_spooling(bool spooling);
+
+  // Of those that spool, or of the others:
+  // the ready change that was added first; null: none.
+  [[nodiscard]] Change* oldest_ready(bool spools = false) const;
+  [[nodiscard]] size_t ready_count(bool spools = false) const {
+    return ready_[spools ? 1 : 0].size();
+  }
   [[nodiscard]] bool empty() const { return active_.empty() && blocked_.empty(); }
 
   // Takes the run of adjacent ready changes around `leader`, which is ready.
   // In the order of their offsets.
   [[nodiscard]] std::vector<Change*> take_batch(Change& leader);
+  // Takes ready changes that spool, in the order in which they were added, up
+  // to `most` bytes of data or the first of them.
+  [[nodiscard]] std::vector<Change*> take_for_spool(uint64_t most);
+  // Changes that were taken are ready again, and spool.
+  void put_back(const std::vector<Change*>& changes);
 
   // Removes changes that are taken, ready or blocked; they are done. Changes
   // that they blocked become ready.
@@ -99,7 +123,8 @@ class ChangeQueue {
   const BatchLimits limits_;
   uint64_t last_sequence_ = 0;
   Active active_;                         // ready or taken, by offset
-  std::map<uint64_t, Change*> ready_;     // by sequence
+  std::map<uint64_t, Change*> ready_[2];  // by sequence; [1]: those that spool
+  bool spooling_ = false;
   std::list<Change*> blocked_;            // oldest first
 };
 

@@ -16,9 +16,11 @@
 // in the log (invariant 5).
 //
 // The recovery thread also flushes when the log is half full, so that writers
-// wait only when it is full.
+// wait only when it is full; and with a spool it moves the log there and
+// drains it (spooling.cpp).
 //
-// Everything ends: each repetition gives up after the retry time, and latches.
+// Everything ends: without a spool each repetition gives up after the retry
+// time, and latches; with one, a request that fails twice begins spooling.
 
 #include <algorithm>
 #include <cassert>
@@ -39,12 +41,12 @@ long long seconds(Duration duration) {
 
 // --- Trying again ---------------------------------------------------------
 
-// Waits until it is time to try again. False: give up; if `latches`, because
-// the time is over, the error latches.
-bool Volume::wait_to_retry(Retry& retry, const Status& failure, bool latches) {
+// Waits until it is time to try again. With a spool only reads wait: for
+// others an outage that outlasts one repetition begins spooling.
+Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) {
   const std::optional<TimePoint> when = retry.next(failure);
   if (!when) {
-    if (latches && Retry::worthwhile(failure)) {
+    if (purpose != Purpose::kRead && Retry::worthwhile(failure)) {
       uint64_t orphans = 0;
       {
         MutexLock lock(mutex_);
@@ -56,13 +58,17 @@ bool Volume::wait_to_retry(Retry& retry, const Status& failure, bool latches) {
                  " acknowledged bytes that could not be sent again",
                  seconds(retry.elapsed()), orphans)));
     }
-    return false;
+    return Next::kGiveUp;
   }
   note_outage(failure);
+  if (spools() && purpose != Purpose::kRead && *when > clock_.now()) {
+    enter_spooling(failure);
+    return Next::kSpool;
+  }
   MutexLock lock(mutex_);
   while (!latched_ && !stopping_ && clock_.now() < *when)
     clock_.wait_until(changed_, mutex_, *when);
-  return !latched_ && !stopping_;
+  return latched_ || stopping_ ? Next::kGiveUp : Next::kTryAgain;
 }
 
 // One line for each outage, and one at its end.
@@ -82,7 +88,7 @@ void Volume::note_success() {
   Duration outage;
   {
     MutexLock lock(mutex_);
-    if (!outage_since_ || log_.has_orphans()) return;
+    if (!outage_since_ || log_.has_orphans() || state_ != State::kDirect) return;
     outage = clock_.now() - *outage_since_;
     outage_since_.reset();
     outage_ = false;
@@ -91,153 +97,169 @@ void Volume::note_success() {
                std::chrono::duration<double>(outage).count());
 }
 
-// --- Flush ----------------------------------------------------------------
-
-Status Volume::flush_until_stable() {
-  uint64_t last = 0;
-  {
-    MutexLock lock(mutex_);
-    last = log_.last_sequence();
-  }
-  Retry retry(clock_, options_.retry_time);
-  for (;;) {
-    std::vector<http::ConnectionId> connections;
-    {
-      MutexLock lock(mutex_);
-      for (;;) {
-        if (latched_) return *latched_;
-        if (stopping_) return {Kind::kShutdown, "the plugin is shutting down"};
-        connections = log_.unstable(last);
-        if (connections.empty()) return {};
-        if (connections.front() != journal::ReplayLog::kNone) break;
-        changed_.wait(mutex_);  // the recovery thread sends orphans, or latches
-      }
-    }
-    for (const http::ConnectionId id : connections) {
-      const Status status = flush_connection(id);
-      if (status.ok()) continue;
-      if (!wait_to_retry(retry, status, true)) {
-        const Status error = latched();
-        return error.ok() ? status : error;
-      }
-      break;  // what it covered is on its way to another one
-    }
-  }
-}
-
 // --- The recovery thread --------------------------------------------------
 
 void Volume::recover() {
-  while (wait_for_work()) {
-    std::optional<ByteRange> orphans;
-    std::vector<http::ConnectionId> connections;
-    {
-      MutexLock lock(mutex_);
-      orphans = log_.first_orphans(options_.limits.max_request);
-      if (!orphans) connections = log_.unstable(log_.last_sequence());
-    }
-    if (orphans) {
-      replay(*orphans);
-    } else {
-      // What fails here is orphaned, and comes back above.
-      for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
+  for (;;) {
+    switch (wait_for_work()) {
+      case Work::kStop: return;
+      case Work::kReplay: (void)replay().ok(); break;
+      case Work::kMakeRoom: make_room(); break;
+      case Work::kMove: move_to_spool(); break;
+      case Work::kDrain: drain(); break;
+      case Work::kDropDead: drop_dead_rows(); break;
+      case Work::kEndSpooling: end_spooling(); break;
     }
   }
 }
 
-// False: the end.
-bool Volume::wait_for_work() {
+Volume::Work Volume::wait_for_work() {
   MutexLock lock(mutex_);
   for (;;) {
-    if (stopping_) return false;
-    if (!latched_ && (log_.has_orphans() || (log_.half_full() && !log_.empty()))) return true;
-    work_.wait(mutex_);
+    if (stopping_) return Work::kStop;
+    const std::optional<Work> work = latched_ ? std::nullopt : next_work();
+    if (work) return *work;
+    const TimePoint now = clock_.now();
+    if (next_move_ > now || next_drain_ > now)
+      clock_.wait_until(work_, mutex_,
+                        next_move_ <= now    ? next_drain_
+                        : next_drain_ <= now ? next_move_
+                                             : std::min(next_move_, next_drain_));
+    else
+      work_.wait(mutex_);
   }
 }
 
-// Sends the orphans of that range again.
-void Volume::replay(ByteRange range) {
-  Change hold;
-  hold.range = range;
-  hold.exclusive = true;
-  std::vector<journal::Slice> slices;
+std::optional<Volume::Work> Volume::next_work() {
+  const TimePoint now = clock_.now();
+  const bool spooling = state_ == State::kSpooling;
+  if (spooling && now >= next_move_ && log_.first_in_memory(1)) return Work::kMove;
+  if (!spooling && log_.has_orphans() && log_.first_orphans(1)) return Work::kReplay;
+  if (!spooling && log_.half_full() && log_.first_in_memory(1)) return Work::kMakeRoom;
+  if (state_ == State::kDirect) return std::nullopt;
+  if (has_dead_rows()) return Work::kDropDead;
+  // Not before the server has answered.
+  if (!spooling && rows_.empty() && !appending_ && queue_.ready_count(true) == 0 &&
+      !log_.has_orphans())
+    return Work::kEndSpooling;
+  // Also what the spool did not take, since the disk is full.
+  if (now >= next_drain_ && log_.has_orphans()) return Work::kDrain;
+  return std::nullopt;
+}
+
+// What fails here is orphaned, and comes back as such.
+void Volume::make_room() {
+  std::vector<http::ConnectionId> connections;
   {
     MutexLock lock(mutex_);
-    if (latched_) return;
-    queue_.add(hold);
-    while (hold.state == Change::State::kBlocked) hold.woken.wait(mutex_);
-    if (hold.state == Change::State::kDone) return;  // latched meanwhile
-    slices = log_.slices(range, true);
+    connections = log_.unstable(log_.last_sequence(), false);
   }
-  UPLOAD_DEBUG(journal, "journal: %zu stretches in %" PRIu64 " bytes at offset %" PRIu64
-               " are sent again", slices.size(), range.length, range.offset);
-  const Status status = send_again(slices, hold.sequence);
-  slices.clear();  // with them records may go: there is room in the log
-  MutexLock lock(mutex_);
-  finish({&hold}, status);
+  for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
+}
+
+// --- Replay ---------------------------------------------------------------
+
+// Takes the ranges in the queue, all together, when earlier changes there are
+// done. False: latched meanwhile, and nothing is held.
+bool Volume::hold(std::list<Change>& changes) {
+  for (Change& change : changes) {
+    change.exclusive = true;
+    queue_.add(change);
+  }
+  bool held = true;
+  for (Change& change : changes) {
+    while (change.state == Change::State::kBlocked) change.woken.wait(mutex_);
+    held = held && change.state == Change::State::kTaken;
+  }
+  if (!held) let_go(changes);
+  return held;
+}
+
+void Volume::let_go(std::list<Change>& changes) {
+  std::vector<Change*> taken;
+  for (Change& change : changes)
+    if (change.state == Change::State::kTaken) taken.push_back(&change);
+  finish(taken, {});
   changed_.notify_all();
 }
 
-// Adjacent slices of a kind go together.
-Status Volume::send_again(const std::vector<journal::Slice>& slices, uint64_t owner) {
-  const auto is_zero = [&](const journal::Slice& slice) {
-    return slice.record->data == nullptr && capabilities().can_zero;
-  };
-  for (size_t i = 0; i < slices.size();) {
-    std::vector<journal::Slice> run;
-    do {
-      run.push_back(slices[i++]);
-    } while (i < slices.size() && slices[i].range.offset == run.back().range.end() &&
-             is_zero(slices[i]) == is_zero(run.back()));
-    Retry retry(clock_, options_.retry_time);
-    for (;;) {
-      const Status status = send_once(run, owner);
-      if (status.ok()) break;
-      if (!Retry::worthwhile(status)) {
-        latch(status.while_doing("acknowledged data could not be sent again"));
-        return status;
-      }
-      if (!wait_to_retry(retry, status, true)) return status;
-    }
+// Sends the first orphans in memory again.
+Status Volume::replay() {
+  std::list<Change> held(1);
+  std::vector<journal::Slice> slices;
+  {
+    MutexLock lock(mutex_);
+    const auto orphans = log_.first_orphans(options_.limits.max_request);
+    if (!orphans || latched_) return {};
+    held.front().range = *orphans;
+    if (!hold(held)) return latched_.value_or(Status());
+    slices = log_.slices(*orphans);
   }
-  return {};
+  Pieces pieces;
+  for (const journal::Slice& slice : slices)
+    if (slice.connection == journal::ReplayLog::kNone && slice.record->row == 0)
+      pieces.push_back(
+          {slice.range, slice.record->at(slice.range.offset), slice.record->change});
+  Status status;
+  for (const Pieces& run : runs_of(pieces)) {
+    status = send_again(run);
+    if (!status.ok()) break;
+  }
+  slices.clear();  // with them records may go: there is room in the log
+  MutexLock lock(mutex_);
+  let_go(held);
+  return status;
 }
 
-Status Volume::send_once(const std::vector<journal::Slice>& slices, uint64_t owner) {
+// Adjacent pieces of a kind go together, as far as they fit into a request.
+std::vector<Volume::Pieces> Volume::runs_of(const Pieces& pieces) const {
+  std::vector<Pieces> runs;
+  const auto is_zero = [&](const Piece& piece) {
+    return piece.data == nullptr && capabilities().can_zero;
+  };
+  uint64_t total = 0;
+  for (const Piece& piece : pieces) {
+    total += is_zero(piece) ? 0 : piece.range.length;
+    if (runs.empty() || runs.back().back().range.end() != piece.range.offset ||
+        is_zero(runs.back().back()) != is_zero(piece) || total > options_.limits.max_request) {
+      runs.emplace_back();
+      total = is_zero(piece) ? 0 : piece.range.length;
+    }
+    runs.back().push_back(piece);
+  }
+  return runs;
+}
+
+// Until they are stable on the server, or it is given up.
+Status Volume::send_again(const Pieces& pieces) {
+  Retry retry(clock_, options_.retry_time);
+  for (;;) {
+    const Status status = send_stable(pieces);
+    if (status.ok()) {
+      {
+        // Nobody could change them meanwhile: their range is taken.
+        MutexLock lock(mutex_);
+        log_.supersede({pieces.front().range.offset, pieces.back().range.end() -
+                                                         pieces.front().range.offset});
+      }
+      note_success();
+      return status;
+    }
+    if (!Retry::worthwhile(status)) {
+      latch(status.while_doing("acknowledged data could not be sent again"));
+      return status;
+    }
+    if (wait_to_retry(retry, status, Purpose::kStableChange) != Next::kTryAgain)
+      return latched_or(status);
+  }
+}
+
+Status Volume::send_stable(const Pieces& pieces) {
   Result<pool::Lease> lease = pool_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
   if (Status status = latched(); !status.ok()) return status;
-
-  const uint64_t offset = slices.front().range.offset;
-  const ByteRange range{offset, slices.back().range.end() - offset};
-  http::Request request;
-  if (slices.front().record->data == nullptr && capabilities().can_zero) {
-    request = options_.target->zero(range, true);
-  } else {
-    std::vector<http::BodyPart> parts;
-    for (const journal::Slice& slice : slices)
-      parts.push_back({slice.record->at(slice.range.offset), slice.range.length});
-    request = options_.target->write(range, std::move(parts), true);
-  }
-  const TimePoint start = clock_.now();
-  const Result<http::Reply> reply = lease.value().perform(request);
-  const Status status =
-      reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
-  if (!status.ok()) {
-    stats_.add_failure(Stats::Op::kReplay);
-    if (fate_is_unknown(status)) shun(range, owner);
-    judge(lease.value(), Purpose::kStableChange, status);
-    return status.while_doing(options_.name + ": could not " + request.what);
-  }
-  stats_.add(Stats::Op::kReplay, range.length, slices.size(), clock_.now() - start);
-  {
-    // Nobody could change them meanwhile: their range is taken.
-    MutexLock lock(mutex_);
-    log_.supersede(range);
-  }
-  note_success();
-  return {};
+  return send(lease.value(), pieces, true, true);
 }
 
 }  // namespace upload::volume

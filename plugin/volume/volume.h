@@ -4,21 +4,26 @@
 //
 // Promises, to NBD clients:
 //   - flush() succeeds only when every change that was acknowledged before it
-//     was called is stable (invariant 5);
+//     was called is stable (invariant 5); with spool_local, when it is stable
+//     or on the local disk;
 //   - when a change that was acknowledged may be lost, an error latches, and
 //     every later request fails with it (invariants 2, 4, 6); with a replay
-//     log it is sent again first, and requests wait meanwhile;
+//     log it is sent again first, and requests wait meanwhile; with a spool,
+//     changes are kept on disk meanwhile;
 //   - for overlapping changes the order of acknowledgement is the order on
-//     the server (invariant 7); after a change whose fate is unknown, others
-//     that overlap it fail.
-//   - for overlapping changes the order of acknowledgement is the order on
-//     the server (invariant 7).
+//     the server (invariant 7); a change whose fate is unknown keeps others
+//     that overlap it from the server.
+//
+// Where it is: the path of a change is in volume.cpp, the others' in reads.cpp
+// and flush.cpp; what failures mean, in failures.cpp; what is done about them
+// with a replay log, in recovery.cpp, and with a spool, in spooling.cpp.
 //
 // Thread safe: each method blocks its caller, and any number of threads call.
 
 #pragma once
 
 #include <atomic>
+#include <list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -30,9 +35,12 @@
 #include "base/mutex.h"
 #include "base/stats.h"
 #include "journal/replay_log.h"
+#include "journal/spool.h"
+#include "journal/spool_index.h"
 #include "pool/pool.h"
 #include "target/target.h"
 #include "volume/change_queue.h"
+#include "volume/late_copies.h"
 #include "volume/retry.h"
 
 namespace upload::volume {
@@ -44,11 +52,16 @@ struct VolumeOptions {
   uint64_t size = 0;  // bytes
   BatchLimits limits;
   uint64_t replay = 0;  // bytes for the replay log; 0: none
-  // With a replay log: how long to try again before the error latches.
+  // With a replay log: how long to try again before the error latches; with
+  // a spool: how long to wait for a server that takes nothing.
   Duration retry_time = std::chrono::seconds(300);
   // How long after the loss of a connection its last request may still be
   // applied by the server.
   Duration late = std::chrono::seconds(60);
+  // With a replay log: where to keep changes during an outage; null: nowhere.
+  std::shared_ptr<journal::Spool> spool;
+  uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
+  bool spool_local = false;          // what is in the spool counts as flushed
 };
 
 using Extents = std::shared_ptr<const std::vector<target::Extent>>;
@@ -60,9 +73,14 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // No request is under way. After request_stop() and join().
   ~Volume() override;
 
+  // Until what was left in the spool by an earlier run is on the server.
+  Status wait_for_leftovers() EXCLUDES(mutex_);
+  // Until the spool is empty, or the server takes nothing for the retry time.
+  void wait_for_spool() EXCLUDES(mutex_);
   // Ends waits for the server to come back; join() after Pool::close().
   void request_stop() EXCLUDES(mutex_);
-  void join();
+  // Says what is left in the spool.
+  void join() EXCLUDES(mutex_);
 
   [[nodiscard]] uint64_t size() const { return options_.size; }
   [[nodiscard]] const target::Capabilities& capabilities() const {
@@ -82,65 +100,111 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
 
  private:
   enum class Purpose { kRead, kChange, kStableChange, kFlush, kKeepAlive };
-  // A range that a server may yet change behind our back, see shun().
-  struct Uncertain {
+  // Where changes go; drawn in docs/architecture.md.
+  enum class State { kDirect, kSpooling, kDraining };
+  // What the recovery thread does next.
+  enum class Work { kStop, kReplay, kMakeRoom, kMove, kDrain, kDropDead, kEndSpooling };
+  enum class Next { kTryAgain, kGiveUp, kSpool };
+  // Part of a request: data, or null for zeroes, that a change is to write.
+  struct Piece {
     ByteRange range;
-    uint64_t owner;  // Change::sequence of who has it in hand; 0: nobody
-    TimePoint until;
+    const void* data;
+    uint64_t change;  // Change::sequence
   };
+  using Pieces = std::vector<Piece>;
 
   // The path of a change, in its order (volume.cpp).
   Status commit(Change& change) noexcept EXCLUDES(mutex_);
-  Status admit(const Change& change, uint64_t cost) REQUIRES(mutex_);
-  void unreserve(uint64_t cost) REQUIRES(mutex_);
+  Status admit(Change& change) REQUIRES(mutex_);
+  bool reserve(Change& change) REQUIRES(mutex_);
   void wait_for_turn(Change& change) REQUIRES(mutex_);
   void request_leases() REQUIRES(mutex_);
   void granted(Result<pool::Lease> lease) noexcept override EXCLUDES(mutex_);
   void assign(Result<pool::Lease> lease) REQUIRES(mutex_);
-  Status lead(std::optional<pool::Lease>& lease, const Change& leader) EXCLUDES(mutex_);
+  bool send_batch(Change& leader) EXCLUDES(mutex_);
+  std::optional<Status> lead(std::optional<pool::Lease>& lease, const Change& leader)
+      EXCLUDES(mutex_);
   Status attempt(pool::Lease& lease, const Change& leader) EXCLUDES(mutex_);
-  Status send(pool::Lease& lease, const Change& leader) EXCLUDES(mutex_);
-  http::Request make_request(const std::vector<Change*>& batch, bool stable) const;
+  Status send(pool::Lease& lease, const Pieces& pieces, bool stable, bool again)
+      EXCLUDES(mutex_);
+  [[nodiscard]] static Pieces pieces_of(const std::vector<Change*>& batch);
+  http::Request make_request(const Pieces& pieces, bool stable) const;
   void acknowledge(const std::vector<Change*>& batch, http::ConnectionId id,
                    std::vector<journal::RecordPtr> records) REQUIRES(mutex_);
   void finish(const std::vector<Change*>& changes, const Status& result) REQUIRES(mutex_);
 
+  // reads.cpp
+  Status read_once(ByteRange range, void* data, bool& again) EXCLUDES(mutex_);
   Status read_from_server(ByteRange range, void* data) EXCLUDES(mutex_);
+  Status read_from_log(const journal::Slice& slice, std::byte* to, bool& again)
+      EXCLUDES(mutex_);
+  Result<Extents> extents_from_server() EXCLUDES(mutex_);
+
+  // flush.cpp
+  Status flush_dirty() EXCLUDES(mutex_);
+  Status flush_until_stable() EXCLUDES(mutex_);
+  Result<std::vector<http::ConnectionId>> connections_to_flush(uint64_t last, TimePoint start)
+      EXCLUDES(mutex_);
   Status flush_connection(http::ConnectionId id) EXCLUDES(mutex_);
   Status flush_lease(pool::Lease& lease, Purpose purpose) noexcept EXCLUDES(mutex_);
 
-  // What failures mean.
+  // What failures mean (failures.cpp).
   void judge(pool::Lease& lease, Purpose purpose, const Status& failure) noexcept
       EXCLUDES(mutex_);
   void latch(const Status& why) EXCLUDES(mutex_);
   void set_latched(const Status& status) REQUIRES(mutex_);
   Status latched() const EXCLUDES(mutex_);
-  void shun(ByteRange range, uint64_t owner) EXCLUDES(mutex_);
-  const Uncertain* uncertain_about(ByteRange range, uint64_t owner) REQUIRES(mutex_);
+  Status latched_or(const Status& status) const EXCLUDES(mutex_);
+  void shun(const Pieces& pieces) EXCLUDES(mutex_);
+  std::optional<TimePoint> in_doubt(const Pieces& pieces) REQUIRES(mutex_);
 
   // Replay (recovery.cpp).
-  Status flush_until_stable() EXCLUDES(mutex_);
-  bool wait_to_retry(Retry& retry, const Status& failure, bool latches) EXCLUDES(mutex_);
+  Next wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) EXCLUDES(mutex_);
   void note_outage(const Status& why) EXCLUDES(mutex_);
   void note_success() EXCLUDES(mutex_);
   void recover() EXCLUDES(mutex_);
-  bool wait_for_work() EXCLUDES(mutex_);
-  void replay(ByteRange range) EXCLUDES(mutex_);
-  Status send_again(const std::vector<journal::Slice>& slices, uint64_t owner)
-      EXCLUDES(mutex_);
-  Status send_once(const std::vector<journal::Slice>& slices, uint64_t owner)
-      EXCLUDES(mutex_);
+  Work wait_for_work() EXCLUDES(mutex_);
+  std::optional<Work> next_work() REQUIRES(mutex_);
+  void make_room() EXCLUDES(mutex_);
+  Status replay() EXCLUDES(mutex_);
+  Status send_again(const Pieces& pieces) EXCLUDES(mutex_);
+  Status send_stable(const Pieces& pieces) EXCLUDES(mutex_);
+  bool hold(std::list<Change>& changes) REQUIRES(mutex_);
+  void let_go(std::list<Change>& changes) REQUIRES(mutex_);
+  std::vector<Pieces> runs_of(const Pieces& pieces) const;
+
+  // The spool (spooling.cpp).
+  [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex_);
+  void lead_append() REQUIRES(mutex_);
+  void append(const Change& leader) EXCLUDES(mutex_);
+  void add_row(const journal::SpoolRow& row) REQUIRES(mutex_);
+  void enter_spooling(const Status& why) EXCLUDES(mutex_);
+  void move_to_spool() EXCLUDES(mutex_);
+  void drain() EXCLUDES(mutex_);
+  void drain_failed(const Status& failure) EXCLUDES(mutex_);
+  std::vector<journal::Slice> slices_to_send(std::vector<journal::SpoolRow>& rows)
+      REQUIRES(mutex_);
+  Status send_rows(const std::vector<journal::SpoolRow>& rows,
+                   const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
+  void drop_dead_rows() EXCLUDES(mutex_);
+  [[nodiscard]] bool has_dead_rows() const REQUIRES(mutex_);
+  void end_spooling() EXCLUDES(mutex_);
+  void take_leftovers() REQUIRES(mutex_);
+  [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex_);
+  [[nodiscard]] TimePoint patience(TimePoint start) const REQUIRES(mutex_);
+  [[nodiscard]] Status out_of_patience(const char* doing) const REQUIRES(mutex_);
+  [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex_);
 
   // Changes are stable when they are acknowledged, whether asked for or not.
   [[nodiscard]] bool always_stable() const { return !capabilities().can_flush; }
   [[nodiscard]] bool replays() const { return options_.replay > 0; }
+  [[nodiscard]] bool spools() const { return options_.spool != nullptr; }
 
   // Constant after construction.
   const VolumeOptions options_;
   pool::Pool& pool_;
   Clock& clock_;
   Stats& stats_;
-
   const std::shared_ptr<journal::Memory> log_memory_;
 
   // Its own synchronisation: a look at outage_since_ without the mutex.
@@ -154,7 +218,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Connections with changes that are acknowledged and not yet stable.
   std::set<http::ConnectionId> dirty_ GUARDED_BY(mutex_);
   std::optional<Status> latched_ GUARDED_BY(mutex_);
-  std::vector<Uncertain> uncertain_ GUARDED_BY(mutex_);
+  LateCopies late_copies_ GUARDED_BY(mutex_);
   // Until the next change.
   Extents extents_ GUARDED_BY(mutex_);
   uint64_t changes_ GUARDED_BY(mutex_) = 0;
@@ -167,6 +231,25 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Something that others wait for has changed: room in the log, orphans that
   // were sent again, an error, the end.
   CondVar changed_;
+
+  // Not used without a spool. Of every byte that a row of the spool is about
+  // the newest content is in the spool: a change that overlaps a row becomes
+  // a row too.
+  State state_ GUARDED_BY(mutex_) = State::kDirect;
+  journal::SpoolIndex rows_ GUARDED_BY(mutex_);
+  uint64_t last_row_ GUARDED_BY(mutex_) = 0;
+  // Rows of which newer ones hide everything.
+  std::vector<uint64_t> dead_rows_ GUARDED_BY(mutex_);
+  bool appending_ GUARDED_BY(mutex_) = false;
+  uint64_t reserved_room_ GUARDED_BY(mutex_) = 0;
+  bool has_leftovers_ GUARDED_BY(mutex_) = false;
+  // When the server last took something from the spool.
+  TimePoint progress_ GUARDED_BY(mutex_);
+  // Not before that; after failures.
+  TimePoint next_move_ GUARDED_BY(mutex_);
+  TimePoint next_drain_ GUARDED_BY(mutex_);
+  // The recovery thread's.
+  std::optional<Retry> drain_retry_;
 
   std::thread recovery_;  // last: it uses the others
 };

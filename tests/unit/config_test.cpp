@@ -145,6 +145,14 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
       {"replay", ""},
       {"replay", "1023K"},
       {"replay", "2T"},
+      {"spool", ""},
+      {"spool", "relative/dir"},
+      {"spool", "/nonexistent/dir"},
+      {"spool", "/etc/passwd"},
+      {"spool-size", "0"},
+      {"spool-size", "10X"},
+      {"spool-flush", ""},
+      {"spool-flush", "both"},
       {"retry-time", "0"},
       {"user", ""},
       {"user", "a:b"},
@@ -207,6 +215,13 @@ TEST_CASE("contradictions are named", "[config]") {
   };
   CHECK(with_url().set("replay", "2M").incomplete() ==
         "replay=2097152 is too small for one request, max-request=4194304");
+  CHECK(with_url().set("spool", "/tmp").incomplete() == "spool=/tmp needs replay=SIZE");
+  CHECK(with_url().set("spool-size", "1G").incomplete() == "spool-size=1073741824 needs spool=DIR");
+  CHECK(with_url().set("spool-flush", "local").incomplete() == "spool-flush=local needs spool=DIR");
+  CHECK(with_url().set("spool-flush", "remote").incomplete() ==
+        "spool-flush=remote needs spool=DIR");
+  CHECK(with_url().set("spool", "/tmp").set("replay", "64M").set("spool-size", "63M").incomplete() ==
+        "spool-size=66060288 is too small for what is in memory, replay=67108864");
   CHECK(with_url().set("password", "x").incomplete() == "password= needs user=");
   CHECK(with_url().set("user", "me").incomplete() == "user=me needs password=");
   CHECK(with_url()

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// SpoolIndex: which rows are in the spool, and which bytes of the disk they
+// are about.
+//
+// A row may be dropped from the store when nothing older than it is left
+// there: what it hides of older rows would show again. So rows are sent to
+// the server, and dropped, from the oldest on. (A row of which newer rows hide
+// everything is dead, and may go at any time: what it hid, they hide.)
+//
+// A data structure without threads or I/O: its owner guards it.
+
+#pragma once
+
+#include <boost/icl/interval_map.hpp>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "journal/spool_store.h"
+
+namespace upload::journal {
+
+class SpoolIndex {
+ public:
+  // What a change of so many bytes of data counts for in spool-size=.
+  [[nodiscard]] static uint64_t cost(uint64_t bytes) { return bytes + kOverhead; }
+
+  void add(const SpoolRow& row);
+  void remove(const SpoolRow& row);
+  [[nodiscard]] const SpoolRow* find(uint64_t id) const;
+
+  [[nodiscard]] bool empty() const { return by_age_.empty(); }
+  [[nodiscard]] size_t count() const { return by_age_.size(); }
+  // In bytes, as cost() counts.
+  [[nodiscard]] uint64_t used() const { return used_; }
+  // The server's content of some byte of the range is not the newest, or will
+  // not be after the rows there are sent.
+  [[nodiscard]] bool overlaps(ByteRange range) const;
+  // The oldest rows, one at least unless it is empty: not more than `most`
+  // bytes and `most_rows`.
+  [[nodiscard]] std::vector<SpoolRow> oldest(uint64_t most, size_t most_rows) const;
+
+ private:
+  static constexpr uint64_t kOverhead = 512;
+  using Age = std::pair<uint64_t, uint64_t>;  // sequence, id
+  using Interval = boost::icl::right_open_interval<uint64_t>;
+  using Cover = boost::icl::interval_map<uint64_t, uint32_t, boost::icl::partial_absorber,
+                                         std::less, boost::icl::inplace_plus,
+                                         boost::icl::inter_section, Interval>;
+
+  static uint64_t cost_of(const SpoolRow& row) { return cost(row.zero ? 0 : row.range.length); }
+
+  std::map<Age, SpoolRow> by_age_;
+  std::map<uint64_t, Age> by_id_;
+  Cover cover_;  // how many rows are about a byte
+  uint64_t used_ = 0;
+};
+
+}  // namespace upload::journal

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Failures: what a failed request, or a lost connection, means for everything
+// else (invariants 2, 4, 6 and 7): the connection is retired, the error
+// latches or the replay log takes over, and the range is left alone while the
+// server may still be at it.
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "volume/volume.h"
+
+namespace upload::volume {
+
+namespace {
+
+// Not under a mutex: standard error may block.
+void warn_latched(const Status& status) {
+  log::warning("every request fails from now on: %s", status.text().c_str());
+}
+
+}  // namespace
+
+// What a failed request means beyond itself.
+void Volume::judge(pool::Lease& lease, Purpose purpose,
+                   const Status& failure) noexcept {
+  const bool flushes = purpose == Purpose::kFlush || purpose == Purpose::kKeepAlive;
+  switch (failure.kind()) {
+    case Kind::kLost:
+    case Kind::kMalformed:
+    case Kind::kGateway:  // what the proxy had behind this connection is gone
+      lease.retire(failure);
+      break;
+    case Kind::kServerError:
+      // The server's storage client may be dead.
+      lease.retire(failure);
+      if (purpose != Purpose::kRead && !replays()) latch(failure);
+      break;
+    case Kind::kDenied:
+      latch(failure);
+      break;
+    default: break;
+  }
+  // What a flush that failed covered may be gone (invariant 4), whatever the
+  // status says; a change that was to be stable ends in a flush.
+  if (flushes || purpose == Purpose::kStableChange) lease.retire(failure);
+  if (flushes && !replays()) latch(failure);
+}
+
+void Volume::connection_lost(http::ConnectionId id, const Status& why) {
+  const Status status =
+      why.while_doing(options_.name + ": a connection with unflushed changes was lost");
+  {
+    // One step: a flush in between would find nothing dirty and no error.
+    MutexLock lock(mutex_);
+    if (dirty_.erase(id) == 0 || latched_) return;
+    if (replays()) {
+      if (!log_.lost(id)) return;
+      work_.notify_one();
+    } else {
+      set_latched(status);
+    }
+  }
+  if (replays())
+    note_outage(status);
+  else
+    warn_latched(status);
+}
+
+void Volume::latch(const Status& why) {
+  // A text of its own: it is repeated long after the request it comes from.
+  const bool named = why.text().compare(0, options_.name.size(), options_.name) == 0;
+  const Status status = named ? why : why.while_doing(options_.name);
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return;
+    set_latched(status);
+  }
+  warn_latched(status);
+}
+
+// Whoever waits for anything learns it.
+void Volume::set_latched(const Status& status) {
+  latched_ = status;
+  finish(queue_.waiting(), status);
+  changed_.notify_all();
+  work_.notify_all();
+}
+
+// Changes of those ranges have failed, and the server may be applying them
+// yet. Without a replay log no further change goes there. With one they are
+// repeated, which changes nothing; others wait as long as the server might
+// take.
+void Volume::shun(const Pieces& pieces) {
+  constexpr size_t kMost = 1000;
+  bool too_many = false;
+  {
+    MutexLock lock(mutex_);
+    if (replays()) {
+      for (const Piece& piece : pieces)
+        late_copies_.add(piece.range, piece.change, piece.change,
+                         clock_.now() + options_.late);
+    } else {
+      const uint64_t offset = pieces.front().range.offset;
+      late_copies_.add({offset, pieces.back().range.end() - offset}, pieces.front().change,
+                       pieces.back().change, TimePoint::max());
+      too_many = late_copies_.count() > kMost;
+    }
+  }
+  if (too_many) latch({Kind::kLost, "too many changes have failed"});
+}
+
+// Until when copies of other changes may come to where these go.
+std::optional<TimePoint> Volume::in_doubt(const Pieces& pieces) {
+  std::optional<TimePoint> latest;
+  for (const Piece& piece : pieces) {
+    const auto until = late_copies_.until(piece.range, piece.change, clock_.now());
+    if (until && (!latest || *until > *latest)) latest = until;
+  }
+  return latest;
+}
+
+Status Volume::latched() const {
+  MutexLock lock(mutex_);
+  return latched_.value_or(Status());
+}
+
+Status Volume::latched_or(const Status& status) const {
+  MutexLock lock(mutex_);
+  return latched_.value_or(status);
+}
+
+}  // namespace upload::volume

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Flush: every change that was acknowledged before it is made stable
+// (invariant 5), by a flush on each connection that carried one of them.
+// With a replay log it goes on until that is so, whatever is lost meanwhile.
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "volume/volume.h"
+
+namespace upload::volume {
+
+Status Volume::flush() {
+  // Without flushes all is stable when it is acknowledged, but in the spool.
+  return replays() && (spools() || !always_stable()) ? flush_until_stable() : flush_dirty();
+}
+
+Status Volume::flush_dirty() {
+  std::vector<http::ConnectionId> dirty;
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return *latched_;
+    dirty.assign(dirty_.begin(), dirty_.end());
+  }
+  for (const http::ConnectionId id : dirty)
+    if (Status status = flush_connection(id); !status.ok()) return status;
+  // One of them may have been lost under somebody else's request.
+  return latched();
+}
+
+Status Volume::flush_until_stable() {
+  const TimePoint start = clock_.now();
+  uint64_t last = 0;
+  {
+    MutexLock lock(mutex_);
+    last = log_.last_sequence();
+  }
+  Retry retry(clock_, options_.retry_time);
+  for (;;) {
+    const auto connections = connections_to_flush(last, start);
+    if (!connections.ok()) return connections.status();
+    if (connections.value().empty()) return {};
+    for (const http::ConnectionId id : connections.value()) {
+      const Status status = flush_connection(id);
+      if (status.ok()) continue;
+      if (wait_to_retry(retry, status, Purpose::kFlush) == Next::kGiveUp)
+        return latched_or(status);
+      break;  // what it covered is on its way to another one
+    }
+  }
+}
+
+// Waits for what needs no flush but to be sent again, or to get into the
+// spool. None: all up to `last` is stable.
+Result<std::vector<http::ConnectionId>> Volume::connections_to_flush(uint64_t last,
+                                                                     TimePoint start) {
+  MutexLock lock(mutex_);
+  for (;;) {
+    if (latched_) return *latched_;
+    if (stopping_) return Status(Kind::kShutdown, "the plugin is shutting down");
+    std::vector<http::ConnectionId> connections =
+        log_.unstable(last, !options_.spool_local);
+    if (connections.empty() || (connections.front() != journal::ReplayLog::kNone &&
+                                state_ != State::kSpooling))
+      return connections;
+    // The recovery thread sees to it, or latches.
+    if (!spools()) {
+      changed_.wait(mutex_);
+    } else if (clock_.now() >= patience(start)) {
+      return out_of_patience("flush");
+    } else {
+      clock_.wait_until(changed_, mutex_, patience(start));
+    }
+  }
+}
+
+Status Volume::flush_connection(http::ConnectionId id) {
+  Result<pool::Lease> lease = pool_.lease(id);
+  {
+    MutexLock lock(mutex_);
+    if (latched_) return *latched_;
+    // Another flush covered it; after that it may even have been closed.
+    if (!dirty_.contains(id)) return {};
+  }
+  if (!lease.ok()) return lease.status().while_doing(options_.name + ": could not flush");
+  return flush_lease(lease.value(), Purpose::kFlush);
+}
+
+Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
+  const bool keeping = purpose == Purpose::kKeepAlive;
+  const http::Request request =
+      always_stable() ? options_.target->options() : options_.target->flush();
+  const TimePoint start = clock_.now();
+  const Result<http::Reply> reply = lease.perform(request);
+  Status status;
+  if (!reply.ok())
+    status = reply.status();
+  else if (always_stable())
+    status = options_.target->read_options(reply.value()).status();
+  else
+    status = options_.target->check_change(reply.value());
+
+  const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;
+  if (status.ok()) {
+    stats_.add(op, 0, 1, clock_.now() - start);
+    note_success();
+    MutexLock lock(mutex_);
+    dirty_.erase(lease.id());
+    log_.flushed(lease.id());
+    changed_.notify_all();  // there is room in the log
+    return status;
+  }
+  stats_.add_failure(op);
+  status = status.while_doing(options_.name + (keeping ? ": could not keep the connection alive"
+                                                       : ": could not flush"));
+  judge(lease, purpose, status);
+  return status;
+}
+
+void Volume::keep_alive(pool::Lease& lease) {
+  if (!lease.retired().ok()) return;  // lost under another client's request
+  const Status status = flush_lease(lease, Purpose::kKeepAlive);
+  if (!status.ok()) UPLOAD_DEBUG(keeper, "keeper: %s", status.text().c_str());
+}
+
+}  // namespace upload::volume

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The spool: where changes are kept while the server is away.
+//
+//   direct      changes go to the server; nothing is on the disk
+//   spooling    the server does not answer: changes become rows of the
+//               spool, and the log in memory moves there
+//   draining    it answers: rows go to the server, the oldest first; changes
+//               go to the server too, except where there are rows
+//
+// enter_spooling is the way from the first or the third to the second, drain
+// from the second to the third, end_spooling back to the first.
+//
+// What holds at any time: of each byte that a row is about, the newest
+// acknowledged content is in the spool, in the newest of those rows. So after
+// kill -9 the rows, in their order, are all that has to be known:
+//   - a change that overlaps a row becomes a row itself (belongs_into_spool,
+//     asked while the change has its range to itself);
+//   - the log moves while its range is held, so that nothing newer is
+//     acknowledged for it meanwhile;
+//   - rows are dropped, in one transaction, when what they have is stable on
+//     the server and no older row is left that they hide, while their range
+//     is held.
+//
+// Threads: a change is appended by the thread of the oldest change that
+// waits, together with all others that wait, in one transaction (group
+// commit); everything else is done by the recovery thread.
+
+#include <boost/icl/interval_set.hpp>
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <cinttypes>
+#include <set>
+
+#include "base/log.h"
+#include "volume/volume.h"
+
+namespace upload::volume {
+
+namespace {
+
+// In one transaction: enough that syncing does not matter.
+constexpr uint64_t kMostAppended = uint64_t{16} << 20;
+// In one go to the server.
+constexpr size_t kMostRows = 256;
+// Worth a transaction.
+constexpr size_t kManyDead = 64;
+// With a disk that is full.
+constexpr Duration kMoveAgain = std::chrono::seconds(1);
+// The server may be away for as long as there is room.
+constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
+
+// Rows outlive the process, and with it the clock.
+int64_t wall_time(TimePoint when, TimePoint now) {
+  using std::chrono::system_clock;
+  const auto wall =
+      system_clock::now() + std::chrono::duration_cast<system_clock::duration>(when - now);
+  return std::chrono::ceil<std::chrono::seconds>(wall.time_since_epoch()).count();
+}
+
+}  // namespace
+
+bool Volume::has_dead_rows() const {
+  return dead_rows_.size() >= kManyDead ||
+         (!dead_rows_.empty() && rows_.used() > options_.spool_size / 2);
+}
+
+// --- Patience -------------------------------------------------------------
+
+// Until when something that began at `start` waits for the server to take
+// what is in the spool.
+TimePoint Volume::patience(TimePoint start) const {
+  return std::max(start, progress_) + options_.retry_time;
+}
+
+std::string Volume::left_in_spool() const {
+  return format("%zu changes of together %" PRIu64 " bytes are in the spool %s and not on "
+                "the server yet", rows_.count(), rows_.used(), options_.spool->path().c_str());
+}
+
+Status Volume::out_of_patience(const char* doing) const {
+  return {Kind::kUnavailable,
+          options_.name + ": could not " + doing + ": " + left_in_spool() +
+              format(", which has taken nothing for %lld seconds (retry-time=)",
+                     static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(
+                                                options_.retry_time).count()))};
+}
+
+Status Volume::wait_for_leftovers() {
+  MutexLock lock(mutex_);
+  const TimePoint start = clock_.now();
+  while (has_leftovers_) {
+    if (latched_) return *latched_;
+    if (stopping_) return {Kind::kShutdown, "the plugin is shutting down"};
+    if (clock_.now() >= patience(start)) return out_of_patience("open the disk");
+    clock_.wait_until(changed_, mutex_, patience(start));
+  }
+  return {};
+}
+
+bool Volume::spool_is_busy() const {
+  if (state_ == State::kSpooling) return !rows_.empty() || appending_ || log_.has_orphans();
+  return state_ == State::kDraining;
+}
+
+void Volume::wait_for_spool() {
+  MutexLock lock(mutex_);
+  const TimePoint start = clock_.now();
+  while (spool_is_busy() && !latched_ && !stopping_ && clock_.now() < patience(start))
+    clock_.wait_until(changed_, mutex_, patience(start));
+}
+
+// --- Into the spool -------------------------------------------------------
+
+// The answer stays true while the caller has the range to itself.
+bool Volume::belongs_into_spool(ByteRange range) const {
+  return spools() && (state_ == State::kSpooling || rows_.overlaps(range));
+}
+
+// A request failed, and so did its repetition.
+void Volume::enter_spooling(const Status& why) {
+  {
+    MutexLock lock(mutex_);
+    if (state_ == State::kSpooling || latched_) return;
+    state_ = State::kSpooling;
+    queue_.set_spooling(true);
+    progress_ = std::max(progress_, clock_.now());
+    request_leases();
+    work_.notify_one();
+    changed_.notify_all();
+  }
+  log::warning("%s: the server does not answer, changes go to the spool %s from now on: %s",
+               options_.name.c_str(), options_.spool->path().c_str(), why.text().c_str());
+}
+
+// Whoever is the oldest appends for all that wait, one at a time.
+void Volume::lead_append() {
+  if (appending_) return;
+  Change* const leader = queue_.oldest_ready(true);
+  if (leader == nullptr) return;
+  appending_ = true;
+  leader->batch = queue_.take_for_spool(kMostAppended);
+  leader->leads = true;
+  leader->woken.notify_one();
+}
+
+// Makes rows of the batch, and finishes it.
+void Volume::append(const Change& leader) {
+  std::vector<journal::SpoolContent> contents;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint now = clock_.now();
+    for (const Change* change : leader.batch) {
+      const auto doubt = late_copies_.until(change->range, change->sequence, now);
+      contents.push_back({{++last_row_, change->range, change->sequence, change->is_zero(),
+                           doubt ? wall_time(*doubt, now) : 0},
+                          change->data});
+    }
+  }
+  const Status status = options_.spool->append(contents);
+  if (!status.ok() && status.kind() != Kind::kNoSpace) latch(status);
+  UPLOAD_DEBUG(journal, "spool: %zu changes appended: %s", contents.size(),
+               status.ok() ? "ok" : status.text().c_str());
+  MutexLock lock(mutex_);
+  appending_ = false;
+  work_.notify_one();
+  if (status.ok()) {
+    // It may have been on its way here since before the spool was drained.
+    if (state_ == State::kDirect) state_ = State::kDraining;
+    for (const journal::SpoolContent& content : contents) add_row(content.row);
+  }
+  finish(leader.batch, status.while_doing(options_.name));
+}
+
+// The row is in the store. It is the newest content of its range.
+void Volume::add_row(const journal::SpoolRow& row) {
+  std::set<uint64_t> hidden;
+  for (const journal::Slice& slice : log_.slices(row.range))
+    if (slice.record->row != 0) hidden.insert(slice.record->row);
+  rows_.add(row);
+  log_.add(journal::ReplayLog::make_record(row), journal::ReplayLog::kNone);
+  for (const uint64_t id : hidden) {
+    const auto left = log_.slices(rows_.find(id)->range);
+    const bool seen = std::any_of(left.begin(), left.end(), [&](const journal::Slice& slice) {
+      return slice.record->row == id;
+    });
+    if (!seen) dead_rows_.push_back(id);
+  }
+}
+
+// Moves the first stretch of the log in memory.
+void Volume::move_to_spool() {
+  std::list<Change> held(1);
+  std::vector<journal::Slice> slices;
+  std::vector<journal::SpoolContent> contents;
+  {
+    MutexLock lock(mutex_);
+    const auto range = log_.first_in_memory(kMostAppended);
+    if (!range || latched_) return;
+    held.front().range = *range;
+    if (!hold(held)) return;
+    const TimePoint now = clock_.now();
+    for (journal::Slice& slice : log_.slices(*range)) {
+      const journal::Record& record = *slice.record;
+      if (record.row != 0) continue;
+      const auto doubt = late_copies_.until(slice.range, record.change, now);
+      contents.push_back({{++last_row_, slice.range, record.change, record.zero,
+                           doubt ? wall_time(*doubt, now) : 0},
+                          record.at(slice.range.offset)});
+      slices.push_back(std::move(slice));
+    }
+  }
+  const Status status = options_.spool->append(contents);
+  if (!status.ok() && status.kind() != Kind::kNoSpace) latch(status);
+  slices.clear();
+  MutexLock lock(mutex_);
+  if (status.ok()) {
+    for (const journal::SpoolContent& content : contents) {
+      rows_.add(content.row);
+      log_.move(journal::ReplayLog::make_record(content.row));
+    }
+  } else {
+    next_move_ = clock_.now() + kMoveAgain;
+  }
+  let_go(held);
+}
+
+// --- Out of the spool -----------------------------------------------------
+
+// Sends the oldest rows, as far as newer ones don't hide them, and drops them.
+void Volume::drain() {
+  std::vector<journal::SpoolRow> rows;
+  std::vector<journal::Slice> slices;
+  std::list<Change> held;
+  {
+    MutexLock lock(mutex_);
+    rows = rows_.oldest(options_.limits.max_request, kMostRows);
+    boost::icl::interval_set<uint64_t> ranges;
+    for (const journal::SpoolRow& row : rows)
+      ranges.add(boost::icl::interval<uint64_t>::right_open(row.range.offset, row.range.end()));
+    for (const auto& range : ranges)
+      held.emplace_back().range = {range.lower(), range.upper() - range.lower()};
+    if (!held.empty()) {
+      if (!hold(held)) return;
+      slices = slices_to_send(rows);
+      if (rows.empty()) {
+        let_go(held);
+        return;
+      }
+    }
+  }
+  // Without rows: what did not get into the spool.
+  const Status status = held.empty() ? replay() : send_rows(rows, slices);
+  uint64_t left = 0;
+  bool began = false;
+  {
+    MutexLock lock(mutex_);
+    if (status.ok()) {
+      for (const journal::Slice& slice : slices) log_.supersede(slice.range);
+      std::set<uint64_t> dropped;
+      for (const journal::SpoolRow& row : rows) {
+        rows_.remove(row);
+        dropped.insert(row.id);
+      }
+      std::erase_if(dead_rows_, [&](uint64_t id) { return dropped.contains(id); });
+      if (held.empty() || !slices.empty()) {
+        progress_ = clock_.now();
+        began = state_ == State::kSpooling;
+        state_ = State::kDraining;
+        queue_.set_spooling(false);
+        left = rows_.used();
+      }
+    }
+    let_go(held);
+  }
+  if (!status.ok()) return drain_failed(status);
+  drain_retry_.reset();
+  if (began)
+    log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
+                 options_.name.c_str(), left);
+}
+
+// What is to be sent of the rows, in the order of offsets. From the first row
+// on to which a late copy of something else may come, they stay for later.
+std::vector<journal::Slice> Volume::slices_to_send(std::vector<journal::SpoolRow>& rows) {
+  std::vector<journal::Slice> all;
+  std::optional<TimePoint> doubt;
+  auto row = rows.begin();
+  for (; row != rows.end(); ++row) {
+    std::vector<journal::Slice> slices = log_.slices(row->range);
+    std::erase_if(slices, [&](const journal::Slice& slice) {
+      return slice.record->row != row->id;
+    });
+    for (const journal::Slice& slice : slices)
+      if (!doubt)
+        doubt = late_copies_.until(slice.range, slice.record->change, clock_.now());
+    if (doubt) break;
+    std::move(slices.begin(), slices.end(), std::back_inserter(all));
+  }
+  if (row == rows.begin()) next_drain_ = doubt.value_or(next_drain_);
+  rows.erase(row, rows.end());
+  std::sort(all.begin(), all.end(), [](const journal::Slice& a, const journal::Slice& b) {
+    return a.range.offset < b.range.offset;
+  });
+  return all;
+}
+
+// Makes the content of the rows stable on the server, then drops them.
+Status Volume::send_rows(const std::vector<journal::SpoolRow>& rows,
+                         const std::vector<journal::Slice>& slices) {
+  std::vector<std::unique_ptr<std::byte[]>> buffers;
+  Pieces pieces;
+  for (const journal::Slice& slice : slices) {
+    const journal::Record& record = *slice.record;
+    std::byte* data = nullptr;
+    if (!record.zero) {
+      buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
+      data = buffers.back().get();
+      const Result<bool> there = options_.spool->read(
+          record.row, slice.range.offset - record.range.offset, data, slice.range.length);
+      if (!there.ok()) return there.status();
+      assert(there.value());  // only this thread drops rows
+    }
+    pieces.push_back({slice.range, data, record.change});
+  }
+  for (const Pieces& run : runs_of(pieces))
+    if (Status status = send_stable(run); !status.ok()) return status;
+  std::vector<uint64_t> ids;
+  for (const journal::SpoolRow& row : rows) ids.push_back(row.id);
+  return options_.spool->drop(ids);
+}
+
+// Tries again at once, then after growing pauses, for as long as it takes.
+void Volume::drain_failed(const Status& failure) {
+  if (!latched().ok()) return;
+  if (!drain_retry_) drain_retry_.emplace(clock_, kForever);
+  const std::optional<TimePoint> when = drain_retry_->next(failure);
+  if (!when) {
+    std::string left;
+    {
+      MutexLock lock(mutex_);
+      left = left_in_spool();
+    }
+    return latch(failure.while_doing(left));
+  }
+  note_outage(failure);
+  if (*when > clock_.now()) enter_spooling(failure);
+  MutexLock lock(mutex_);
+  next_drain_ = *when;
+}
+
+// Gives the room of rows back of which newer ones hide everything.
+void Volume::drop_dead_rows() {
+  std::vector<uint64_t> dead;
+  {
+    MutexLock lock(mutex_);
+    dead.swap(dead_rows_);
+  }
+  if (const Status status = options_.spool->drop(dead); !status.ok()) {
+    // A disk that is full can still be read; they go with the others.
+    if (status.kind() != Kind::kNoSpace) latch(status);
+    return;
+  }
+  MutexLock lock(mutex_);
+  for (const uint64_t id : dead) rows_.remove(journal::SpoolRow(*rows_.find(id)));
+  changed_.notify_all();
+}
+
+void Volume::end_spooling() {
+  const Status status = options_.spool->shrink();
+  if (!status.ok()) return latch(status);
+  {
+    MutexLock lock(mutex_);
+    // Unless more has come.
+    if (!rows_.empty() || appending_ || queue_.ready_count(true) > 0) return;
+    state_ = State::kDirect;
+    queue_.set_spooling(false);
+    has_leftovers_ = false;
+    changed_.notify_all();
+  }
+  log::warning("%s: the spool is empty, changes go to the server again",
+               options_.name.c_str());
+  note_success();
+}
+
+// --- At the start ---------------------------------------------------------
+
+// What an earlier run could not send.
+void Volume::take_leftovers() {
+  const std::vector<journal::SpoolRow> rows = options_.spool->take_rows();
+  if (rows.empty()) return;
+  const TimePoint now = clock_.now();
+  uint64_t begin = UINT64_MAX;
+  uint64_t end = 0;
+  for (const journal::SpoolRow& row : rows) {
+    add_row(row);
+    last_row_ = std::max(last_row_, row.id);
+    begin = std::min(begin, row.range.offset);
+    end = std::max(end, row.range.end());
+    const auto wait = std::chrono::seconds(row.not_before - wall_time(now, now));
+    if (row.not_before != 0 && wait > Duration::zero())
+      late_copies_.add(row.range, UINT64_MAX, UINT64_MAX,
+                       now + std::min<Duration>(wait, options_.late));
+  }
+  queue_.set_last_sequence(rows.back().sequence);
+  // Those that the earlier run had under way may come late: newer changes wait.
+  late_copies_.add({begin, end - begin}, 1, rows.back().sequence, now + options_.late);
+  state_ = State::kDraining;
+  has_leftovers_ = true;
+}
+
+}  // namespace upload::volume

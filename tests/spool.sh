@@ -1,0 +1,197 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The spool as its users see it: a server that goes away, and an nbdkit that is
+# killed, restarted or ended meanwhile.
+
+. "$(dirname "$0")/lib.sh"
+
+size=$((48 << 20))
+sock=$TMP/nbd.sock
+uri="nbd+unix:///?socket=$sock"
+spool=$TMP/spool
+mkdir "$spool"
+truncate -s $size "$TMP/source.raw" "$TMP/target.raw" "$TMP/other.raw"
+dd if=/dev/urandom of="$TMP/source.raw" bs=1M seek=3 count=24 conv=notrunc status=none
+dd if=/dev/urandom of="$TMP/source.raw" bs=4k seek=9999 count=3 conv=notrunc status=none
+start_server --ticket "disk=file:$TMP/target.raw" --ticket "other=file:$TMP/other.raw"
+keys=("url=https://localhost:$PORT/images/disk" "cafile=$CAFILE" replay=8M "spool=$spool"
+  spool-flush=local timeout=2 connect-timeout=2 retry-time=60)
+
+kill_server() {
+  kill -9 "$SERVER_PID"
+  wait "$SERVER_PID" 2>/dev/null
+}
+
+restart_server() {
+  start_server --listen "127.0.0.1:$PORT" --ticket "disk=file:$TMP/target.raw" \
+    --ticket "other=file:$TMP/other.raw"
+}
+
+# nbdkit in the background; NAME of its log, then more keys.
+start_nbdkit() {
+  local name=$1; shift
+  rm -f "$TMP/nbdkit.pid" "$sock"
+  log=$TMP/$name.log
+  "$UPLOAD_SRCDIR/tests/run-nbdkit" --foreground --unix "$sock" --pidfile "$TMP/nbdkit.pid" \
+    "${keys[@]}" "$@" 2>"$log" &
+  nbdkit_pid=$!
+  pids+=("$nbdkit_pid")
+  await 30 test -s "$TMP/nbdkit.pid" || { fail 'nbdkit does not start'; show "$log"; }
+}
+
+# Tells nbdkit to end, and waits for it.
+end_nbdkit() {
+  kill "$nbdkit_pid"
+  if await 60 eval '! running $nbdkit_pid'; then
+    status=0; wait "$nbdkit_pid" || status=$?
+    [ $status = 0 ] || { fail "nbdkit: exit status $status"; show "$log"; }
+  else
+    fail 'nbdkit does not end'; show "$log"
+  fi
+}
+
+upload_source() {
+  run nbdcopy --flush "$TMP/source.raw" "$uri"
+  [ $status = 0 ] || { fail "nbdcopy: exit status $status"; show "$TMP/err"; show "$log"; }
+}
+
+arrived() { cmp "$TMP/source.raw" "$TMP/target.raw" || fail 'the copy differs'; }
+
+nothing_left() {
+  [ -z "$(ls -A "$spool")" ] || fail "left in the spool: $(ls -A "$spool")"
+}
+
+fresh_target() {
+  rm -f "$TMP/target.raw"
+  truncate -s $size "$TMP/target.raw"
+}
+
+begin 'a server that is away is no pause, and has all when nbdkit ends'
+start_nbdkit away
+kill_server
+upload_source
+cmp -s "$TMP/source.raw" "$TMP/target.raw" && fail 'there is no server to have it'
+restart_server
+end_nbdkit
+arrived
+nothing_left
+expect 'the server does not answer, changes go to the spool' "$log"
+expect 'the server answers again, [0-9]* bytes in the spool are sent to it' "$log"
+expect 'the spool is empty, changes go to the server again' "$log"
+expect 'recovered after .* seconds, nothing is lost' "$log"
+[ "$(grep -c 'trying again for up to' "$log")" = 1 ] || { fail 'not one line'; show "$log"; }
+
+begin 'without an outage there is nothing in the log, and no file is left'
+stop_server; fresh_target; restart_server
+start_nbdkit quiet
+upload_source
+end_nbdkit
+arrived
+nothing_left
+expect_not 'warning' "$log"
+
+begin 'nbdkit killed with a full spool: the next one sends it before it serves anybody'
+stop_server; fresh_target; restart_server
+start_nbdkit killed
+kill_server
+upload_source
+kill -9 "$nbdkit_pid"; wait "$nbdkit_pid" 2>/dev/null
+[ "$(stat -c %a "$spool"/*.spool)" = 600 ] || fail 'others may read the spool'
+restart_server
+start_nbdkit again
+run nbdinfo --size "$uri"
+[ $status = 0 ] || { fail "nbdinfo: exit status $status"; show "$TMP/err"; show "$log"; }
+arrived
+expect 'changes that an earlier run has left in the spool .* are sent first' "$log"
+end_nbdkit
+nothing_left
+
+begin 'what is left at the end is told, kept, and sent by the next start'
+stop_server; fresh_target; restart_server
+start_nbdkit ended retry-time=1
+kill_server
+upload_source
+end_nbdkit
+file=$(echo "$spool"/*.spool)
+expect "[0-9]+ changes of together [0-9]+ bytes are in the spool $file and not on the server yet; they are kept" "$log"
+cp "$file" "$TMP/kept.spool"
+
+begin 'with something left, a server that is away is waited for at the start'
+upload -U - "${keys[@]}" retry-time=1 --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "$file has changes that are not on the server yet; trying again for up to 1 seconds" "$TMP/err"
+expect 'error: .*could not connect' "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+cmp "$file" "$TMP/kept.spool" || fail 'the spool has changed'
+
+begin 'a spool of another size of disk is refused'
+truncate -s 1M "$TMP/target.raw"
+restart_server
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect 'is of a disk of 50331648 bytes, but this one has 1048576' "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+
+begin 'a damaged spool is refused and left as it is'
+stop_server; fresh_target; restart_server
+printf 'x' | dd of="$file" bs=1 seek=$((1 << 20)) conv=notrunc status=none
+cp "$file" "$TMP/damaged.spool"
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "the spool $file is damaged: .*; it is left as it is, to be looked into" "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+cmp "$file" "$TMP/damaged.spool" || fail 'the spool has changed'
+
+begin 'the spool of another disk is left alone, and does not disturb'
+sum=$(sha256sum <"$file")
+keys[0]="url=https://localhost:$PORT/images/other"
+upload -U - "${keys[@]}" --run "nbdcopy --flush '$TMP/source.raw' \"\$uri\""
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+cmp "$TMP/source.raw" "$TMP/other.raw" || fail 'the copy differs'
+[ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
+keys[0]="url=https://localhost:$PORT/images/disk"
+
+begin 'two nbdkits with one spool: the second does not start'
+rm -f "$spool"/*
+start_nbdkit first
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "spool=$spool: another nbdkit uses $spool/.*, the spool of this disk" "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+upload_source
+end_nbdkit
+arrived
+nothing_left
+
+begin 'in the background nbdkit has the spool too'
+stop_server; fresh_target; restart_server
+upload --pidfile "$TMP/daemon.pid" --unix "$sock.daemon" "${keys[@]}"
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+await 20 test -s "$TMP/daemon.pid" || fail 'nbdkit does not start'
+kill_server
+run nbdcopy --flush "$TMP/source.raw" "nbd+unix:///?socket=$sock.daemon"
+[ $status = 0 ] || { fail "nbdcopy: exit status $status"; show "$TMP/err"; }
+restart_server
+daemon_pid=$(cat "$TMP/daemon.pid")
+kill "$daemon_pid"
+await 60 eval '! running $daemon_pid' || { fail 'nbdkit does not end'; kill -9 "$daemon_pid"; }
+arrived
+nothing_left
+
+begin 'a flush that waits for the server ends after the retry time, and loses nothing'
+stop_server; fresh_target; restart_server
+start_nbdkit remote spool-flush=remote retry-time=2
+kill_server
+run nbdcopy --flush "$TMP/source.raw" "$uri"
+[ $status != 0 ] || fail 'nbdcopy: exit status 0'
+expect 'could not flush: .* are in the spool .*, which has taken nothing for 2 seconds' "$log"
+restart_server
+end_nbdkit
+arrived
+nothing_left
+
+finish
