@@ -55,11 +55,27 @@ RecordPtr ReplayLog::make_record(const SpoolRow& row) {
   return record;
 }
 
+void ReplayLog::add(http::ConnectionId connection) {
+  assert(connection != kNone);
+  dirty_.emplace(connection, ++sequence_);
+}
+
 void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
   assert((connection == kNone) == (record->row != 0));
-  const ByteRange range = record->range;
-  map_.set({Interval(range.offset, range.end()),
-            Entry{std::move(record), connection, ++sequence_}});
+  const Interval interval(record->range.offset, record->range.end());
+  uint64_t since = ++sequence_;
+  uint64_t for_orphans = since;
+  const auto [begin, end] = map_.equal_range(interval);
+  for (auto it = begin; it != end; ++it) {
+    since = std::min(since, it->second.since);
+    if (it->second.connection == kNone) for_orphans = std::min(for_orphans, it->second.since);
+  }
+  if (connection != kNone) {
+    uint64_t& dirty = dirty_.emplace(connection, sequence_).first->second;
+    // It is not sent again now: this has to be stable in its place.
+    dirty = std::min(dirty, for_orphans);
+  }
+  map_.set({interval, Entry{std::move(record), connection, since}});
 }
 
 void ReplayLog::supersede(ByteRange range) {
@@ -74,11 +90,12 @@ void ReplayLog::move(const RecordPtr& record) {
   for (auto it = begin; it != end; ++it)
     moved.emplace_back(
         it->first & Interval(record->range.offset, record->range.end()),
-        Entry{record, kNone, it->second.sequence});
+        Entry{record, kNone, it->second.since});
   for (const auto& item : moved) map_.set(item);
 }
 
 void ReplayLog::flushed(http::ConnectionId connection) {
+  dirty_.erase(connection);
   std::vector<Interval> stable;
   for (const auto& [interval, entry] : map_)
     if (entry.connection == connection) stable.push_back(interval);
@@ -86,13 +103,18 @@ void ReplayLog::flushed(http::ConnectionId connection) {
 }
 
 bool ReplayLog::lost(http::ConnectionId connection) {
-  bool any = false;
+  if (dirty_.erase(connection) == 0) return false;
   for (auto it = map_.begin(); it != map_.end(); ++it) {
-    if (it->second.connection != connection) continue;
-    it->second.connection = kNone;
-    any = true;
+    Entry& entry = it->second;
+    if (entry.connection == connection) {
+      entry.connection = kNone;
+    } else if (entry.connection != kNone) {
+      // It may hide what was lost.
+      uint64_t& dirty = dirty_.at(entry.connection);
+      dirty = std::min(dirty, entry.since);
+    }
   }
-  return any;
+  return true;
 }
 
 bool ReplayLog::has_orphans() const {
@@ -147,12 +169,23 @@ std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   return result;
 }
 
-std::vector<http::ConnectionId> ReplayLog::unstable(uint64_t sequence, bool spooled) const {
-  std::set<http::ConnectionId> connections;
-  for (const auto& [interval, entry] : map_)
-    if (entry.sequence <= sequence && (spooled || entry.record->row == 0))
-      connections.insert(entry.connection);
-  return {connections.begin(), connections.end()};
+std::vector<http::ConnectionId> ReplayLog::to_flush(uint64_t sequence) const {
+  std::vector<http::ConnectionId> connections;
+  for (const auto& [connection, since] : dirty_)
+    if (since <= sequence) connections.push_back(connection);
+  return connections;
+}
+
+bool ReplayLog::waits_for(Wait what, uint64_t sequence) const {
+  return std::any_of(map_.begin(), map_.end(), [&](const auto& item) {
+    const Entry& entry = item.second;
+    if (entry.since > sequence) return false;
+    switch (what) {
+      case Wait::kOrphans: return entry.connection == kNone && entry.record->row == 0;
+      case Wait::kRows: return entry.record->row != 0;
+      default: return entry.record->row == 0;
+    }
+  });
 }
 
 }  // namespace upload::journal

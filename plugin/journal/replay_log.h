@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// ReplayLog: the changes of a volume that are acknowledged but not stable,
-// kept so that they can be sent again (invariant 2).
+// ReplayLog: what of a volume is acknowledged but not stable: over which
+// connections it went (invariant 1) and, with replay, its content, kept so that
+// it can be sent again (invariant 2).
 //
 // Of each byte the newest content is kept, with the connection that carried
 // it. A successful flush of that connection drops it. When the connection is
 // lost, its bytes are orphans until they have been sent again and are stable.
+//
+// A flush has to make stable, of every byte that was acknowledged before it,
+// that content or newer content. Older content that is hidden by newer content
+// becomes stable when the connection that carried it is flushed; if that is lost,
+// or it was an orphan, the newer content has to become stable in its place. So
+// each byte knows since when it is unstable.
 //
 // Memory: the data of a change is one record, kept while any of its bytes is
 // needed. Room is reserved before a change is sent, so that there is a place
@@ -20,6 +27,7 @@
 #include <boost/icl/interval_map.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -84,8 +92,10 @@ class ReplayLog {
   // Of a change whose content is on disk.
   [[nodiscard]] static RecordPtr make_record(const SpoolRow& row);
 
-  // The change was acknowledged to have come over `connection`; one that is
-  // in the spool, over none.
+  // A change was acknowledged to have come over `connection`; its content is
+  // not kept.
+  void add(http::ConnectionId connection);
+  // Its content is kept. One that is in the spool came over no connection.
   void add(RecordPtr record, http::ConnectionId connection);
   // The range is stable, with what is here or with newer content.
   void supersede(ByteRange range);
@@ -93,10 +103,13 @@ class ReplayLog {
   // spool now.
   void move(const RecordPtr& record);
 
-  // `connection` was flushed: its bytes are stable.
+  // `connection` was flushed: what it carried is stable.
   void flushed(http::ConnectionId connection);
-  // `connection` is gone: its bytes are orphans. False if it had none.
+  // `connection` is gone: its bytes are orphans. False if it was not dirty.
   bool lost(http::ConnectionId connection);
+  [[nodiscard]] bool is_dirty(http::ConnectionId connection) const {
+    return dirty_.contains(connection);
+  }
 
   [[nodiscard]] bool empty() const { return map_.empty(); }
   [[nodiscard]] bool has_orphans() const;
@@ -111,16 +124,19 @@ class ReplayLog {
 
   // Each change that is added has a higher one.
   [[nodiscard]] uint64_t last_sequence() const { return sequence_; }
-  // The connections that carried what was added up to `sequence`, kNone among
-  // them if some of it is orphaned; without what is in the spool, unless
-  // `spooled`. Empty: all of it is stable.
-  [[nodiscard]] std::vector<http::ConnectionId> unstable(uint64_t sequence, bool spooled) const;
+  // The connections to be flushed so that all that was added up to `sequence`
+  // is stable, but for what waits_for() tells.
+  [[nodiscard]] std::vector<http::ConnectionId> to_flush(uint64_t sequence) const;
+  // What was added up to `sequence` is unstable for another reason than that
+  // a connection has to be flushed.
+  enum class Wait { kOrphans, kRows, kMemory };
+  [[nodiscard]] bool waits_for(Wait what, uint64_t sequence) const;
 
  private:
   struct Entry {
     RecordPtr record;
     http::ConnectionId connection = kNone;
-    uint64_t sequence = 0;
+    uint64_t since = 0;  // the oldest sequence whose content here is not stable
 
     friend bool operator==(const Entry&, const Entry&) = default;
     // The map's type asks for it; set() and erase() don't use it.
@@ -136,6 +152,9 @@ class ReplayLog {
 
   const std::shared_ptr<Memory> memory_;
   uint64_t sequence_ = 0;
+  // The dirty connections, and the oldest sequence that a flush of each makes
+  // stable.
+  std::map<http::ConnectionId, uint64_t> dirty_;
   Map map_;
 };
 

@@ -53,9 +53,10 @@ void Volume::connection_lost(http::ConnectionId id, const Status& why) {
   {
     // One step: a flush in between would find nothing dirty and no error.
     MutexLock lock(mutex_);
-    if (dirty_.erase(id) == 0 || latched_) return;
+    if (!log_.lost(id) || latched_) return;
     if (replays()) {
-      if (!log_.lost(id)) return;
+      // All that it carried may be hidden by newer content.
+      if (!log_.has_orphans()) return;
       work_.notify_one();
     } else {
       set_latched(status);

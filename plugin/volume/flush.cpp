@@ -12,24 +12,6 @@
 namespace upload::volume {
 
 Status Volume::flush() {
-  // Without flushes all is stable when it is acknowledged, but in the spool.
-  return replays() && (spools() || !always_stable()) ? flush_until_stable() : flush_dirty();
-}
-
-Status Volume::flush_dirty() {
-  std::vector<http::ConnectionId> dirty;
-  {
-    MutexLock lock(mutex_);
-    if (latched_) return *latched_;
-    dirty.assign(dirty_.begin(), dirty_.end());
-  }
-  for (const http::ConnectionId id : dirty)
-    if (Status status = flush_connection(id); !status.ok()) return status;
-  // One of them may have been lost under somebody else's request.
-  return latched();
-}
-
-Status Volume::flush_until_stable() {
   const TimePoint start = clock_.now();
   uint64_t last = 0;
   {
@@ -44,6 +26,7 @@ Status Volume::flush_until_stable() {
     for (const http::ConnectionId id : connections.value()) {
       const Status status = flush_connection(id);
       if (status.ok()) continue;
+      if (!replays()) return status;
       if (wait_to_retry(retry, status, Purpose::kFlush) == Next::kGiveUp)
         return latched_or(status);
       break;  // what it covered is on its way to another one
@@ -55,15 +38,19 @@ Status Volume::flush_until_stable() {
 // spool. None: all up to `last` is stable.
 Result<std::vector<http::ConnectionId>> Volume::connections_to_flush(uint64_t last,
                                                                      TimePoint start) {
+  using Wait = journal::ReplayLog::Wait;
   MutexLock lock(mutex_);
   for (;;) {
     if (latched_) return *latched_;
+    const bool rows = log_.waits_for(Wait::kRows, last) && !options_.spool_local;
+    if (state_ == State::kSpooling) {
+      // All that is in memory moves to the spool.
+      if (!rows && !log_.waits_for(Wait::kMemory, last))
+        return std::vector<http::ConnectionId>();
+    } else if (!rows && !log_.waits_for(Wait::kOrphans, last)) {
+      return log_.to_flush(last);
+    }
     if (stopping_) return Status(Kind::kShutdown, "the plugin is shutting down");
-    std::vector<http::ConnectionId> connections =
-        log_.unstable(last, !options_.spool_local);
-    if (connections.empty() || (connections.front() != journal::ReplayLog::kNone &&
-                                state_ != State::kSpooling))
-      return connections;
     // The recovery thread sees to it, or latches.
     if (!spools()) {
       changed_.wait(mutex_);
@@ -81,7 +68,7 @@ Status Volume::flush_connection(http::ConnectionId id) {
     MutexLock lock(mutex_);
     if (latched_) return *latched_;
     // Another flush covered it; after that it may even have been closed.
-    if (!dirty_.contains(id)) return {};
+    if (!log_.is_dirty(id)) return {};
   }
   if (!lease.ok()) return lease.status().while_doing(options_.name + ": could not flush");
   return flush_lease(lease.value(), Purpose::kFlush);
@@ -106,7 +93,6 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
     stats_.add(op, 0, 1, clock_.now() - start);
     note_success();
     MutexLock lock(mutex_);
-    dirty_.erase(lease.id());
     log_.flushed(lease.id());
     changed_.notify_all();  // there is room in the log
     return status;

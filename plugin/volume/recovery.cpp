@@ -135,7 +135,8 @@ std::optional<Volume::Work> Volume::next_work() {
   const bool spooling = state_ == State::kSpooling;
   if (spooling && now >= next_move_ && log_.first_in_memory(1)) return Work::kMove;
   if (!spooling && log_.has_orphans() && log_.first_orphans(1)) return Work::kReplay;
-  if (!spooling && log_.half_full() && log_.first_in_memory(1)) return Work::kMakeRoom;
+  if (!spooling && log_.half_full() && !log_.to_flush(log_.last_sequence()).empty())
+    return Work::kMakeRoom;
   if (state_ == State::kDirect) return std::nullopt;
   if (has_dead_rows()) return Work::kDropDead;
   // Not before the server has answered.
@@ -152,7 +153,7 @@ void Volume::make_room() {
   std::vector<http::ConnectionId> connections;
   {
     MutexLock lock(mutex_);
-    connections = log_.unstable(log_.last_sequence(), false);
+    connections = log_.to_flush(log_.last_sequence());
   }
   for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
 }

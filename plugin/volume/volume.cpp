@@ -20,7 +20,7 @@
 // done, so nothing is copied on the way to libcurl.
 //
 // The order of steps around a reply is what keeps the invariants:
-//   - a connection is entered into dirty_ before its lease is given back and
+//   - a connection is entered into the log as dirty before its lease is given back and
 //     before the change is acknowledged, so no flush can miss it (5);
 //   - a failed connection is given back, which latches the error of every
 //     volume that was dirty on it, before the failure is returned (2, 6);
@@ -159,7 +159,7 @@ Status Volume::commit(Change& change) noexcept {
   // What is in the spool is not on the server.
   const bool stable = change.fua || always_stable();
   if (change.result.ok() && change.spools && stable && !options_.spool_local)
-    return flush_until_stable();
+    return flush();
   return change.result;
 }
 
@@ -404,8 +404,10 @@ void Volume::acknowledge(const std::vector<Change*>& batch, http::ConnectionId i
     log_.supersede(range_of(batch));
     return;
   }
-  dirty_.insert(id);
-  if (!replays()) return;
+  if (!replays()) {
+    log_.add(id);
+    return;
+  }
   for (journal::RecordPtr& record : records) log_.add(std::move(record), id);
   for (Change* change : batch) change->memory = 0;  // it is the record's now
   changed_.notify_all();                            // older content has made room

@@ -26,7 +26,6 @@
 #include <list>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -141,8 +140,6 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Result<Extents> extents_from_server() EXCLUDES(mutex_);
 
   // flush.cpp
-  Status flush_dirty() EXCLUDES(mutex_);
-  Status flush_until_stable() EXCLUDES(mutex_);
   Result<std::vector<http::ConnectionId>> connections_to_flush(uint64_t last, TimePoint start)
       EXCLUDES(mutex_);
   Status flush_connection(http::ConnectionId id) EXCLUDES(mutex_);
@@ -215,14 +212,12 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   ChangeQueue queue_ GUARDED_BY(mutex_);
   // Waits in the pool's line on behalf of ready changes.
   size_t requested_ GUARDED_BY(mutex_) = 0;
-  // Connections with changes that are acknowledged and not yet stable.
-  std::set<http::ConnectionId> dirty_ GUARDED_BY(mutex_);
   std::optional<Status> latched_ GUARDED_BY(mutex_);
   LateCopies late_copies_ GUARDED_BY(mutex_);
   // Until the next change.
   Extents extents_ GUARDED_BY(mutex_);
   uint64_t changes_ GUARDED_BY(mutex_) = 0;
-  // Not used, and empty, without replay.
+  // Without replay it only knows which connections are dirty.
   journal::ReplayLog log_ GUARDED_BY(mutex_);
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;

@@ -11,6 +11,7 @@ using upload::ByteRange;
 using upload::journal::Memory;
 using upload::journal::ReplayLog;
 using upload::journal::Slice;
+using Wait = ReplayLog::Wait;
 using Ids = std::vector<upload::http::ConnectionId>;
 
 namespace {
@@ -114,12 +115,59 @@ TEST_CASE("which connections a flush has to reach", "[log]") {
   f.write(4, "bbbb", 2);
   const uint64_t before = f.log.last_sequence();
   f.write(8, "cccc", 3);
-  CHECK(f.log.unstable(before, true) == Ids{1, 2});
-  CHECK(f.log.unstable(f.log.last_sequence(), true) == Ids{1, 2, 3});
+  CHECK(f.log.to_flush(before) == Ids{1, 2});
+  CHECK(f.log.to_flush(f.log.last_sequence()) == Ids{1, 2, 3});
+  f.log.flushed(1);
+  CHECK(f.log.to_flush(before) == Ids{2});
   f.log.lost(2);
-  CHECK(f.log.unstable(before, true) == Ids{ReplayLog::kNone, 1});
-  f.write(4, "BBBB", 3);  // newer than what was lost
-  CHECK(f.log.unstable(before, true) == Ids{1});
+  CHECK(f.log.to_flush(before).empty());
+  CHECK(f.log.waits_for(Wait::kOrphans, before));
+}
+
+TEST_CASE("content that newer content hides still has to be flushed", "[log]") {
+  Fixture f;
+  f.write(0, "aaaa", 1);
+  const uint64_t before = f.log.last_sequence();
+  f.write(0, "AAAA", 2);
+  CHECK(f.log.to_flush(before) == Ids{1});
+  f.log.flushed(1);
+  CHECK(f.log.to_flush(before).empty());  // not for ever, if it is written again and again
+}
+
+TEST_CASE("what hides lost content has to be stable in its place", "[log]") {
+  Fixture f;
+  f.write(0, "aaaa", 1);
+  const uint64_t before = f.log.last_sequence();
+  f.write(0, "AAAA", 2);
+  CHECK(f.log.lost(1));
+  CHECK_FALSE(f.log.has_orphans());
+  CHECK(f.log.to_flush(before) == Ids{2});
+  f.log.lost(2);
+  f.write(2, "b", 3);  // hides a part of an orphan
+  CHECK(f.log.to_flush(before) == Ids{3});
+  CHECK(f.log.waits_for(Wait::kOrphans, before));
+  f.log.supersede({0, 4});
+  CHECK_FALSE(f.log.waits_for(Wait::kOrphans, before));
+}
+
+TEST_CASE("what is in the spool hides content too", "[log]") {
+  Fixture f;
+  f.write(0, "aaaa", 1);
+  const uint64_t before = f.log.last_sequence();
+  upload::journal::SpoolRow row;
+  row.id = 1;
+  row.sequence = 9;
+  row.range = {0, 2};
+  f.log.move(ReplayLog::make_record(row));
+  CHECK(f.log.waits_for(Wait::kRows, before));
+  CHECK(f.log.waits_for(Wait::kMemory, before));
+  CHECK_FALSE(f.log.waits_for(Wait::kOrphans, before));
+  row.id = 2;
+  row.range = {0, 4};
+  f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+  CHECK(f.log.waits_for(Wait::kRows, before));
+  CHECK_FALSE(f.log.waits_for(Wait::kMemory, before));
+  CHECK_FALSE(f.log.first_in_memory(10));
 }
 
 TEST_CASE("memory counts from its reservation until the last byte has gone", "[log]") {
