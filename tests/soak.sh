@@ -8,5 +8,6 @@ set -u
 soak=${UPLOAD_BUILDDIR:?run make check, or source tests/environment of the build first}/soak
 status=0
 timeout 400 "$soak" --mode off --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 10 || status=$?
-timeout 400 "$soak" --mode replay --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 20 || status=$?
+timeout 400 "$soak" --mode replay --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 15 || status=$?
+timeout 400 "$soak" --mode spool --seed "${UPLOAD_SOAK_SEED:-1}" --seconds 20 || status=$?
 exit "$status"

@@ -13,6 +13,7 @@
 // block whose write failed may hold the old or the new content.
 
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -226,10 +227,14 @@ const Situation kSituations[] = {Situation::kInFlight,    Situation::kIdleClean,
                                  Situation::kIdleDirty,   Situation::kFlush,
                                  Situation::kKeeperFlush, Situation::kStableWrite};
 
+// How often a fault is met in a row: more than once is an outage.
+uint64_t times_in_a_row = 1;
+
 Fault fault_of(const Schedule& schedule, Op op, uint64_t nth) {
   Fault fault;
   fault.op = op;
   fault.nth = nth;
+  fault.times = times_in_a_row;
   fault.action = schedule.action;
   fault.status = schedule.status;
   fault.early = schedule.early;
@@ -325,9 +330,23 @@ TEST_CASE("the fault matrix with replay: what the server recovers from is not no
              });
 }
 
-TEST_CASE("with replay: outages, restarts and connections cut at any time are ridden out",
+TEST_CASE("the fault matrix with a spool, which takes what fails three times in a row",
           "[matrix]") {
-  Cell cell("outage", {"replay=128M", "retry-time=60", "connect-timeout=1"});
+  const TemporaryDirectory directory;
+  times_in_a_row = 3;
+  run_matrix("with a spool",
+             {"replay=128M", "retry-time=30", "spool=" + directory.path()},
+             [](const Schedule& schedule, const Cell& cell) {
+               if (!schedule.final) CHECK_FALSE(cell.failed());
+             });
+  times_in_a_row = 1;
+  CHECK(std::filesystem::is_empty(directory.path()));
+}
+
+namespace {
+
+void ride_out_outages(const std::vector<std::string>& keys) {
+  Cell cell("outage", keys);
   for (int round = 0; round < 10; ++round) {
     INFO(round);
     REQUIRE(cell.write_many(10, 24));
@@ -361,6 +380,21 @@ TEST_CASE("with replay: outages, restarts and connections cut at any time are ri
   CHECK_FALSE(cell.failed());
 }
 
+}  // namespace
+
+TEST_CASE("with replay: outages, restarts and connections cut at any time are ridden out",
+          "[matrix]") {
+  ride_out_outages({"replay=128M", "retry-time=60", "connect-timeout=1"});
+}
+
+TEST_CASE("with a spool: outages, restarts and connections cut at any time are ridden out",
+          "[matrix]") {
+  const TemporaryDirectory directory;
+  ride_out_outages(
+      {"replay=128M", "retry-time=60", "connect-timeout=1", "spool=" + directory.path()});
+  CHECK(std::filesystem::is_empty(directory.path()));
+}
+
 TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
           "[matrix]") {
   // timeout=0.7 says how late a copy may be.
@@ -371,6 +405,20 @@ TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
   CHECK(cell.write(0));  // waits until the copy can't come any more
   CHECK(cell.flush());
   CHECK(cell.server().counters().late_applied == 1);
+  CHECK(cell.flush());
+  CHECK_FALSE(cell.failed());
+}
+
+TEST_CASE("with a spool: a late copy of a lost request overwrites nothing newer",
+          "[matrix]") {
+  const TemporaryDirectory directory;
+  Cell cell("late copy", {"replay=128M", "retry-time=30", "spool=" + directory.path()});
+  cell.server().set_late_apply(300ms);
+  cell.server().add_fault({.op = Op::put, .times = 2, .action = Action::close_after_body});
+  CHECK(cell.write(0));  // into the spool, and two copies of it are under way
+  CHECK(cell.write(0));
+  CHECK(cell.flush());
+  CHECK(cell.server().counters().late_applied == 2);
   CHECK(cell.flush());
   CHECK_FALSE(cell.failed());
 }

@@ -6,7 +6,9 @@
 // view_ is what reads see, stable_ what a flush has made safe. For every connection with
 // unflushed changes there is the set of ranges it was the last to change. Under mutex_:
 //   - the sets of different connections are disjoint: who changes a range takes it away
-//     from everybody else;
+//     from everybody else. What was there is made stable first, which a server may do at
+//     any time: so if the new owner is lost, the range goes back to what the other had
+//     acknowledged, and not to something older, which no flush of the other could mend;
 //   - outside of all sets view_ and stable_ have the same content.
 // So a flush copies what its connection owns from view_ to stable_, a lost connection
 // copies it back, and then it is nobody's. A set for each connection, instead of one map
@@ -17,7 +19,7 @@
 // first copy: if the second was applied, the first sees that its client has gone.
 //
 // Threads: any. Reads take no lock, they may see half of a change that is under way.
-// Not modelled: torn sectors, and changes that get stable without a flush.
+// Not modelled: torn sectors, and other changes that get stable without a flush.
 
 #include <boost/icl/interval_set.hpp>
 #include <map>
@@ -75,7 +77,7 @@ class DurableImage : public Backend {
   SparseFile& view() { return view_; }
 
  private:
-  void disown_others(ConnectionId owner, const Interval& interval);
+  std::error_code disown_others(ConnectionId owner, const Interval& interval);
 
   const std::uint64_t size_;
   CounterBoard& board_;
@@ -125,13 +127,19 @@ std::unique_ptr<Session> DurableImage::open(ConnectionId connection, PeerGone go
   return std::make_unique<DurableSession>(*this, connection, std::move(gone));
 }
 
-void DurableImage::disown_others(ConnectionId owner, const Interval& interval) {
+std::error_code DurableImage::disown_others(ConnectionId owner, const Interval& interval) {
   for (auto it = unflushed_.begin(); it != unflushed_.end();) {
     if (it->first != owner) {
+      for (const Interval& taken : it->second & interval) {
+        if (const auto ec = stable_.copy_from(view_, to_range(taken))) {
+          return ec;
+        }
+      }
       it->second.subtract(interval);
     }
     it = it->second.empty() ? unflushed_.erase(it) : std::next(it);
   }
+  return {};
 }
 
 template <class Apply>
@@ -146,7 +154,9 @@ std::error_code DurableImage::change(ConnectionId owner, const PeerGone& gone,
     return std::make_error_code(std::errc::connection_aborted);
   }
   // Owned first: whatever a failing change has left behind is then lost with its owner.
-  disown_others(owner, interval);
+  if (const auto ec = disown_others(owner, interval)) {
+    return ec;
+  }
   unflushed_[owner].add(interval);
   return apply();
 }
@@ -235,7 +245,7 @@ void DurableImage::fill(std::uint64_t offset, std::span<const char> data) {
   }
   if (!data.empty()) {
     // No connection has the id 0: everybody is disowned.
-    disown_others(0, Interval(offset, offset + data.size()));
+    static_cast<void>(disown_others(0, Interval(offset, offset + data.size())));
   }
 }
 

@@ -5,7 +5,8 @@
 //
 // Durability (BackendKind::memory). A ticket has a *view*, what all reads see, and a
 // *stable* image, what would be left after the storage lost its caches. A change by
-// connection C goes to the view, and C owns its range until somebody else changes it.
+// connection C goes to the view, and C owns its range until somebody else changes it,
+// which makes what C had there stable.
 //   - A flush by C that succeeds makes what C owns stable. A change with flush=y is the
 //     change, then such a flush.
 //   - When C goes away, for whatever reason, what C owns returns to its stable content:

@@ -5,7 +5,7 @@
 // in an order that the seed decides. It is paced by the server's counters, so a
 // slow machine sees the same faults at the same requests, only later.
 //
-// Mode off draws from all there is. Mode replay leaves out what no client can
+// Mode off draws from all there is. The others leave out what no client can
 // recover from: answers that say that the ticket or the request is wrong.
 // Errors: none.
 
@@ -23,7 +23,7 @@
 
 namespace upload::soak {
 
-enum class Mode { off, replay };
+enum class Mode { off, replay, spool };
 
 class Chaos {
  public:

@@ -46,19 +46,10 @@ std::vector<std::string> Findings::texts() const {
 }
 
 void Shared::judge_stable(const std::vector<Wrong>& wrong, const char* when) {
-  uint64_t lost = 0;
-  const Wrong* first = nullptr;
-  for (const Wrong& one : wrong) {
-    if (one.kind == Wrong::Kind::rolled_back && roll_back_allowed) {
-      ++findings.rolled_back;
-    } else {
-      first = first == nullptr ? &one : first;
-      ++lost;
-    }
-  }
-  if (lost > 0)
-    findings.lost(lost, std::to_string(lost) + " cells of the stable image are wrong " +
-                            when + ": " + describe(*first));
+  if (!wrong.empty())
+    findings.lost(wrong.size(), std::to_string(wrong.size()) +
+                                    " cells of the stable image are wrong " + when + ": " +
+                                    describe(wrong.front()));
 }
 
 std::string Shared::describe(const Wrong& wrong) const {
@@ -234,7 +225,7 @@ void Client::wait() {
     return;
   if (!dead_ && nbd_poll(nbd_.handle(), -1) != -1) return;
   // libnbd has completed what was in flight; and if not, it won't any more.
-  if (!dead_) shared_.findings.violated("the NBD connection was lost: " + nbd_.error());
+  if (!dead_ && !shared_.killed) shared_.findings.violated("the NBD connection was lost: " + nbd_.error());
   dead_ = true;
   for (Slot& slot : slots_) {
     if (!slot.busy || slot.done) continue;
@@ -251,9 +242,9 @@ void Client::collect(Slot& slot) {
   const bool ok = slot.error == 0;
   ++findings.operations;
   failures_in_a_row_ = ok ? 0 : failures_in_a_row_ + 1;
-  if (!ok) {
+  if (!ok && !shared_.killed) {
     ++findings.failed;
-    if (shared_.mode == Mode::replay)
+    if (shared_.mode != Mode::off)
       findings.violated("a client has seen an error (" + std::to_string(slot.error) +
                         "): " + doing());
   }
@@ -314,6 +305,7 @@ void Client::check_after_flush(uint64_t seed) {
 }
 
 void Client::check_stable(Cells cells) {
+  if (shared_.flush_is_local) return;
   const std::vector<Model::Time> floors = shared_.model.floors(cells);
   const std::vector<char> data = shared_.server.read_stable(
       kTicket, Geometry::offset_of(cells.first), Geometry::bytes_of(cells));

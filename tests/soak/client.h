@@ -37,7 +37,6 @@ class Findings {
   std::atomic<uint64_t> failed = 0;
   std::atomic<uint64_t> flushes = 0;  // that succeeded
   std::atomic<uint64_t> stale_reads = 0;
-  std::atomic<uint64_t> rolled_back = 0;  // cells, after a write that failed
 
   [[nodiscard]] uint64_t lost_cells() const { return lost_cells_; }
   [[nodiscard]] uint64_t violations() const { return violations_; }  // lost() too
@@ -66,11 +65,13 @@ struct Style {
 struct Shared {
   Mode mode;
   bool stale_reads_allowed;
-  bool roll_back_allowed;
+  bool flush_is_local;  // what is flushed may be in the spool only
   Style style;
   testserver::Server& server;
   Model& model;
   Findings& findings;
+  // nbdkit is killed, or will be in a moment: no client is to be answered.
+  std::atomic<bool> killed = false;
 
   // Tells of the cells that are not as they have to be.
   void judge_stable(const std::vector<Wrong>& wrong, const char* when);

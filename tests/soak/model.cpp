@@ -28,8 +28,7 @@ Model::Model(uint64_t size)
       histories_(geometry_.cells(), {{0, 0, 0, true}}),
       under_way_(geometry_.cells(), 0),
       last_ended_(geometry_.cells(), 0),
-      floors_(geometry_.cells(), 0),
-      soft_(geometry_.cells(), false) {}
+      floors_(geometry_.cells(), 0) {}
 
 Model::Time Model::begin() {
   const std::lock_guard lock(mutex_);
@@ -66,10 +65,7 @@ void Model::end_write(Time operation, Cells cells, bool acknowledged, bool fua) 
     }
     --under_way_[cell];
     last_ended_[cell] = ended;
-    if (acknowledged && fua) {
-      floors_[cell] = std::max(floors_[cell], operation);
-      soft_[cell] = false;
-    }
+    if (acknowledged && fua) floors_[cell] = std::max(floors_[cell], operation);
     prune(cell);
   }
   ++now_;
@@ -86,11 +82,15 @@ void Model::raise_floor(uint64_t cell, Time flush) {
   Time newest = 0;
   for (const Write& write : histories_[cell])
     if (write.acknowledged && write.ended < flush) newest = std::max(newest, write.began);
-  if (newest <= floors_[cell]) return;
-  floors_[cell] = newest;
-  soft_[cell] =
-      std::any_of(histories_[cell].begin(), histories_[cell].end(),
-                  [&](const Write& w) { return !w.acknowledged && w.ended >= newest; });
+  floors_[cell] = std::max(floors_[cell], newest);
+}
+
+void Model::crashed() {
+  const std::lock_guard lock(mutex_);
+  ++now_;
+  for (uint64_t cell = 0; cell < floors_.size(); ++cell)
+    for (Write& write : histories_[cell])
+      if (write.began > floors_[cell]) write.acknowledged = false;
 }
 
 void Model::fill(Cells cells, uint64_t number, std::span<char> out) {
@@ -155,8 +155,7 @@ std::vector<Wrong> Model::check_stable(Cells cells, const std::vector<Time>& flo
       wrong.push_back({Wrong::Kind::torn, cell, content.number});
     else if (floors_[cell] == floors[cell - cells.first] &&
              !allowed_stable(cell, content.number))
-      wrong.push_back({soft_[cell] ? Wrong::Kind::rolled_back : Wrong::Kind::stale, cell,
-                       content.number});
+      wrong.push_back({Wrong::Kind::stale, cell, content.number});
   }
   return wrong;
 }
@@ -202,7 +201,7 @@ void Model::prune(uint64_t cell) {
 }
 
 std::string Model::describe(const Wrong& wrong) const {
-  static const char* const kNames[] = {"stale", "torn", "foreign", "rolled back"};
+  static const char* const kNames[] = {"stale", "torn", "foreign"};
   const std::lock_guard lock(mutex_);
   std::string text = "offset " + std::to_string(Geometry::offset_of(wrong.cell)) +
                      " holds " + kNames[static_cast<int>(wrong.kind)] +

@@ -23,11 +23,8 @@
 // then a server promises nothing about either. An acknowledged FUA write is the
 // floor of its cells, without conditions.
 //
-// A write that fails takes the cell in the same way, and when its connection
-// dies the server of the tests goes back to what is stable, behind older
-// acknowledged, unflushed writes of living connections. A cell of which that may
-// be so has a *soft* floor, until it is written again: what is below it is told
-// apart from a real loss (Wrong::Kind::rolled_back).
+// When nbdkit is killed, what was acknowledged above the floor may be there or
+// not, like a write that failed.
 //
 // Thread safety: any function from any thread; one mutex. No errors.
 
@@ -84,10 +81,9 @@ class Geometry {
 // A cell with content that it may not have.
 struct Wrong {
   enum class Kind {
-    stale,        // was there once, has been overwritten since
-    torn,         // parts of several writes
-    foreign,      // was never written there
-    rolled_back,  // stale, after a write failed that overlapped an unflushed one
+    stale,    // was there once, has been overwritten since
+    torn,     // parts of several writes
+    foreign,  // was never written there
   };
   Kind kind = Kind::foreign;
   uint64_t cell = 0;
@@ -113,6 +109,9 @@ class Model {
 
   // A flush that began then has succeeded. Before its end().
   void flushed(Time operation);
+
+  // nbdkit was killed. No operation is under way.
+  void crashed();
 
   // The bytes of the cells as `number` writes them.
   static void fill(Cells cells, uint64_t number, std::span<char> out);
@@ -158,7 +157,6 @@ class Model {
   std::vector<unsigned> under_way_;  // writes of the cell
   std::vector<Time> last_ended_;
   std::vector<Time> floors_;
-  std::vector<bool> soft_;  // the cell's floor
 };
 
 }  // namespace upload::soak

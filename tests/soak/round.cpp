@@ -4,7 +4,9 @@
 //
 //   set up       server, nbdkit, clients; nothing goes wrong yet
 //   run          clients and chaos, each a thread, until all clients are done:
-//                with their requests, or, without replay, with failing
+//                with their requests, or, without replay, with failing. In mode
+//                spool this happens several times, in several lives of nbdkit,
+//                of which all but the last end with SIGKILL
 //   end          chaos stops, the server serves; a last flush, which may fail
 //                in mode off only; the stable image against the model
 //
@@ -14,8 +16,10 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <mutex>
@@ -73,7 +77,7 @@ Style random_style(Random& random, const RoundOptions& options) {
   static constexpr uint64_t kFua[] = {2, 2, 10, 50, 100};
   static constexpr uint64_t kFlush[] = {1, 2, 5, 15};
   Style style;
-  const bool replay = options.mode == Mode::replay;
+  const bool replay = options.mode != Mode::off;
   style.operations = replay ? random.between(300, 2000) : random.between(50, 1000);
   if (options.operations > 0) style.operations = options.operations;
   style.fua = random.any_of(kFua);
@@ -93,7 +97,8 @@ Style random_style(Random& random, const RoundOptions& options) {
 }
 
 // The plugin's parameters. Everything that waits is short, so that stalls are.
-std::vector<std::string> random_keys(Random& random, const RoundOptions& options) {
+std::vector<std::string> random_keys(Random& random, const RoundOptions& options,
+                                     const std::string& spool, bool local) {
   static constexpr const char* kTimeouts[] = {"0.5", "0.7", "1"};
   static constexpr const char* kConnectTimeouts[] = {"0.5", "1"};
   static constexpr const char* kIdleTimeouts[] = {"0.05", "0.3", "3600"};
@@ -104,13 +109,40 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
       std::string("idle-timeout=") + random.any_of(kIdleTimeouts),
       "connections=" + std::to_string(random.between(1, 8))};
   const char* const replay = random.any_of(kReplay);
-  if (options.mode == Mode::replay) {
+  if (options.mode != Mode::off) {
     keys.push_back(std::string("replay=") + replay);
     keys.push_back("retry-time=" + std::to_string(kRetryTime.count()));
+  }
+  if (options.mode == Mode::spool) {
+    static constexpr const char* kSizes[] = {"64M", "256M", "10G"};
+    keys.push_back("spool=" + spool);
+    keys.push_back(std::string("spool-size=") + random.any_of(kSizes));
+    keys.push_back(std::string("spool-flush=") + (local ? "local" : "remote"));
   }
   keys.insert(keys.end(), options.keys.begin(), options.keys.end());
   return keys;
 }
+
+// Kills nbdkit when the clients have done so many operations, or are done.
+class Killer {
+ public:
+  Killer(fixture::Nbdkit& nbdkit, Shared& shared, uint64_t operations)
+      : thread_([&nbdkit, &shared, operations, this] {
+          while (!stop_ && shared.findings.operations < operations)
+            std::this_thread::sleep_for(1ms);
+          shared.killed = true;
+          nbdkit.crash();
+        }) {}
+  // The clients are done.
+  void join() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;  // last: it uses the others
+};
 
 class Round {
  public:
@@ -119,6 +151,8 @@ class Round {
   RoundResult run(const std::function<void(const std::string&)>& on_hang);
 
  private:
+  void start_nbdkit();
+  void live(uint64_t life);
   void end();
   void check_all();
   [[nodiscard]] std::string situation() const;
@@ -127,12 +161,20 @@ class Round {
   const RoundOptions options_;
   Random random_;
   const uint64_t size_;
-  const Style style_;
+  // Of nbdkit.
+  const uint64_t lives_;
+  const bool local_flush_;
+  const uint64_t number_of_clients_;
+  Style style_;
+  const fixture::TemporaryDirectory spool_;
   testserver::Server server_;
   Model model_;
   Findings findings_;
   Shared shared_;
   std::string description_;
+  std::vector<std::string> keys_;
+  std::string earlier_log_;
+  uint64_t kills_ = 0;
   std::unique_ptr<fixture::Nbdkit> nbdkit_;
   std::vector<std::unique_ptr<Client>> clients_;
 };
@@ -140,14 +182,17 @@ class Round {
 Round::Round(const RoundOptions& options)
     : options_(options),
       random_(options.seed, 0),
-      size_(kMiB * (options.mode == Mode::replay ? random_.between(8, 64)
-                                                 : random_.between(1, 8))),
+      size_(kMiB * (options.mode != Mode::off ? random_.between(8, 64)
+                                              : random_.between(1, 8))),
+      lives_(options.mode == Mode::spool ? random_.between(1, 4) : 1),
+      local_flush_(options.mode == Mode::spool && random_.percent(60)),
+      number_of_clients_(options.clients > 0 ? options.clients : random_.between(2, 6)),
       style_(random_style(random_, options)),
       server_(server_options()),
       model_(size_),
       shared_{options.mode,
               options.mode == Mode::off || !options.strict_reads,
-              options.mode == Mode::off && !options.strict_failures,
+              local_flush_,
               style_,
               server_,
               model_,
@@ -159,47 +204,76 @@ Round::Round(const RoundOptions& options)
   server_.add_ticket(ticket);
   // Later than the next request, sooner than the end of the round.
   if (style_.late) server_.set_late_apply(30ms);
+  shared_.style.operations = (style_.operations + lives_ - 1) / lives_;
 
-  std::vector<std::string> keys = {"url=" + server_.url(kTicket),
-                                   "cafile=" + server_.ca_file()};
-  uint64_t clients = random_.between(2, 6);
-  if (options.clients > 0) clients = options.clients;
-  description_ = std::to_string(size_ / kMiB) + " MiB, " + std::to_string(clients) +
-                 " clients, fua=" + std::to_string(style_.fua) +
+  keys_ = {"url=" + server_.url(kTicket), "cafile=" + server_.ca_file()};
+  description_ = std::to_string(size_ / kMiB) + " MiB, " +
+                 std::to_string(number_of_clients_) + " clients, " +
+                 std::to_string(lives_) + " lives, fua=" + std::to_string(style_.fua) +
                  "% flush=" + std::to_string(style_.flush) + "%" +
                  (style_.late ? " late" : "");
-  for (const std::string& key : random_keys(random_, options)) {
-    keys.push_back(key);
+  for (const std::string& key : random_keys(random_, options, spool_.path(), local_flush_)) {
+    keys_.push_back(key);
     description_ += " " + key;
   }
-  nbdkit_ = std::make_unique<fixture::Nbdkit>(
-      keys, std::vector<std::string>{"--exit-with-parent"});
+  start_nbdkit();
+}
+
+// A start does not survive every fault: it is tried again.
+void Round::start_nbdkit() {
+  const auto limit = std::chrono::steady_clock::now() + kRetryTime;
+  do {
+    if (nbdkit_) earlier_log_ += nbdkit_->log();
+    nbdkit_ = std::make_unique<fixture::Nbdkit>(
+        keys_, std::vector<std::string>{"--exit-with-parent"});
+  } while (!nbdkit_->serves() && std::chrono::steady_clock::now() < limit);
   if (!nbdkit_->serves())
     throw std::runtime_error("nbdkit does not start: " + nbdkit_->log());
-  for (uint64_t c = 0; c < clients; ++c)
-    clients_.push_back(
-        std::make_unique<Client>(*nbdkit_, shared_, Random(options.seed, 2 + c)));
+  clients_.clear();
+}
+
+// The clients do their part, until the end of nbdkit.
+void Round::live(uint64_t life) {
+  const bool last = life + 1 == lives_;
+  shared_.killed = false;
+  for (uint64_t c = 0; c < number_of_clients_; ++c)
+    clients_.push_back(std::make_unique<Client>(
+        *nbdkit_, shared_, Random(options_.seed, 2 + c + life * number_of_clients_)));
+  std::unique_ptr<Killer> killer;
+  if (!last) {
+    const uint64_t all = shared_.style.operations * number_of_clients_;
+    killer = std::make_unique<Killer>(*nbdkit_, shared_,
+                                      findings_.operations + random_.between(1, all));
+  }
+  std::vector<std::thread> threads;
+  for (const auto& client : clients_) threads.emplace_back([&client] { client->run(); });
+  for (std::thread& thread : threads) thread.join();
+  if (last) return;
+  killer->join();
+  ++kills_;
+  model_.crashed();
+  clients_.clear();
+  start_nbdkit();
 }
 
 RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
-  const auto limit = kHang + (options_.mode == Mode::replay ? kRetryTime : 0s);
+  const auto limit = kHang * lives_ + (options_.mode == Mode::off ? 0s : kRetryTime);
   std::unique_ptr<Chaos> chaos;
   {
     const HangGuard guard(limit, [&] { on_hang(situation()); });
     chaos = std::make_unique<Chaos>(server_, options_.mode, Random(options_.seed, 1));
-    std::vector<std::thread> threads;
-    for (const auto& client : clients_)
-      threads.emplace_back([&client] { client->run(); });
-    for (std::thread& thread : threads) thread.join();
+    for (uint64_t life = 0; life < lives_; ++life) live(life);
     chaos->stop();
     end();
+    clients_.clear();
+    try {
+      nbdkit_->stop();
+    } catch (const std::exception& e) {
+      findings_.violated(e.what());
+    }
   }
-  clients_.clear();
-  try {
-    nbdkit_->stop();
-  } catch (const std::exception& e) {
-    findings_.violated(e.what());
-  }
+  if (!std::filesystem::is_empty(spool_.path()))
+    findings_.violated("something is left in the spool");
   // Once more: nothing that comes after the last request may take anything away.
   check_all();
   return result(*chaos);
@@ -209,12 +283,13 @@ RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
 void Round::end() {
   Client& client = *clients_.front();
   const bool flushed = client.flush();
-  if (flushed && server_.unflushed_bytes(kTicket) > 0 && findings_.failed == 0)
+  if (flushed && !local_flush_ && server_.unflushed_bytes(kTicket) > 0 &&
+      findings_.failed == 0)
     findings_.violated("something is unflushed after the last flush");
   if (options_.mode == Mode::off && server_.counters().overlapping_changes > 0)
     findings_.violated("overlapping changes were under way at the same time");
   if (flushed) client.read_all();
-  check_all();
+  if (!local_flush_) check_all();
 }
 
 void Round::check_all() {
@@ -241,17 +316,17 @@ RoundResult Round::result(const Chaos& chaos) const {
   RoundResult result;
   result.style = description_;
   result.mischief = chaos.happened();
-  result.faults = chaos.total();
+  if (kills_ > 0) result.mischief["kill_nbdkit"] = kills_;
+  result.faults = chaos.total() + kills_;
   result.operations = findings_.operations;
   result.failed = findings_.failed;
   result.flushes = findings_.flushes;
   result.stale_reads = findings_.stale_reads;
-  result.rolled_back = findings_.rolled_back;
   result.bytes_lost = server_.counters().bytes_lost;
   result.lost_cells = findings_.lost_cells();
   result.violations = findings_.violations();
   result.texts = findings_.texts();
-  result.log = nbdkit_->log();
+  result.log = earlier_log_ + nbdkit_->log();
   return result;
 }
 

@@ -11,6 +11,10 @@
 //   - mode off, without a failure: reads return the newest content.
 //   - mode replay: no client sees an error, reads return the newest content,
 //     and in the end, after a flush, the whole stable image is what was written.
+//   - mode spool: the same, although nbdkit is killed every now and then and
+//     started again. What was acknowledged and not flushed may then be lost.
+//     When a flush is satisfied by the spool, the stable image has what was
+//     flushed when nbdkit has ended; nothing is left in the spool then.
 //   - it ends.
 // Errors: std::runtime_error when a round can't be set up.
 
@@ -31,8 +35,7 @@ struct RoundOptions {
   Mode mode = Mode::off;
   uint64_t clients = 0;             // 0: random
   uint64_t operations = 0;          // of each client; 0: random
-  bool strict_reads = true;         // mode replay: stale reads are violations
-  bool strict_failures = false;     // mode off: what a failed write rolled back is lost
+  bool strict_reads = true;         // with replay: stale reads are violations
   std::vector<std::string> keys{};  // further ones for the plugin
 };
 
@@ -44,7 +47,6 @@ struct RoundResult {
   uint64_t failed = 0;
   uint64_t flushes = 0;
   uint64_t stale_reads = 0;
-  uint64_t rolled_back = 0;  // cells
   uint64_t bytes_lost = 0;   // by the server; they must have been told or sent again
   uint64_t lost_cells = 0;
   uint64_t violations = 0;

@@ -3,17 +3,15 @@
 // The soak: random I/O from several clients while everything goes wrong that
 // can, round after round, until time, rounds or faults are used up.
 //
-//   soak [--mode off|replay] [--seed N] [--rounds N] [--seconds N] [--faults N]
-//        [--clients N] [--operations N] [--stale-reads] [--strict-failures]
+//   soak [--mode off|replay|spool] [--seed N] [--rounds N] [--seconds N] [--faults N]
+//        [--clients N] [--operations N] [--stale-reads]
 //        [--key KEY=VALUE]... [--verbose]
 //
 // It ends after the first round that reaches one of the limits (10 seconds if
 // there is none). Round k has the seed N + k, so `--seed N+k --rounds 1`
-// repeats it; a violation prints that command. --stale-reads: in mode replay a
+// repeats it; a violation prints that command. --stale-reads: with replay a
 // read of content that a lost connection took away for a while is only
-// counted. --strict-failures: in mode off, older content that is stable after a
-// flush because a newer write failed is a violation too (see "soft" in model.h).
-// --key is passed on to the plugin, after all others.
+// counted. --key is passed on to the plugin, after all others.
 //
 // Run it with tests/environment of a build sourced. The exit status is 0 when
 // nothing was violated. With $UPLOAD_TEST_COUNTS it adds its line to that file.
@@ -74,10 +72,6 @@ Options parse(int argc, char** argv) {
       options.round.strict_reads = false;
       continue;
     }
-    if (option == "--strict-failures") {
-      options.round.strict_failures = true;
-      continue;
-    }
     if (i + 1 == argc)
       throw std::runtime_error(option + ": unknown, or its value is missing");
     const char* const value = argv[++i];
@@ -99,6 +93,8 @@ Options parse(int argc, char** argv) {
       options.round.mode = Mode::off;
     else if (option == "--mode" && strcmp(value, "replay") == 0)
       options.round.mode = Mode::replay;
+    else if (option == "--mode" && strcmp(value, "spool") == 0)
+      options.round.mode = Mode::spool;
     else
       throw std::runtime_error(option + " " + value + ": unknown");
   }
@@ -107,7 +103,9 @@ Options parse(int argc, char** argv) {
   return options;
 }
 
-const char* name_of(Mode mode) { return mode == Mode::replay ? "replay" : "off"; }
+const char* name_of(Mode mode) {
+  return mode == Mode::spool ? "spool" : mode == Mode::replay ? "replay" : "off";
+}
 
 // The command that does the same round again.
 std::string repeat(const RoundOptions& round) {
@@ -116,7 +114,6 @@ std::string repeat(const RoundOptions& round) {
   if (round.clients > 0) text += " --clients " + std::to_string(round.clients);
   if (round.operations > 0) text += " --operations " + std::to_string(round.operations);
   if (!round.strict_reads) text += " --stale-reads";
-  if (round.strict_failures) text += " --strict-failures";
   for (const std::string& key : round.keys) text += " --key " + key;
   return text + " --verbose";
 }
@@ -135,12 +132,13 @@ void print(const RoundOptions& round, const RoundResult& result, bool verbose) {
     return found == result.mischief.end() ? 0 : found->second;
   };
   printf("seed %" PRIu64 ": %" PRIu64 " faults in %zu kinds, %" PRIu64
-         " restarts, %" PRIu64 " outages, %" PRIu64 " operations, %" PRIu64
-         " failed, %" PRIu64 " flushes, %" PRIu64 " stale reads, %" PRIu64
-         " cells rolled back, %" PRIu64 " bytes lost by the server: %s\n",
+         " restarts, %" PRIu64 " outages, %" PRIu64 " kills, %" PRIu64
+         " operations, %" PRIu64 " failed, %" PRIu64 " flushes, %" PRIu64
+         " stale reads, %" PRIu64 " bytes lost by the server: %s\n",
          round.seed, result.faults, result.mischief.size(), count("restart"),
-         count("outage") + count("outage_of_accept"), result.operations, result.failed,
-         result.flushes, result.stale_reads, result.rolled_back, result.bytes_lost,
+         count("outage") + count("outage_of_accept"), count("kill_nbdkit"),
+         result.operations, result.failed, result.flushes, result.stale_reads,
+         result.bytes_lost,
          result.violations == 0 ? "ok" : "VIOLATED");
   if (verbose || result.violations > 0) {
     printf("  %s\n ", result.style.c_str());
