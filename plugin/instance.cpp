@@ -73,8 +73,8 @@ Status Instance::check_spool() {
   auto store = journal::SpoolStore::open(store_options(config_.size.value_or(0)), true);
   if (!store.ok()) return store.status();
   if (store.value()->had_torn_tail())
-    log::warning("%s: a change that was being written when nbdkit ended is dropped; it had not "
-                 "been acknowledged", spool_file_->path().c_str());
+    log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
+                 "told that it was done", spool_file_->path().c_str());
   has_leftovers_ = !store.value()->empty();
   if (has_leftovers_) return {};
   // It may be of a disk of another size.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The log is one interval map from bytes to the record with their newest
+// The log is a pair of interval maps from bytes to the record with their newest
 // content. Ranges are split, joined and looked up by Boost.ICL.
 
 #include "journal/replay_log.h"
@@ -65,33 +65,35 @@ void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
   const Interval interval(record->range.offset, record->range.end());
   uint64_t since = ++sequence_;
   uint64_t for_orphans = since;
-  const auto [begin, end] = map_.equal_range(interval);
-  for (auto it = begin; it != end; ++it) {
-    since = std::min(since, it->second.since);
-    if (it->second.connection == kNone) for_orphans = std::min(for_orphans, it->second.since);
+  for (const Map* map : {&map_, &spooled_}) {
+    const auto [begin, end] = map->equal_range(interval);
+    for (auto it = begin; it != end; ++it) {
+      since = std::min(since, it->second.since);
+      if (it->second.connection == kNone) for_orphans = std::min(for_orphans, it->second.since);
+    }
   }
   if (connection != kNone) {
     uint64_t& dirty = dirty_.emplace(connection, sequence_).first->second;
     // It is not sent again now: this has to be stable in its place.
     dirty = std::min(dirty, for_orphans);
   }
-  map_.set({interval, Entry{std::move(record), connection, since}});
+  const bool spooled = record->row != 0;
+  (spooled ? map_ : spooled_).erase(interval);
+  (spooled ? spooled_ : map_).set({interval, Entry{std::move(record), connection, since}});
 }
 
 void ReplayLog::supersede(ByteRange range) {
   map_.erase(Interval(range.offset, range.end()));
+  spooled_.erase(Interval(range.offset, range.end()));
 }
 
 void ReplayLog::move(const RecordPtr& record) {
   assert(record->row != 0);
-  std::vector<std::pair<Interval, Entry>> moved;
-  const auto [begin, end] =
-      map_.equal_range(Interval(record->range.offset, record->range.end()));
+  const Interval all(record->range.offset, record->range.end());
+  const auto [begin, end] = map_.equal_range(all);
   for (auto it = begin; it != end; ++it)
-    moved.emplace_back(
-        it->first & Interval(record->range.offset, record->range.end()),
-        Entry{record, kNone, it->second.since});
-  for (const auto& item : moved) map_.set(item);
+    spooled_.set({it->first & all, Entry{record, kNone, it->second.since}});
+  map_.erase(all);
 }
 
 void ReplayLog::flushed(http::ConnectionId connection) {
@@ -118,14 +120,16 @@ bool ReplayLog::lost(http::ConnectionId connection) {
 }
 
 bool ReplayLog::has_orphans() const {
-  return std::any_of(map_.begin(), map_.end(),
+  return !spooled_.empty() ||
+         std::any_of(map_.begin(), map_.end(),
                      [](const auto& item) { return item.second.connection == kNone; });
 }
 
 uint64_t ReplayLog::orphan_bytes() const {
   uint64_t bytes = 0;
-  for (const auto& [interval, entry] : map_)
-    if (entry.connection == kNone) bytes += range_of(interval).length;
+  for (const Map* map : {&map_, &spooled_})
+    for (const auto& [interval, entry] : *map)
+      if (entry.connection == kNone) bytes += range_of(interval).length;
   return bytes;
 }
 
@@ -149,23 +153,30 @@ std::optional<ByteRange> ReplayLog::first_run(uint64_t most, Wanted wanted) cons
 }
 
 std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
-  return first_run(most, [](const Entry& entry) {
-    return entry.connection == kNone && entry.record->row == 0;
-  });
+  return first_run(most, [](const Entry& entry) { return entry.connection == kNone; });
 }
 
 std::optional<ByteRange> ReplayLog::first_in_memory(uint64_t most) const {
-  return first_run(most, [](const Entry& entry) { return entry.record->row == 0; });
+  return first_run(most, [](const Entry&) { return true; });
 }
 
-std::vector<Slice> ReplayLog::slices(ByteRange range) const {
-  std::vector<Slice> result;
-  const auto [begin, end] = map_.equal_range(Interval(range.offset, range.end()));
+void ReplayLog::add_slices(const Map& map, ByteRange range, std::vector<Slice>& result) {
+  const auto [begin, end] = map.equal_range(Interval(range.offset, range.end()));
   for (auto it = begin; it != end; ++it) {
     const uint64_t first = std::max(it->first.lower(), range.offset);
     const uint64_t stop = std::min(it->first.upper(), range.end());
     result.push_back({{first, stop - first}, it->second.record, it->second.connection});
   }
+}
+
+std::vector<Slice> ReplayLog::slices(ByteRange range) const {
+  std::vector<Slice> result;
+  add_slices(map_, range, result);
+  if (spooled_.empty()) return result;
+  add_slices(spooled_, range, result);
+  std::sort(result.begin(), result.end(), [](const Slice& a, const Slice& b) {
+    return a.range.offset < b.range.offset;
+  });
   return result;
 }
 
@@ -177,14 +188,10 @@ std::vector<http::ConnectionId> ReplayLog::to_flush(uint64_t sequence) const {
 }
 
 bool ReplayLog::waits_for(Wait what, uint64_t sequence) const {
-  return std::any_of(map_.begin(), map_.end(), [&](const auto& item) {
+  const Map& map = what == Wait::kRows ? spooled_ : map_;
+  return std::any_of(map.begin(), map.end(), [&](const auto& item) {
     const Entry& entry = item.second;
-    if (entry.since > sequence) return false;
-    switch (what) {
-      case Wait::kOrphans: return entry.connection == kNone && entry.record->row == 0;
-      case Wait::kRows: return entry.record->row != 0;
-      default: return entry.record->row == 0;
-    }
+    return entry.since <= sequence && (what != Wait::kOrphans || entry.connection == kNone);
   });
 }
 

@@ -111,7 +111,8 @@ class ReplayLog {
     return dirty_.contains(connection);
   }
 
-  [[nodiscard]] bool empty() const { return map_.empty(); }
+  [[nodiscard]] bool empty() const { return map_.empty() && spooled_.empty(); }
+  [[nodiscard]] bool has_in_memory() const { return !map_.empty(); }
   [[nodiscard]] bool has_orphans() const;
   [[nodiscard]] uint64_t orphan_bytes() const;
   // The first orphans in memory, as far as they are adjacent, at most `most`
@@ -149,13 +150,17 @@ class ReplayLog {
 
   template <typename Wanted>
   [[nodiscard]] std::optional<ByteRange> first_run(uint64_t most, Wanted wanted) const;
+  static void add_slices(const Map& map, ByteRange range, std::vector<Slice>& result);
 
   const std::shared_ptr<Memory> memory_;
   uint64_t sequence_ = 0;
   // The dirty connections, and the oldest sequence that a flush of each makes
   // stable.
   std::map<http::ConnectionId, uint64_t> dirty_;
+  // What is in memory, and what is in the spool: of no byte both. The first is
+  // bounded by the memory, and looked through; the second may be large.
   Map map_;
+  Map spooled_;
 };
 
 }  // namespace upload::journal

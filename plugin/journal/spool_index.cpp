@@ -35,12 +35,15 @@ bool SpoolIndex::overlaps(ByteRange range) const {
   return boost::icl::intersects(cover_, Interval(range.offset, range.end()));
 }
 
-std::vector<SpoolRow> SpoolIndex::oldest(uint64_t most, size_t most_rows) const {
+std::vector<SpoolRow> SpoolIndex::oldest(uint64_t most_data, uint64_t most_zero,
+                                         size_t most_rows) const {
   std::vector<SpoolRow> rows;
-  uint64_t total = 0;
+  uint64_t data = 0;
+  uint64_t zero = 0;
   for (const auto& [age, row] : by_age_) {
-    total += row.zero ? 0 : row.range.length;
-    if (!rows.empty() && (total > most || rows.size() == most_rows)) break;
+    (row.zero ? zero : data) += row.range.length;
+    if (!rows.empty() && (data > most_data || zero > most_zero || rows.size() == most_rows))
+      break;
     rows.push_back(row);
   }
   return rows;

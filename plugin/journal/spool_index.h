@@ -40,9 +40,10 @@ class SpoolIndex {
   // The server's content of some byte of the range is not the newest, or will
   // not be after the rows there are sent.
   [[nodiscard]] bool overlaps(ByteRange range) const;
-  // The oldest rows, one at least unless it is empty: not more than `most`
-  // bytes and `most_rows`.
-  [[nodiscard]] std::vector<SpoolRow> oldest(uint64_t most, size_t most_rows) const;
+  // The oldest rows, one at least unless it is empty: not more than so many
+  // bytes of data, of zeroes, and rows.
+  [[nodiscard]] std::vector<SpoolRow> oldest(uint64_t most_data, uint64_t most_zero,
+                                             size_t most_rows) const;
 
  private:
   static constexpr uint64_t kOverhead = 512;

@@ -22,6 +22,7 @@
 #include <openssl/evp.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,7 +41,9 @@ namespace {
 
 constexpr int kApplicationId = 0x55504c44;  // "UPLD"
 constexpr int kFormat = 1;
-constexpr int kPageSize = 16384;  // bytes
+constexpr int kPageSize = 4096;  // bytes
+// Left free for what it takes to drop rows, in bytes.
+constexpr uint64_t kReserve = uint64_t{4} << 20;
 
 // A file descriptor, closed at the end.
 class File {
@@ -347,6 +350,12 @@ Status SpoolStore::transact(Body body) {
 }
 
 Status SpoolStore::append(std::span<const SpoolContent> contents) {
+  uint64_t bytes = kReserve;
+  for (const SpoolContent& content : contents)
+    bytes += content.data == nullptr ? 0 : content.row.range.length;
+  struct statvfs about = {};
+  if (statvfs(path_.c_str(), &about) == 0 && about.f_bavail * about.f_frsize < bytes)
+    return {Kind::kNoSpace, "the spool " + path_ + " could not be written: the disk is full"};
   return transact([&]() -> Status {
     for (const SpoolContent& content : contents)
       if (Status status = add_row(content); !status.ok()) return status;

@@ -74,7 +74,8 @@ void Volume::latch(const Status& why) {
   const Status status = named ? why : why.while_doing(options_.name);
   {
     MutexLock lock(mutex_);
-    if (latched_) return;
+    // At the end everything fails, and nothing follows from it.
+    if (latched_ || stopping_) return;
     set_latched(status);
   }
   warn_latched(status);

@@ -18,16 +18,20 @@ Status Volume::flush() {
     MutexLock lock(mutex_);
     last = log_.last_sequence();
   }
-  Retry retry(clock_, options_.retry_time);
+  std::optional<Retry> retry;
   for (;;) {
     const auto connections = connections_to_flush(last, start);
     if (!connections.ok()) return connections.status();
     if (connections.value().empty()) return {};
     for (const http::ConnectionId id : connections.value()) {
       const Status status = flush_connection(id);
-      if (status.ok()) continue;
+      if (status.ok()) {
+        retry.reset();
+        continue;
+      }
       if (!replays()) return status;
-      if (wait_to_retry(retry, status, Purpose::kFlush) == Next::kGiveUp)
+      if (!retry) retry.emplace(clock_, options_.retry_time);
+      if (wait_to_retry(*retry, status, Purpose::kFlush) == Next::kGiveUp)
         return latched_or(status);
       break;  // what it covered is on its way to another one
     }
@@ -52,13 +56,8 @@ Result<std::vector<http::ConnectionId>> Volume::connections_to_flush(uint64_t la
     }
     if (stopping_) return Status(Kind::kShutdown, "the plugin is shutting down");
     // The recovery thread sees to it, or latches.
-    if (!spools()) {
-      changed_.wait(mutex_);
-    } else if (clock_.now() >= patience(start)) {
-      return out_of_patience("flush");
-    } else {
-      clock_.wait_until(changed_, mutex_, patience(start));
-    }
+    if (clock_.now() >= patience(start)) return out_of_patience("flush");
+    wait_for_change(patience(start));
   }
 }
 

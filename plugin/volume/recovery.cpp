@@ -45,30 +45,35 @@ long long seconds(Duration duration) {
 // others an outage that outlasts one repetition begins spooling.
 Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) {
   const std::optional<TimePoint> when = retry.next(failure);
+  const bool spoolable =
+      spools() && purpose != Purpose::kRead && Retry::worthwhile(failure);
+  if (spoolable && (!when || *when > clock_.now())) {
+    note_outage(failure);
+    enter_spooling(failure, when.value_or(clock_.now()));
+    return Next::kSpool;
+  }
   if (!when) {
-    if (purpose != Purpose::kRead && Retry::worthwhile(failure)) {
-      uint64_t orphans = 0;
-      {
-        MutexLock lock(mutex_);
-        orphans = log_.orphan_bytes();
-      }
-      latch(failure.while_doing(
-          options_.name +
-          format(": gave up after %lld seconds (retry-time=), with %" PRIu64
-                 " acknowledged bytes that could not be sent again",
-                 seconds(retry.elapsed()), orphans)));
-    }
+    if (purpose != Purpose::kRead && Retry::worthwhile(failure)) give_up(retry, failure);
     return Next::kGiveUp;
   }
   note_outage(failure);
-  if (spools() && purpose != Purpose::kRead && *when > clock_.now()) {
-    enter_spooling(failure);
-    return Next::kSpool;
-  }
   MutexLock lock(mutex_);
   while (!latched_ && !stopping_ && clock_.now() < *when)
     clock_.wait_until(changed_, mutex_, *when);
   return latched_ || stopping_ ? Next::kGiveUp : Next::kTryAgain;
+}
+
+void Volume::give_up(const Retry& retry, const Status& failure) {
+  uint64_t orphans = 0;
+  {
+    MutexLock lock(mutex_);
+    orphans = log_.orphan_bytes();
+  }
+  latch(failure.while_doing(
+      options_.name +
+      format(": gave up after %lld seconds (retry-time=), with %" PRIu64
+             " acknowledged bytes that could not be sent again",
+             seconds(retry.elapsed()), orphans)));
 }
 
 // One line for each outage, and one at its end.
@@ -132,19 +137,19 @@ Volume::Work Volume::wait_for_work() {
 
 std::optional<Volume::Work> Volume::next_work() {
   const TimePoint now = clock_.now();
-  const bool spooling = state_ == State::kSpooling;
-  if (spooling && now >= next_move_ && log_.first_in_memory(1)) return Work::kMove;
-  if (!spooling && log_.has_orphans() && log_.first_orphans(1)) return Work::kReplay;
-  if (!spooling && log_.half_full() && !log_.to_flush(log_.last_sequence()).empty())
+  if (state_ == State::kSpooling) {
+    if (now >= next_move_ && log_.has_in_memory()) return Work::kMove;
+    if (has_dead_rows()) return Work::kDropDead;
+    // Also without rows: somebody has to find out that the server is back.
+    return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
+  }
+  if (log_.first_orphans(1)) return Work::kReplay;
+  if ((log_.half_full() || room_wanted_) && !log_.to_flush(log_.last_sequence()).empty())
     return Work::kMakeRoom;
   if (state_ == State::kDirect) return std::nullopt;
   if (has_dead_rows()) return Work::kDropDead;
-  // Not before the server has answered.
-  if (!spooling && rows_.empty() && !appending_ && queue_.ready_count(true) == 0 &&
-      !log_.has_orphans())
-    return Work::kEndSpooling;
-  // Also what the spool did not take, since the disk is full.
-  if (now >= next_drain_ && log_.has_orphans()) return Work::kDrain;
+  if (!rows_.empty()) return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
+  if (!appending_ && queue_.ready_count(true) == 0) return Work::kEndSpooling;
   return std::nullopt;
 }
 
@@ -154,6 +159,7 @@ void Volume::make_room() {
   {
     MutexLock lock(mutex_);
     connections = log_.to_flush(log_.last_sequence());
+    room_wanted_ = false;
   }
   for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
 }
@@ -220,12 +226,13 @@ std::vector<Volume::Pieces> Volume::runs_of(const Pieces& pieces) const {
   };
   uint64_t total = 0;
   for (const Piece& piece : pieces) {
-    total += is_zero(piece) ? 0 : piece.range.length;
+    const uint64_t most = is_zero(piece) ? options_.limits.max_zero : options_.limits.max_request;
     if (runs.empty() || runs.back().back().range.end() != piece.range.offset ||
-        is_zero(runs.back().back()) != is_zero(piece) || total > options_.limits.max_request) {
+        is_zero(runs.back().back()) != is_zero(piece) || total + piece.range.length > most) {
       runs.emplace_back();
-      total = is_zero(piece) ? 0 : piece.range.length;
+      total = 0;
     }
+    total += piece.range.length;
     runs.back().push_back(piece);
   }
   return runs;

@@ -4,7 +4,8 @@
 //
 //   direct      changes go to the server; nothing is on the disk
 //   spooling    the server does not answer: changes become rows of the
-//               spool, and the log in memory moves there
+//               spool, and the log in memory moves there; the server is asked
+//               again and again, with nothing held meanwhile
 //   draining    it answers: rows go to the server, the oldest first; changes
 //               go to the server too, except where there are rows
 //
@@ -42,21 +43,25 @@ namespace {
 
 // In one transaction: enough that syncing does not matter.
 constexpr uint64_t kMostAppended = uint64_t{16} << 20;
-// In one go to the server.
-constexpr size_t kMostRows = 256;
 // Worth a transaction.
 constexpr size_t kManyDead = 64;
 // With a disk that is full.
-constexpr Duration kMoveAgain = std::chrono::seconds(1);
+constexpr Duration kDiskAgain = std::chrono::seconds(1);
 // The server may be away for as long as there is room.
 constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
 
 // Rows outlive the process, and with it the clock.
-int64_t wall_time(TimePoint when, TimePoint now) {
+int64_t wall_time(Duration from_now) {
   using std::chrono::system_clock;
   const auto wall =
-      system_clock::now() + std::chrono::duration_cast<system_clock::duration>(when - now);
+      system_clock::now() + std::chrono::duration_cast<system_clock::duration>(from_now);
   return std::chrono::ceil<std::chrono::seconds>(wall.time_since_epoch()).count();
+}
+
+Duration until_wall_time(int64_t when) {
+  using std::chrono::system_clock;
+  return std::chrono::duration_cast<Duration>(
+      system_clock::time_point(std::chrono::seconds(when)) - system_clock::now());
 }
 
 }  // namespace
@@ -69,9 +74,18 @@ bool Volume::has_dead_rows() const {
 // --- Patience -------------------------------------------------------------
 
 // Until when something that began at `start` waits for the server to take
-// what is in the spool.
+// what is in the spool. Otherwise the server answers, or somebody is trying
+// again, and latches or begins spooling if that fails.
 TimePoint Volume::patience(TimePoint start) const {
+  if (state_ == State::kDirect) return TimePoint::max();
   return std::max(start, progress_) + options_.retry_time;
+}
+
+void Volume::wait_for_change(TimePoint until) {
+  if (until == TimePoint::max())
+    changed_.wait(mutex_);
+  else
+    clock_.wait_until(changed_, mutex_, until);
 }
 
 std::string Volume::left_in_spool() const {
@@ -94,7 +108,7 @@ Status Volume::wait_for_leftovers() {
     if (latched_) return *latched_;
     if (stopping_) return {Kind::kShutdown, "the plugin is shutting down"};
     if (clock_.now() >= patience(start)) return out_of_patience("open the disk");
-    clock_.wait_until(changed_, mutex_, patience(start));
+    wait_for_change(patience(start));
   }
   return {};
 }
@@ -108,7 +122,7 @@ void Volume::wait_for_spool() {
   MutexLock lock(mutex_);
   const TimePoint start = clock_.now();
   while (spool_is_busy() && !latched_ && !stopping_ && clock_.now() < patience(start))
-    clock_.wait_until(changed_, mutex_, patience(start));
+    wait_for_change(patience(start));
 }
 
 // --- Into the spool -------------------------------------------------------
@@ -118,10 +132,12 @@ bool Volume::belongs_into_spool(ByteRange range) const {
   return spools() && (state_ == State::kSpooling || rows_.overlaps(range));
 }
 
-// A request failed, and so did its repetition.
-void Volume::enter_spooling(const Status& why) {
+// A request failed, and so did its repetition. The server is left alone until
+// `until`.
+void Volume::enter_spooling(const Status& why, TimePoint until) {
   {
     MutexLock lock(mutex_);
+    next_drain_ = std::max(next_drain_, until);
     if (state_ == State::kSpooling || latched_) return;
     state_ = State::kSpooling;
     queue_.set_spooling(true);
@@ -154,23 +170,31 @@ void Volume::append(const Change& leader) {
     for (const Change* change : leader.batch) {
       const auto doubt = late_copies_.until(change->range, change->sequence, now);
       contents.push_back({{++last_row_, change->range, change->sequence, change->is_zero(),
-                           doubt ? wall_time(*doubt, now) : 0},
+                           doubt ? wall_time(*doubt - now) : 0},
                           change->data});
     }
   }
-  const Status status = options_.spool->append(contents);
-  if (!status.ok() && status.kind() != Kind::kNoSpace) latch(status);
+  std::vector<Status> results(contents.size(), options_.spool->append(contents));
+  // A large one must not keep the others out of what is left of the disk.
+  if (results.front().kind() == Kind::kNoSpace && results.size() > 1)
+    for (size_t i = 0; i < contents.size(); ++i)
+      results[i] = options_.spool->append({&contents[i], 1});
+  for (const Status& result : results)
+    if (!result.ok() && result.kind() != Kind::kNoSpace) latch(result);
   UPLOAD_DEBUG(journal, "spool: %zu changes appended: %s", contents.size(),
-               status.ok() ? "ok" : status.text().c_str());
+               results.front().ok() ? "ok" : results.front().text().c_str());
   MutexLock lock(mutex_);
   appending_ = false;
   work_.notify_one();
-  if (status.ok()) {
+  for (size_t i = 0; i < contents.size(); ++i) {
+    if (!results[i].ok()) continue;
     // It may have been on its way here since before the spool was drained.
     if (state_ == State::kDirect) state_ = State::kDraining;
-    for (const journal::SpoolContent& content : contents) add_row(content.row);
+    add_row(contents[i].row);
   }
-  finish(leader.batch, status.while_doing(options_.name));
+  const std::vector<Change*> batch = leader.batch;  // goes with the leader
+  for (size_t i = 0; i < batch.size(); ++i)
+    finish({batch[i]}, results[i].while_doing(options_.name));
 }
 
 // The row is in the store. It is the newest content of its range.
@@ -180,13 +204,16 @@ void Volume::add_row(const journal::SpoolRow& row) {
     if (slice.record->row != 0) hidden.insert(slice.record->row);
   rows_.add(row);
   log_.add(journal::ReplayLog::make_record(row), journal::ReplayLog::kNone);
-  for (const uint64_t id : hidden) {
-    const auto left = log_.slices(rows_.find(id)->range);
-    const bool seen = std::any_of(left.begin(), left.end(), [&](const journal::Slice& slice) {
-      return slice.record->row == id;
-    });
-    if (!seen) dead_rows_.push_back(id);
-  }
+  for (const uint64_t id : hidden)
+    if (!is_seen(*rows_.find(id))) dead_rows_.push_back(id);
+}
+
+// Is some byte of the row not hidden?
+bool Volume::is_seen(const journal::SpoolRow& row) const {
+  const std::vector<journal::Slice> slices = log_.slices(row.range);
+  return std::any_of(slices.begin(), slices.end(), [&](const journal::Slice& slice) {
+    return slice.record->row == row.id;
+  });
 }
 
 // Moves the first stretch of the log in memory.
@@ -206,7 +233,7 @@ void Volume::move_to_spool() {
       if (record.row != 0) continue;
       const auto doubt = late_copies_.until(slice.range, record.change, now);
       contents.push_back({{++last_row_, slice.range, record.change, record.zero,
-                           doubt ? wall_time(*doubt, now) : 0},
+                           doubt ? wall_time(*doubt - now) : 0},
                           record.at(slice.range.offset)});
       slices.push_back(std::move(slice));
     }
@@ -219,9 +246,11 @@ void Volume::move_to_spool() {
     for (const journal::SpoolContent& content : contents) {
       rows_.add(content.row);
       log_.move(journal::ReplayLog::make_record(content.row));
+      // Unless a flush that was under way has made it stable meanwhile.
+      if (!is_seen(content.row)) dead_rows_.push_back(content.row.id);
     }
   } else {
-    next_move_ = clock_.now() + kMoveAgain;
+    next_move_ = clock_.now() + kDiskAgain;
   }
   let_go(held);
 }
@@ -233,52 +262,56 @@ void Volume::drain() {
   std::vector<journal::SpoolRow> rows;
   std::vector<journal::Slice> slices;
   std::list<Change> held;
+  bool spooling = false;
   {
     MutexLock lock(mutex_);
-    rows = rows_.oldest(options_.limits.max_request, kMostRows);
-    boost::icl::interval_set<uint64_t> ranges;
-    for (const journal::SpoolRow& row : rows)
-      ranges.add(boost::icl::interval<uint64_t>::right_open(row.range.offset, row.range.end()));
-    for (const auto& range : ranges)
-      held.emplace_back().range = {range.lower(), range.upper() - range.lower()};
-    if (!held.empty()) {
-      if (!hold(held)) return;
-      slices = slices_to_send(rows);
-      if (rows.empty()) {
-        let_go(held);
-        return;
-      }
-    }
+    spooling = state_ == State::kSpooling;
+  }
+  if (spooling)
+    if (const Status status = probe(); !status.ok()) return drain_failed(status);
+  {
+    MutexLock lock(mutex_);
+    rows = rows_.oldest(options_.limits.max_request, options_.limits.max_zero, most_rows_);
+    if (!rows.empty() && !hold_rows(rows, held)) return;
+    slices = slices_to_send(rows);
+    if (rows.empty() && !held.empty()) return let_go(held);
   }
   // Without rows: what did not get into the spool.
-  const Status status = held.empty() ? replay() : send_rows(rows, slices);
-  uint64_t left = 0;
-  bool began = false;
+  const Status status = rows.empty() ? replay() : send_rows(slices);
+  if (status.ok() && drop_rows(rows)) drained(rows, slices);
   {
     MutexLock lock(mutex_);
-    if (status.ok()) {
-      for (const journal::Slice& slice : slices) log_.supersede(slice.range);
-      std::set<uint64_t> dropped;
-      for (const journal::SpoolRow& row : rows) {
-        rows_.remove(row);
-        dropped.insert(row.id);
-      }
-      std::erase_if(dead_rows_, [&](uint64_t id) { return dropped.contains(id); });
-      if (held.empty() || !slices.empty()) {
-        progress_ = clock_.now();
-        began = state_ == State::kSpooling;
-        state_ = State::kDraining;
-        queue_.set_spooling(false);
-        left = rows_.used();
-      }
-    }
     let_go(held);
   }
-  if (!status.ok()) return drain_failed(status);
-  drain_retry_.reset();
-  if (began)
-    log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
-                 options_.name.c_str(), left);
+  if (!status.ok()) drain_failed(status);
+}
+
+// Does the server answer? Whoever finds out must not hold any range: it may
+// take as long as the time-outs.
+Status Volume::probe() {
+  Result<pool::Lease> lease = pool_.lease();
+  if (!lease.ok()) return lease.status();
+  lease.value().replace_if_closed();
+  const http::Request request = options_.target->options();
+  const Result<http::Reply> reply = lease.value().perform(request);
+  const Status status = reply.ok()
+                            ? options_.target->read_options(reply.value()).status()
+                            : reply.status();
+  if (status.ok()) return status;
+  judge(lease.value(), Purpose::kRead, status);
+  // It answers, whatever it thinks of this question.
+  if (status.kind() == Kind::kRejected) return {};
+  return status.while_doing(options_.name + ": could not " + request.what);
+}
+
+// Holds all ranges that the rows are about.
+bool Volume::hold_rows(const std::vector<journal::SpoolRow>& rows, std::list<Change>& held) {
+  boost::icl::interval_set<uint64_t> ranges;
+  for (const journal::SpoolRow& row : rows)
+    ranges.add(boost::icl::interval<uint64_t>::right_open(row.range.offset, row.range.end()));
+  for (const auto& range : ranges)
+    held.emplace_back().range = {range.lower(), range.upper() - range.lower()};
+  return hold(held);
 }
 
 // What is to be sent of the rows, in the order of offsets. From the first row
@@ -306,9 +339,8 @@ std::vector<journal::Slice> Volume::slices_to_send(std::vector<journal::SpoolRow
   return all;
 }
 
-// Makes the content of the rows stable on the server, then drops them.
-Status Volume::send_rows(const std::vector<journal::SpoolRow>& rows,
-                         const std::vector<journal::Slice>& slices) {
+// Makes the content of the slices stable on the server.
+Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
   std::vector<std::unique_ptr<std::byte[]>> buffers;
   Pieces pieces;
   for (const journal::Slice& slice : slices) {
@@ -326,14 +358,58 @@ Status Volume::send_rows(const std::vector<journal::SpoolRow>& rows,
   }
   for (const Pieces& run : runs_of(pieces))
     if (Status status = send_stable(run); !status.ok()) return status;
+  return {};
+}
+
+// False: they stay, and will be sent again.
+bool Volume::drop_rows(const std::vector<journal::SpoolRow>& rows) {
   std::vector<uint64_t> ids;
   for (const journal::SpoolRow& row : rows) ids.push_back(row.id);
-  return options_.spool->drop(ids);
+  const Status status = options_.spool->drop(ids);
+  if (status.ok()) return true;
+  if (status.kind() != Kind::kNoSpace) latch(status);
+  MutexLock lock(mutex_);
+  // Dropping takes room too, less for fewer.
+  most_rows_ = std::max<size_t>(1, most_rows_ / 2);
+  next_drain_ = clock_.now() + kDiskAgain;
+  return false;
+}
+
+// The server has the rows, and the store has them no more.
+void Volume::drained(const std::vector<journal::SpoolRow>& rows,
+                     const std::vector<journal::Slice>& slices) {
+  uint64_t left = 0;
+  bool began = false;
+  drain_retry_.reset();
+  {
+    MutexLock lock(mutex_);
+    for (const journal::Slice& slice : slices) log_.supersede(slice.range);
+    std::set<uint64_t> dropped;
+    for (const journal::SpoolRow& row : rows) {
+      rows_.remove(row);
+      dropped.insert(row.id);
+    }
+    std::erase_if(dead_rows_, [&](uint64_t id) { return dropped.contains(id); });
+    progress_ = clock_.now();
+    most_rows_ = std::min(kMostRows, most_rows_ * 2);
+    began = state_ == State::kSpooling;
+    state_ = State::kDraining;
+    queue_.set_spooling(false);
+    left = rows_.used();
+  }
+  if (began)
+    log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
+                 options_.name.c_str(), left);
 }
 
 // Tries again at once, then after growing pauses, for as long as it takes.
 void Volume::drain_failed(const Status& failure) {
-  if (!latched().ok()) return;
+  {
+    MutexLock lock(mutex_);
+    if (latched_ || stopping_) return;
+    // Less is more likely to get through, where much is lost.
+    most_rows_ = std::max<size_t>(1, most_rows_ / 2);
+  }
   if (!drain_retry_) drain_retry_.emplace(clock_, kForever);
   const std::optional<TimePoint> when = drain_retry_->next(failure);
   if (!when) {
@@ -345,9 +421,7 @@ void Volume::drain_failed(const Status& failure) {
     return latch(failure.while_doing(left));
   }
   note_outage(failure);
-  if (*when > clock_.now()) enter_spooling(failure);
-  MutexLock lock(mutex_);
-  next_drain_ = *when;
+  if (*when > clock_.now()) enter_spooling(failure, *when);
 }
 
 // Gives the room of rows back of which newer ones hide everything.
@@ -398,10 +472,10 @@ void Volume::take_leftovers() {
     last_row_ = std::max(last_row_, row.id);
     begin = std::min(begin, row.range.offset);
     end = std::max(end, row.range.end());
-    const auto wait = std::chrono::seconds(row.not_before - wall_time(now, now));
+    const Duration wait = until_wall_time(row.not_before);
     if (row.not_before != 0 && wait > Duration::zero())
       late_copies_.add(row.range, UINT64_MAX, UINT64_MAX,
-                       now + std::min<Duration>(wait, options_.late));
+                       now + std::min(wait, options_.late));
   }
   queue_.set_last_sequence(rows.back().sequence);
   // Those that the earlier run had under way may come late: newer changes wait.

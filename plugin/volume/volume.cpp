@@ -176,15 +176,15 @@ Status Volume::admit(Change& change) {
       return {Kind::kLost, options_.name + ": an earlier change here failed, and the server "
                                            "may still be applying it; start again"};
     if (!doubt && reserve(change)) return {};
-    const TimePoint give_up = spools() ? patience(start) : TimePoint::max();
-    if (!doubt && clock_.now() >= give_up) return out_of_patience("write");
+    if (doubt) {
+      wait_for_change(*doubt);
+      continue;
+    }
+    if (clock_.now() >= patience(start)) return out_of_patience("write");
     // The recovery thread makes room, or else latches.
+    room_wanted_ = true;
     work_.notify_one();
-    const TimePoint until = std::min(doubt.value_or(give_up), give_up);
-    if (until == TimePoint::max())
-      changed_.wait(mutex_);
-    else
-      clock_.wait_until(changed_, mutex_, until);
+    wait_for_change(patience(start));
   }
 }
 

@@ -157,6 +157,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
 
   // Replay (recovery.cpp).
   Next wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) EXCLUDES(mutex_);
+  void give_up(const Retry& retry, const Status& failure) EXCLUDES(mutex_);
   void note_outage(const Status& why) EXCLUDES(mutex_);
   void note_success() EXCLUDES(mutex_);
   void recover() EXCLUDES(mutex_);
@@ -175,19 +176,26 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void lead_append() REQUIRES(mutex_);
   void append(const Change& leader) EXCLUDES(mutex_);
   void add_row(const journal::SpoolRow& row) REQUIRES(mutex_);
-  void enter_spooling(const Status& why) EXCLUDES(mutex_);
+  [[nodiscard]] bool is_seen(const journal::SpoolRow& row) const REQUIRES(mutex_);
+  void enter_spooling(const Status& why, TimePoint until) EXCLUDES(mutex_);
   void move_to_spool() EXCLUDES(mutex_);
   void drain() EXCLUDES(mutex_);
   void drain_failed(const Status& failure) EXCLUDES(mutex_);
   std::vector<journal::Slice> slices_to_send(std::vector<journal::SpoolRow>& rows)
       REQUIRES(mutex_);
-  Status send_rows(const std::vector<journal::SpoolRow>& rows,
-                   const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
+  Status probe() EXCLUDES(mutex_);
+  bool hold_rows(const std::vector<journal::SpoolRow>& rows, std::list<Change>& held)
+      REQUIRES(mutex_);
+  Status send_rows(const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
+  bool drop_rows(const std::vector<journal::SpoolRow>& rows) EXCLUDES(mutex_);
+  void drained(const std::vector<journal::SpoolRow>& rows,
+               const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
   void drop_dead_rows() EXCLUDES(mutex_);
   [[nodiscard]] bool has_dead_rows() const REQUIRES(mutex_);
   void end_spooling() EXCLUDES(mutex_);
   void take_leftovers() REQUIRES(mutex_);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex_);
+  void wait_for_change(TimePoint until) REQUIRES(mutex_);
   [[nodiscard]] TimePoint patience(TimePoint start) const REQUIRES(mutex_);
   [[nodiscard]] Status out_of_patience(const char* doing) const REQUIRES(mutex_);
   [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex_);
@@ -219,6 +227,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   uint64_t changes_ GUARDED_BY(mutex_) = 0;
   // Without replay it only knows which connections are dirty.
   journal::ReplayLog log_ GUARDED_BY(mutex_);
+  // A change waits for memory.
+  bool room_wanted_ GUARDED_BY(mutex_) = false;
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   // There may be work for the recovery thread.
@@ -243,6 +253,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Not before that; after failures.
   TimePoint next_move_ GUARDED_BY(mutex_);
   TimePoint next_drain_ GUARDED_BY(mutex_);
+  // Rows that go to the server, and are dropped, together.
+  static constexpr size_t kMostRows = 256;
+  size_t most_rows_ GUARDED_BY(mutex_) = kMostRows;
   // The recovery thread's.
   std::optional<Retry> drain_retry_;
 

@@ -19,7 +19,7 @@ SpoolRow row(uint64_t id, uint64_t sequence, uint64_t offset, uint64_t length) {
 
 std::vector<uint64_t> oldest(const SpoolIndex& index, uint64_t most, size_t most_rows) {
   std::vector<uint64_t> ids;
-  for (const SpoolRow& each : index.oldest(most, most_rows)) ids.push_back(each.id);
+  for (const SpoolRow& each : index.oldest(most, 1 << 20, most_rows)) ids.push_back(each.id);
   return ids;
 }
 
@@ -64,4 +64,9 @@ TEST_CASE("zeroes take hardly any room", "[index]") {
   CHECK(index.used() == SpoolIndex::cost(0));
   index.add(row(2, 2, 0, 4096));
   CHECK(index.used() == SpoolIndex::cost(0) + SpoolIndex::cost(4096));
+  // But time at the server.
+  zeroes.id = 3;
+  index.add(zeroes);
+  CHECK(index.oldest(1 << 20, uint64_t{1} << 30, 10).size() == 1);
+  CHECK(index.oldest(1 << 20, uint64_t{2} << 30, 10).size() == 3);
 }

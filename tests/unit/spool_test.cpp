@@ -51,6 +51,8 @@ struct Settings {
   uint64_t spool_size = 1 << 20;
   unsigned connections = 1;
   upload::Duration late = 60s;
+  uint64_t replay = 128 * kBlock;
+  upload::Duration retry_time = 300s;
 };
 
 // A server that can be away; what it has is by block.
@@ -73,8 +75,8 @@ struct Fixture {
     options.capabilities.can_zero = true;
     options.size = kBlocks * kBlock;
     options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};
-    options.replay = 128 * kBlock;
-    options.retry_time = 300s;
+    options.replay = settings.replay;
+    options.retry_time = settings.retry_time;
     options.late = settings.late;
     options.spool = std::make_shared<Spool>(std::move(file.value()), std::move(store.value()),
                                             std::move(rows.value()));
@@ -94,6 +96,11 @@ struct Fixture {
     ++requests;
     if (!failure.ok()) return failure;
     if (denied) return FakeServer::ok(403);
+    if (request.method == http::Method::kOptions) {
+      http::Reply reply = FakeServer::ok();
+      reply.body = R"({"features": ["zero", "flush"]})";
+      return reply;
+    }
     const size_t at = request.what.rfind(' ');
     const uint64_t offset = at == std::string::npos ? 0 : strtoull(&request.what[at], nullptr, 10);
     if (!request.sink.empty()) {
@@ -491,6 +498,171 @@ TEST_CASE("a spool that fails latches the error", "[spool]") {
   CHECK(f.volume->flush().kind() == Kind::kSpool);
   vfs.set(FaultyVfs::Fault::kNone);
   CHECK(f.write(2).kind() == Kind::kSpool);
+}
+
+TEST_CASE("a disk that is too full to drop from is waited for", "[spool]") {
+  FaultyVfs vfs;
+  Directory d;
+  Fixture f(d.path);
+  f.away();
+  for (uint64_t block = 0; block < 40; ++block) REQUIRE(f.write(block * 2).ok());
+  vfs.set(FaultyVfs::Fault::kNoSpace);
+  f.back();
+  auto settled = std::async(std::launch::async, [&] { f.volume->wait_for_spool(); });
+  for (int i = 0; i < 100; ++i) {
+    f.clock.advance(1s);
+    std::this_thread::sleep_for(200us);
+  }
+  CHECK(settled.wait_for(0s) != std::future_status::ready);
+  vfs.set(FaultyVfs::Fault::kNone);
+  f.pass_time(settled);
+  CHECK(f.write(1).ok());
+  CHECK(f.on_server(78, 1) == "a");
+}
+
+TEST_CASE("with nothing in the spool, too, it is noticed that the server is back", "[spool]") {
+  FaultyVfs vfs;
+  Directory d;
+  Fixture f(d.path);
+  f.away();
+  vfs.set(FaultyVfs::Fault::kNoSpace);
+  CHECK(f.write(0).kind() == Kind::kNoSpace);
+  f.back();
+  auto write = std::async(std::launch::async, [&] {
+    while (!f.write(0, 'b').ok()) std::this_thread::yield();
+    return true;
+  });
+  CHECK(f.pass_time(write));
+  CHECK(f.on_server(0, 1) == "b");
+}
+
+TEST_CASE("requests that fail slowly begin spooling, however short the retry time is",
+          "[spool]") {
+  Directory d;
+  Settings settings;
+  settings.retry_time = 30s;
+  Fixture f(d.path, settings);
+  std::atomic<bool> hangs = true;
+  f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+    if (!hangs) return f.answer(request);
+    f.clock.advance(60s);
+    return Status(Kind::kLost, "timed out");
+  });
+  CHECK(f.write(0).ok());
+  hangs = false;
+  f.settle();
+  CHECK(f.on_server(0, 1) == "a");
+}
+
+TEST_CASE("a flush that was under way while the log moved leaves no row behind", "[spool]") {
+  Directory d;
+  {
+    Settings settings;
+    settings.connections = 2;
+    settings.local = true;
+    Fixture f(d.path, settings);
+    std::promise<void> release;
+    auto released = release.get_future().share();
+    std::atomic<bool> flushing = false;
+    f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+      if (request.what != "flush" || flushing.exchange(true)) return f.answer(request);
+      released.wait();
+      return FakeServer::ok();
+    });
+    CHECK(f.write(0, 'a').ok());
+    auto first = std::async(std::launch::async, [&] { return f.volume->flush(); });
+    while (!flushing) std::this_thread::yield();
+    f.away();
+    CHECK(f.write(8, 'b').ok());     // spooling
+    CHECK(f.volume->flush().ok());   // what is at 0 has moved
+    release.set_value();             // and is stable too
+    CHECK(first.get().ok());
+    f.back();
+    const auto before = f.clock.now();
+    f.settle();
+    CHECK(f.clock.now() - before < 100s);
+    CHECK(f.on_server(8, 1) == "b");
+  }
+  CHECK(fs::is_empty(d.path));
+}
+
+TEST_CASE("zeroes are drained in pieces that a server can write out", "[spool]") {
+  Directory d;
+  Fixture f(d.path);
+  f.away();
+  for (uint64_t i = 0; i < 16; ++i)
+    REQUIRE(f.volume->zero({i * 64 * kBlock, 64 * kBlock}, false).ok());
+  f.back();
+  f.settle();
+  CHECK(f.count("zero 262144 bytes") >= 16);
+  for (const auto& sent : f.server.sent())
+    if (sent.what.compare(0, 5, "zero ") == 0)
+      CHECK(strtoull(&sent.what[5], nullptr, 10) <= 64 * kBlock);
+  CHECK(f.on_server(1023, 1) == "0");
+}
+
+TEST_CASE("a flush is patient while the server takes what is in memory", "[spool]") {
+  Directory d;
+  Settings settings;
+  settings.retry_time = 30s;
+  Fixture f(d.path, settings);
+  for (uint64_t i = 0; i < 50; ++i) REQUIRE(f.write(i * 2).ok());
+  f.server.on_request([&](const http::Request& request) {
+    f.clock.advance(1s);
+    return f.answer(request);
+  });
+  f.server.close_idle(1);
+  CHECK(f.volume->flush().ok());  // 50 requests, 50 seconds
+}
+
+TEST_CASE("a large write makes room for itself where less would not", "[spool]") {
+  Directory d;
+  Settings settings;
+  settings.replay = (1 << 20) + (64 << 10);
+  settings.spool_size = 8 << 20;
+  Fixture f(d.path, settings);
+  for (uint64_t i = 0; i < 115; ++i) REQUIRE(f.write(1000 + i).ok());
+  CHECK(f.write(0, 'b', settings.replay / 2 / kBlock).ok());
+  CHECK(f.count("flush") > 0);
+}
+
+TEST_CASE("the spool drains although every tenth request fails", "[spool]") {
+  Directory d;
+  Settings settings;
+  settings.late = 1ms;
+  Fixture f(d.path, settings);
+  f.away();
+  for (uint64_t i = 0; i < 200; ++i) REQUIRE(f.write(i * 2).ok());
+  std::atomic<int> requests = 0;
+  f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+    if (++requests % 10 == 0) return Status(Kind::kLost, "reset");
+    return f.answer(request);
+  });
+  f.back();
+  f.settle();
+  std::string every_second;
+  for (int i = 0; i < 200; ++i) every_second += "a.";
+  CHECK(f.on_server(0, 400) == every_second);
+}
+
+TEST_CASE("Retry-After is honoured while spooling", "[spool]") {
+  Directory d;
+  Fixture f(d.path);
+  std::atomic<int> requests = 0;
+  f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+    if (++requests > 1) return f.answer(request);
+    http::Reply reply = FakeServer::ok(503);
+    reply.retry_after = "120";
+    return reply;
+  });
+  CHECK(f.write(0).ok());
+  for (int i = 0; i < 110; ++i) {
+    f.clock.advance(1s);
+    std::this_thread::sleep_for(100us);
+  }
+  CHECK(requests == 1);
+  f.settle();
+  CHECK(f.on_server(0, 1) == "a");
 }
 
 TEST_CASE("many threads, and a server that comes and goes: no error, no byte lost",
