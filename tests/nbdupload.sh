@@ -55,7 +55,8 @@ make_tickets() {
     changed changed-hole terminal $secret; do
     tickets+=(--ticket "$name=file:$TMP/at-$name,size=$size,writers=8")
   done
-  for name in good small nosize old midway lost flush slow shown; do
+  for name in good small nosize old midway lost flush slow shown \
+    survives-midway survives-lost survives-flush; do
     tickets+=(--ticket "$name=memory:$size")
   done
   tickets+=(--ticket "forgets=discard:$size" --ticket "readonly=memory:$size,readonly")
@@ -66,6 +67,9 @@ make_tickets() {
             --fault "op=put,ticket=midway,nth=3,action=status,status=500"
             --fault "op=put,ticket=lost,nth=3,action=close_after_apply"
             --fault "op=flush,ticket=flush,action=status,status=500"
+            --fault "op=put,ticket=survives-midway,nth=3,action=status,status=500"
+            --fault "op=put,ticket=survives-lost,nth=3,action=close_after_apply"
+            --fault "op=flush,ticket=survives-flush,action=status,status=500"
             --fault "op=put,ticket=slow,times=0,action=delay,delay=2000"
             --fault "op=put,ticket=$secret,times=0,action=delay,delay=1000")
 }
@@ -74,9 +78,11 @@ make_tickets() {
 
 nbdupload=("$UPLOAD_NBDUPLOAD" --plugin "$UPLOAD_PLUGIN")
 
-# nbdupload [OPTION...] IMAGE TICKET
+# nbdupload [OPTION...] IMAGE TICKET, with the parameters in $more
+more=()
 try() {
-  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" "${@:1:$#-1}" "$url/${*: -1}" "cafile=$CAFILE"
+  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" "${@:1:$#-1}" "$url/${*: -1}" "cafile=$CAFILE" \
+    ${more[@]+"${more[@]}"}
 }
 
 expect_status() {
@@ -457,25 +463,44 @@ cmp -n $((size - 1023)) odd.raw at-odd >/dev/null || fail "the copy differs"
 
 # --- Failures on the way ----------------------------------------------------
 
-begin "an error of the server in the middle fails the upload"
+begin "a connection that is lost, an error or a failed flush on the way is survived"
+for name in survives-midway survives-lost survives-flush; do
+  try --verify disk.raw $name
+  expect_status 0
+  expect_nothing_left
+done
+
+begin "the memory for that is as the user says, and enough for the largest request"
+try --dry-run disk.raw good
+expect ' replay=128M ' "$TMP/out"
+more=(replay=16M)
+try --dry-run disk.raw good
+expect ' replay=128M .* replay=16M' "$TMP/out"
+more=(max-request=512M)
+try --dry-run disk.raw good
+expect ' replay=1G .* max-request=512M' "$TMP/out"
+
+more=(replay=0)
+begin "an error of the server in the middle fails the upload, without replay"
 try disk.raw midway
 expect_status 1
 expect 'nbdkit: .*500' "$TMP/err"
 expect '^nbdupload: the upload failed; .* incomplete' "$TMP/err"
 expect_nothing_left
 
-begin "a connection that is lost with unflushed data fails the upload"
+begin "a connection that is lost with unflushed data fails the upload, without replay"
 try disk.raw lost
 expect_status 1
 expect '^nbdupload: the upload failed; .* incomplete' "$TMP/err"
 
-begin "a flush that fails fails the upload"
+begin "a flush that fails fails the upload, without replay"
 try disk.qcow2 flush
 expect_status 1
 expect 'nbdkit: .*could not flush' "$TMP/err"
 expect '^nbdupload: the upload failed' "$TMP/err"
 expect_nothing_left
 
+more=()
 for program in nbdkit nbdcopy qemu-nbd; do
   begin "the death of $program fails the upload"
   start_uploader disk.qcow2 "$url/slow"
