@@ -470,6 +470,17 @@ for name in survives-midway survives-lost survives-flush; do
   expect_nothing_left
 done
 
+begin "with a spool on disk an outage may be longer; success still means that all is there"
+mkdir "$TMP/spool"
+more=("spool=$TMP/spool")
+try --verify disk.raw good
+expect_status 0
+[ -z "$(ls -A "$TMP/spool")" ] || fail "left in the spool"
+more+=(spool-flush=local)
+try disk.raw good
+expect_refusal 2 'spool-flush=local: nbdupload ends with success when the server has everything'
+more=()
+
 begin "the memory for that is as the user says, and enough for the largest request"
 try --dry-run disk.raw good
 expect ' replay=128M ' "$TMP/out"

@@ -417,6 +417,20 @@ TEST_CASE("a disk that is full changes nothing, and can be used again", "[store]
   }
 }
 
+TEST_CASE("on a full disk no store is made, and nothing is left of it", "[store]") {
+  FaultyVfs vfs;
+  for (const Fault fault : {Fault::kNoSpace, Fault::kSyncError}) {
+    Fixture f;
+    vfs.set(fault);
+    const auto opened = f.open();
+    vfs.set(Fault::kNone);
+    CHECK(!opened.ok());
+    CHECK(opened.status().text().find(f.path) != std::string::npos);
+    CHECK(fs::is_empty(f.directory.path));
+    CHECK(append(*f.store(), 1).ok());
+  }
+}
+
 TEST_CASE("after a sync that failed nothing more is taken", "[store]") {
   FaultyVfs vfs;
   for (uint64_t point = 0;; ++point) {
