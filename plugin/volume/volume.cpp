@@ -138,6 +138,8 @@ Status Volume::commit(Change& change) noexcept {
     if (Status status = admit(change); !status.ok()) return status;
     extents_.reset();
     ++changes_;
+    // What is certain is asked by lead(); this saves the wait for a connection.
+    change.spools = change.spools || belongs_into_spool(change.range);
     queue_.add(change);
   }
   for (;;) {
