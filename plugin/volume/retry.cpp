@@ -13,7 +13,6 @@ namespace {
 
 constexpr Duration kFirst = std::chrono::milliseconds(100);
 constexpr unsigned kDoublings = 6;
-constexpr Duration kLongest = std::chrono::seconds(5);
 
 double jitter() {
   static thread_local std::minstd_rand random(std::random_device{}());
@@ -54,7 +53,7 @@ std::optional<TimePoint> Retry::next(const Status& failure) {
   }
   if (now - first_ >= total_) return std::nullopt;
   const unsigned doublings = std::min(failures_ - 2, kDoublings);
-  const Duration backoff = std::min(kLongest, kFirst * (1 << doublings));
+  const Duration backoff = std::min(longest_, kFirst * (1 << doublings));
   const auto wait = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(backoff) * jitter());
   // The last try is at the end of the time, not after it.

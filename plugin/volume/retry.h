@@ -21,8 +21,12 @@ namespace upload::volume {
 
 class Retry {
  public:
-  // From the first failure on, for `total` at most.
-  Retry(Clock& clock, Duration total) : clock_(clock), total_(total) {}
+  static constexpr Duration kLongest = std::chrono::seconds(5);
+
+  // From the first failure on, for `total` at most, with pauses of `longest`
+  // at most.
+  Retry(Clock& clock, Duration total, Duration longest = kLongest)
+      : clock_(clock), total_(total), longest_(longest) {}
 
   // A different time, or another server state, may make it succeed.
   [[nodiscard]] static bool worthwhile(const Status& failure);
@@ -36,6 +40,7 @@ class Retry {
  private:
   Clock& clock_;
   const Duration total_;
+  const Duration longest_;
   unsigned failures_ = 0;
   TimePoint first_;
 };

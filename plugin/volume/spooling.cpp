@@ -410,7 +410,9 @@ void Volume::drain_failed(const Status& failure) {
     // Less is more likely to get through, where much is lost.
     most_rows_ = std::max<size_t>(1, most_rows_ / 2);
   }
-  if (!drain_retry_) drain_retry_.emplace(clock_, kForever);
+  // Often enough that whoever has lost patience has seen it fail a few times.
+  if (!drain_retry_)
+    drain_retry_.emplace(clock_, kForever, std::min(Retry::kLongest, options_.retry_time / 4));
   const std::optional<TimePoint> when = drain_retry_->next(failure);
   if (!when) {
     std::string left;
