@@ -70,14 +70,14 @@ Status Instance::check_spool() {
       config_.spool, url.host + ":" + url.port + url.path);
   if (!file.ok()) return file.status();
   spool_file_ = std::move(file.value());
-  auto store = journal::SpoolStore::open(store_options(config_.size.value_or(0)), true);
+  // Of a disk of any size: if it is empty it does not matter.
+  auto store = journal::SpoolStore::open(store_options(0), true);
   if (!store.ok()) return store.status();
   if (store.value()->had_torn_tail())
     log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
                  "told that it was done", spool_file_->path().c_str());
   has_leftovers_ = !store.value()->empty();
   if (has_leftovers_) return {};
-  // It may be of a disk of another size.
   store.value().reset();
   spool_file_->remove();
   return {};

@@ -483,13 +483,16 @@ more=()
 
 begin "the memory for that is as the user says, and enough for the largest request"
 try --dry-run disk.raw good
-expect ' replay=128M ' "$TMP/out"
+expect ' replay=134217728 ' "$TMP/out"
 more=(replay=16M)
 try --dry-run disk.raw good
-expect ' replay=128M .* replay=16M' "$TMP/out"
+expect ' replay=134217728 .* replay=16M' "$TMP/out"
 more=(max-request=512M)
 try --dry-run disk.raw good
-expect ' replay=1G .* max-request=512M' "$TMP/out"
+expect ' replay=536870912 .* max-request=512M' "$TMP/out"
+more=("spool=$TMP/spool" spool-size=64M max-request=1M)
+try --dry-run disk.raw good
+expect ' replay=67108864 ' "$TMP/out"
 
 more=(replay=0)
 begin "an error of the server in the middle fails the upload, without replay"

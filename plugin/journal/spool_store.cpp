@@ -354,7 +354,9 @@ Status SpoolStore::append(std::span<const SpoolContent> contents) {
   for (const SpoolContent& content : contents)
     bytes += content.data == nullptr ? 0 : content.row.range.length;
   struct statvfs about = {};
-  if (statvfs(path_.c_str(), &about) == 0 && about.f_bavail * about.f_frsize < bytes)
+  // Some file systems in memory don't tell.
+  if (statvfs(path_.c_str(), &about) == 0 && about.f_blocks != 0 &&
+      about.f_bavail * about.f_frsize < bytes)
     return {Kind::kNoSpace, "the spool " + path_ + " could not be written: the disk is full"};
   return transact([&]() -> Status {
     for (const SpoolContent& content : contents)

@@ -55,7 +55,7 @@ void Volume::connection_lost(http::ConnectionId id, const Status& why) {
     MutexLock lock(mutex_);
     if (!log_.lost(id) || latched_) return;
     if (replays()) {
-      // All that it carried may be hidden by newer content.
+      changed_.notify_all();  // what hides its content is to be flushed now
       if (!log_.has_orphans()) return;
       work_.notify_one();
     } else {

@@ -144,11 +144,14 @@ std::optional<Volume::Work> Volume::next_work() {
     return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
   }
   if (log_.first_orphans(1)) return Work::kReplay;
-  if ((log_.half_full() || room_wanted_) && !log_.to_flush(log_.last_sequence()).empty())
+  const bool drains = !rows_.empty() && now >= next_drain_;
+  // In turns with draining, or writers that fill the log would stop it.
+  if ((log_.half_full() || room_wanted_) && !(drains && made_room_) &&
+      !log_.to_flush(log_.last_sequence()).empty())
     return Work::kMakeRoom;
   if (state_ == State::kDirect) return std::nullopt;
   if (has_dead_rows()) return Work::kDropDead;
-  if (!rows_.empty()) return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
+  if (!rows_.empty()) return drains ? std::optional(Work::kDrain) : std::nullopt;
   if (!appending_ && queue_.ready_count(true) == 0) return Work::kEndSpooling;
   return std::nullopt;
 }
@@ -160,6 +163,7 @@ void Volume::make_room() {
     MutexLock lock(mutex_);
     connections = log_.to_flush(log_.last_sequence());
     room_wanted_ = false;
+    made_room_ = true;
   }
   for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
 }

@@ -266,6 +266,7 @@ void Volume::drain() {
   {
     MutexLock lock(mutex_);
     spooling = state_ == State::kSpooling;
+    made_room_ = false;
   }
   if (spooling)
     if (const Status status = probe(); !status.ok()) return drain_failed(status);

@@ -404,6 +404,7 @@ void Volume::acknowledge(const std::vector<Change*>& batch, http::ConnectionId i
   assert(!rows_.overlaps(range_of(batch)));
   if (batch.front()->fua || always_stable()) {
     log_.supersede(range_of(batch));
+    changed_.notify_all();  // it may have been what a flush waits for
     return;
   }
   if (!replays()) {

@@ -229,6 +229,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   journal::ReplayLog log_ GUARDED_BY(mutex_);
   // A change waits for memory.
   bool room_wanted_ GUARDED_BY(mutex_) = false;
+  // Since rows were drained last.
+  bool made_room_ GUARDED_BY(mutex_) = false;
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   // There may be work for the recovery thread.

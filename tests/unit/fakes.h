@@ -85,6 +85,9 @@ class FakeServer {
     std::lock_guard<std::mutex> lock(mutex_);
     handler_ = std::move(handler);
   }
+  // Connections are open before their first request is answered; none fails to
+  // be made. Before the first request.
+  void open_first() { opens_first_ = true; }
   void close_idle(http::ConnectionId id) {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_.insert(id);
@@ -148,6 +151,10 @@ class FakeServer {
 
     Result<http::Reply> perform(const http::Request& request) override {
       if (state_ == kClosed || aborted_) return Status(Kind::kLost, "closed");
+      if (state_ == kUnopened && server_.opens_first_) {
+        events_.opened();
+        state_ = kOpen;
+      }
       Handler handler = server_.begin(id_, request, aborted_);
       if (aborted_) {
         state_ = kClosed;
@@ -201,6 +208,7 @@ class FakeServer {
   size_t destroyed_ = 0;
   bool held_ = false;
   size_t tickets_ = 0;
+  std::atomic<bool> opens_first_ = false;
 };
 
 }  // namespace upload::testing

@@ -3,6 +3,7 @@
 // A volume with a replay log over fake connections: what is sent again, in
 // which order, and when it is given up.
 
+#include <condition_variable>
 #include <cstring>
 #include <future>
 #include <map>
@@ -272,6 +273,72 @@ TEST_CASE("a change that is too large for the log is sent in pieces", "[replay]"
   uint64_t bytes = 0;
   for (const auto& sent : f.server.sent()) bytes += sent.bytes;
   CHECK(bytes == 200 * kBlock);
+}
+
+TEST_CASE("a flush does not wait for what a stable write has made good", "[replay]") {
+  Fixture f(4);
+  f.server.open_first();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::string, bool> held;           // by what; true: fails when it is let go
+  std::map<std::string, size_t> met;
+  f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+    const bool stable = request.target.find("flush=y") != std::string::npos;
+    const std::string what = request.what + (stable ? " stable" : "");
+    std::unique_lock<std::mutex> lock(mutex);
+    const auto found = held.find(what);
+    const bool fails = found != held.end() && found->second;
+    ++met[what];
+    changed.notify_all();
+    changed.wait(lock, [&] { return !held.contains(what); });
+    if (fails) return kReset;
+    return FakeServer::ok();
+  });
+  const auto hold = [&](const std::string& what, bool fails) {
+    std::lock_guard<std::mutex> lock(mutex);
+    held[what] = fails;
+  };
+  const auto await = [&](const std::string& what) {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return met[what] > 0; });
+  };
+  const auto let_go = [&](const std::string& what) {
+    std::lock_guard<std::mutex> lock(mutex);
+    held.erase(what);
+    changed.notify_all();
+  };
+  const std::vector<char> data(64 * kBlock, 'x');
+  const auto write_stable = [&](uint64_t block, uint64_t count) {
+    return f.volume.write({block * kBlock, count * kBlock}, data.data(), true);
+  };
+  const std::string kWrite60 = "write 4096 bytes at offset 245760";
+  const std::string kStable0 = std::string(kWrite0) + " stable";
+
+  // The recovery thread hangs in a flush, of what will be hidden.
+  hold("flush", true);
+  CHECK(f.write(100, 'y', 64).ok());
+  await("flush");
+  // The connection with block 0 on it is busy, and a stable write to block 0 under way.
+  CHECK(f.write(0).ok());
+  hold(kWrite60, true);
+  auto other = std::async(std::launch::async, [&] { return f.write(60); });
+  await(kWrite60);
+  hold(kStable0, false);
+  auto stable = std::async(std::launch::async, [&] { return write_stable(0, 1); });
+  await(kStable0);
+  CHECK(write_stable(100, 64).ok());
+  let_go(kWrite60);  // that connection is lost: block 0 is an orphan
+  CHECK(other.get().ok());
+  auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  // If it does not get as far as waiting for the orphan it has less to prove.
+  std::this_thread::sleep_for(20ms);
+  let_go(kStable0);
+  CHECK(stable.get().ok());
+  let_go("flush");
+  const bool ended = flush.wait_for(10s) == std::future_status::ready;
+  CHECK(ended);
+  if (!ended) CHECK(f.write(70).ok());  // wakes it up
+  CHECK(flush.get().ok());
 }
 
 TEST_CASE("many threads, and connections that are lost all the time: no error, no hang",
