@@ -53,6 +53,7 @@ struct Settings {
   upload::Duration late = 60s;
   uint64_t replay = 128 * kBlock;
   upload::Duration retry_time = 300s;
+  bool away = false;  // the server, from the start on
 };
 
 // A server that can be away; what it has is by block.
@@ -60,6 +61,7 @@ struct Fixture {
   explicit Fixture(const std::string& directory, Settings settings = {})
       : pool({settings.connections, 10s, 60s}, server.factory(), clock) {
     server.on_request([this](const http::Request& request) { return answer(request); });
+    if (settings.away) away();
     auto file = SpoolFile::lock(directory, "disk");
     REQUIRE(file.ok());
     path = file.value()->path();
@@ -457,8 +459,10 @@ TEST_CASE("with leftovers and no server the disk is not opened, and they are kep
     CHECK(f.write(0).ok());
   }
   {
-    Fixture f(d.path);
-    f.away();
+    // It drains from its construction on.
+    Settings settings;
+    settings.away = true;
+    Fixture f(d.path, settings);
     auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
     CHECK(f.pass_time(ready, 5s).text().find("disk: could not open the disk: 1 changes") == 0);
   }
