@@ -41,9 +41,7 @@ Status Instance::discover() {
     if (*when > clock_.now())
       log::warning("%s has changes that are not on the server yet; trying again for up to %lld "
                    "seconds: %s", spool_file_->path().c_str(),
-                   static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(
-                                              config_.retry_time).count()),
-                   status.text().c_str());
+                   seconds(config_.retry_time), status.text().c_str());
     std::this_thread::sleep_until(*when);
   }
   if (!has_leftovers_) return {};

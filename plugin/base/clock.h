@@ -15,6 +15,11 @@ namespace upload {
 using Duration = std::chrono::steady_clock::duration;
 using TimePoint = std::chrono::steady_clock::time_point;
 
+// Whole seconds, for texts.
+[[nodiscard]] inline long long seconds(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
+}
+
 class Clock {
  public:
   virtual ~Clock() = default;

@@ -103,9 +103,8 @@ void Volume::shun(const Pieces& pieces) {
         late_copies_.add(piece.range, piece.change, piece.change,
                          clock_.now() + options_.late);
     } else {
-      const uint64_t offset = pieces.front().range.offset;
-      late_copies_.add({offset, pieces.back().range.end() - offset}, pieces.front().change,
-                       pieces.back().change, TimePoint::max());
+      late_copies_.add(range_of(pieces), pieces.front().change, pieces.back().change,
+                       TimePoint::max());
       too_many = late_copies_.count() > kMost;
     }
   }

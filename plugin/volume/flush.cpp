@@ -73,19 +73,21 @@ Status Volume::flush_connection(http::ConnectionId id) {
   return flush_lease(lease.value(), Purpose::kFlush);
 }
 
+Status Volume::ask_flush(pool::Lease& lease) {
+  const Result<http::Reply> reply = lease.perform(options_.target->flush());
+  return reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
+}
+
+// A question that changes nothing.
+Status Volume::ask_options(pool::Lease& lease) {
+  const Result<http::Reply> reply = lease.perform(options_.target->options());
+  return reply.ok() ? options_.target->read_options(reply.value()).status() : reply.status();
+}
+
 Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
   const bool keeping = purpose == Purpose::kKeepAlive;
-  const http::Request request =
-      always_stable() ? options_.target->options() : options_.target->flush();
   const TimePoint start = clock_.now();
-  const Result<http::Reply> reply = lease.perform(request);
-  Status status;
-  if (!reply.ok())
-    status = reply.status();
-  else if (always_stable())
-    status = options_.target->read_options(reply.value()).status();
-  else
-    status = options_.target->check_change(reply.value());
+  Status status = always_stable() ? ask_options(lease) : ask_flush(lease);
 
   const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;
   if (status.ok()) {

@@ -58,8 +58,7 @@ Status Volume::read_from_log(const journal::Slice& slice, std::byte* to, bool& a
   } else if (record.row == 0) {
     memcpy(to, record.at(slice.range.offset), slice.range.length);
   } else {
-    const Result<bool> there = options_.spool->read(
-        record.row, slice.range.offset - record.range.offset, to, slice.range.length);
+    const Result<bool> there = read_row(slice, to);
     if (!there.ok()) {
       latch(there.status());
       return there.status();
@@ -67,6 +66,13 @@ Status Volume::read_from_log(const journal::Slice& slice, std::byte* to, bool& a
     again = !there.value();
   }
   return {};
+}
+
+// False: the row is gone.
+Result<bool> Volume::read_row(const journal::Slice& slice, std::byte* to) {
+  const journal::Record& record = *slice.record;
+  return options_.spool->read(record.row, slice.range.offset - record.range.offset, to,
+                              slice.range.length);
 }
 
 Status Volume::read_from_server(ByteRange range, void* data) {

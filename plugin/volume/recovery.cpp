@@ -31,14 +31,6 @@
 
 namespace upload::volume {
 
-namespace {
-
-long long seconds(Duration duration) {
-  return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
-}
-
-}  // namespace
-
 // --- Trying again ---------------------------------------------------------
 
 // Waits until it is time to try again. With a spool only reads wait: for
@@ -251,8 +243,7 @@ Status Volume::send_again(const Pieces& pieces) {
       {
         // Nobody could change them meanwhile: their range is taken.
         MutexLock lock(mutex_);
-        log_.supersede({pieces.front().range.offset, pieces.back().range.end() -
-                                                         pieces.front().range.offset});
+        log_.supersede(range_of(pieces));
       }
       note_success();
       return status;

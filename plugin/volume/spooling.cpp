@@ -97,8 +97,7 @@ Status Volume::out_of_patience(const char* doing) const {
   return {Kind::kUnavailable,
           options_.name + ": could not " + doing + ": " + left_in_spool() +
               format(", which has taken nothing for %lld seconds (retry-time=)",
-                     static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(
-                                                options_.retry_time).count()))};
+                     seconds(options_.retry_time))};
 }
 
 Status Volume::wait_for_leftovers() {
@@ -161,18 +160,26 @@ void Volume::lead_append() {
   leader->woken.notify_one();
 }
 
+// A new row; null `data`: zeroes.
+journal::SpoolContent Volume::make_row(ByteRange range, uint64_t change, const void* data) {
+  const TimePoint now = clock_.now();
+  const auto doubt = late_copies_.until(range, change, now);
+  return {{++last_row_, range, change, data == nullptr, doubt ? wall_time(*doubt - now) : 0},
+          data};
+}
+
+// A disk that is full has changed nothing, and may have room later.
+void Volume::latch_unless_full(const Status& failure) {
+  if (failure.kind() != Kind::kNoSpace) latch(failure);
+}
+
 // Makes rows of the batch, and finishes it.
 void Volume::append(const Change& leader) {
   std::vector<journal::SpoolContent> contents;
   {
     MutexLock lock(mutex_);
-    const TimePoint now = clock_.now();
-    for (const Change* change : leader.batch) {
-      const auto doubt = late_copies_.until(change->range, change->sequence, now);
-      contents.push_back({{++last_row_, change->range, change->sequence, change->is_zero(),
-                           doubt ? wall_time(*doubt - now) : 0},
-                          change->data});
-    }
+    for (const Change* change : leader.batch)
+      contents.push_back(make_row(change->range, change->sequence, change->data));
   }
   std::vector<Status> results(contents.size(), options_.spool->append(contents));
   // A large one must not keep the others out of what is left of the disk.
@@ -180,7 +187,7 @@ void Volume::append(const Change& leader) {
     for (size_t i = 0; i < contents.size(); ++i)
       results[i] = options_.spool->append({&contents[i], 1});
   for (const Status& result : results)
-    if (!result.ok() && result.kind() != Kind::kNoSpace) latch(result);
+    if (!result.ok()) latch_unless_full(result);
   UPLOAD_DEBUG(journal, "spool: %zu changes appended: %s", contents.size(),
                results.front().ok() ? "ok" : results.front().text().c_str());
   MutexLock lock(mutex_);
@@ -227,19 +234,16 @@ void Volume::move_to_spool() {
     if (!range || latched_) return;
     held.front().range = *range;
     if (!hold(held)) return;
-    const TimePoint now = clock_.now();
     for (journal::Slice& slice : log_.slices(*range)) {
       const journal::Record& record = *slice.record;
       if (record.row != 0) continue;
-      const auto doubt = late_copies_.until(slice.range, record.change, now);
-      contents.push_back({{++last_row_, slice.range, record.change, record.zero,
-                           doubt ? wall_time(*doubt - now) : 0},
-                          record.at(slice.range.offset)});
+      contents.push_back(
+          make_row(slice.range, record.change, record.at(slice.range.offset)));
       slices.push_back(std::move(slice));
     }
   }
   const Status status = options_.spool->append(contents);
-  if (!status.ok() && status.kind() != Kind::kNoSpace) latch(status);
+  if (!status.ok()) latch_unless_full(status);
   slices.clear();
   MutexLock lock(mutex_);
   if (status.ok()) {
@@ -293,16 +297,12 @@ Status Volume::probe() {
   Result<pool::Lease> lease = pool_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
-  const http::Request request = options_.target->options();
-  const Result<http::Reply> reply = lease.value().perform(request);
-  const Status status = reply.ok()
-                            ? options_.target->read_options(reply.value()).status()
-                            : reply.status();
+  const Status status = ask_options(lease.value());
   if (status.ok()) return status;
   judge(lease.value(), Purpose::kRead, status);
   // It answers, whatever it thinks of this question.
   if (status.kind() == Kind::kRejected) return {};
-  return status.while_doing(options_.name + ": could not " + request.what);
+  return status.while_doing(options_.name + ": could not OPTIONS");
 }
 
 // Holds all ranges that the rows are about.
@@ -350,8 +350,7 @@ Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
     if (!record.zero) {
       buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
       data = buffers.back().get();
-      const Result<bool> there = options_.spool->read(
-          record.row, slice.range.offset - record.range.offset, data, slice.range.length);
+      const Result<bool> there = read_row(slice, data);
       if (!there.ok()) return there.status();
       assert(there.value());  // only this thread drops rows
     }
@@ -368,7 +367,7 @@ bool Volume::drop_rows(const std::vector<journal::SpoolRow>& rows) {
   for (const journal::SpoolRow& row : rows) ids.push_back(row.id);
   const Status status = options_.spool->drop(ids);
   if (status.ok()) return true;
-  if (status.kind() != Kind::kNoSpace) latch(status);
+  latch_unless_full(status);
   MutexLock lock(mutex_);
   // Dropping takes room too, less for fewer.
   most_rows_ = std::max<size_t>(1, most_rows_ / 2);
@@ -434,11 +433,9 @@ void Volume::drop_dead_rows() {
     MutexLock lock(mutex_);
     dead.swap(dead_rows_);
   }
-  if (const Status status = options_.spool->drop(dead); !status.ok()) {
-    // A disk that is full can still be read; they go with the others.
-    if (status.kind() != Kind::kNoSpace) latch(status);
-    return;
-  }
+  // On a disk that is full they go later, with the others.
+  if (const Status status = options_.spool->drop(dead); !status.ok())
+    return latch_unless_full(status);
   MutexLock lock(mutex_);
   for (const uint64_t id : dead) rows_.remove(journal::SpoolRow(*rows_.find(id)));
   changed_.notify_all();

@@ -47,15 +47,6 @@
 
 namespace upload::volume {
 
-namespace {
-
-ByteRange range_of(const std::vector<Change*>& batch) {
-  const uint64_t offset = batch.front()->range.offset;
-  return {offset, batch.back()->range.end() - offset};
-}
-
-}  // namespace
-
 Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& stats)
     : options_(std::move(options)),
       pool_(pool),
@@ -177,11 +168,11 @@ Status Volume::admit(Change& change) {
     if (doubt && !replays())
       return {Kind::kLost, options_.name + ": an earlier change here failed, and the server "
                                            "may still be applying it; start again"};
-    if (!doubt && reserve(change)) return {};
     if (doubt) {
       wait_for_change(*doubt);
       continue;
     }
+    if (reserve(change)) return {};
     if (clock_.now() >= patience(start)) return out_of_patience("write");
     // The recovery thread makes room, or else latches.
     room_wanted_ = true;
@@ -300,7 +291,7 @@ std::optional<Status> Volume::lead(std::optional<pool::Lease>& lease, const Chan
   Status status = leader.result;  // why there is no lease
   Retry retry(clock_, options_.retry_time);
   for (;;) {
-    {
+    if (spools()) {
       MutexLock lock(mutex_);
       if (!latched_ && belongs_into_spool(range_of(leader.batch))) return std::nullopt;
     }
@@ -355,7 +346,7 @@ Status Volume::attempt(pool::Lease& lease, const Change& leader) {
 // acknowledged before.
 Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool again) {
   const http::Request request = make_request(pieces, stable);
-  const uint64_t bytes = pieces.back().range.end() - pieces.front().range.offset;
+  const uint64_t bytes = range_of(pieces).length;
   const TimePoint start = clock_.now();
   Result<http::Reply> reply = lease.perform(request);
   Status status =
@@ -384,9 +375,18 @@ Volume::Pieces Volume::pieces_of(const std::vector<Change*>& batch) {
   return pieces;
 }
 
-http::Request Volume::make_request(const Pieces& pieces, bool stable) const {
+ByteRange Volume::range_of(const std::vector<Change*>& batch) {
+  const uint64_t offset = batch.front()->range.offset;
+  return {offset, batch.back()->range.end() - offset};
+}
+
+ByteRange Volume::range_of(const Pieces& pieces) {
   const uint64_t offset = pieces.front().range.offset;
-  const ByteRange range{offset, pieces.back().range.end() - offset};
+  return {offset, pieces.back().range.end() - offset};
+}
+
+http::Request Volume::make_request(const Pieces& pieces, bool stable) const {
+  const ByteRange range = range_of(pieces);
   const bool all_zero = std::all_of(pieces.begin(), pieces.end(),
                                     [](const Piece& piece) { return piece.data == nullptr; });
   if (all_zero && capabilities().can_zero) return options_.target->zero(range, stable);

@@ -127,6 +127,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Status send(pool::Lease& lease, const Pieces& pieces, bool stable, bool again)
       EXCLUDES(mutex_);
   [[nodiscard]] static Pieces pieces_of(const std::vector<Change*>& batch);
+  [[nodiscard]] static ByteRange range_of(const std::vector<Change*>& batch);
+  [[nodiscard]] static ByteRange range_of(const Pieces& pieces);
   http::Request make_request(const Pieces& pieces, bool stable) const;
   void acknowledge(const std::vector<Change*>& batch, http::ConnectionId id,
                    std::vector<journal::RecordPtr> records) REQUIRES(mutex_);
@@ -137,12 +139,15 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Status read_from_server(ByteRange range, void* data) EXCLUDES(mutex_);
   Status read_from_log(const journal::Slice& slice, std::byte* to, bool& again)
       EXCLUDES(mutex_);
+  Result<bool> read_row(const journal::Slice& slice, std::byte* to) EXCLUDES(mutex_);
   Result<Extents> extents_from_server() EXCLUDES(mutex_);
 
   // flush.cpp
   Result<std::vector<http::ConnectionId>> connections_to_flush(uint64_t last, TimePoint start)
       EXCLUDES(mutex_);
   Status flush_connection(http::ConnectionId id) EXCLUDES(mutex_);
+  Status ask_flush(pool::Lease& lease) EXCLUDES(mutex_);
+  Status ask_options(pool::Lease& lease) EXCLUDES(mutex_);
   Status flush_lease(pool::Lease& lease, Purpose purpose) noexcept EXCLUDES(mutex_);
 
   // What failures mean (failures.cpp).
@@ -174,6 +179,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // The spool (spooling.cpp).
   [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex_);
   void lead_append() REQUIRES(mutex_);
+  journal::SpoolContent make_row(ByteRange range, uint64_t change, const void* data)
+      REQUIRES(mutex_);
+  void latch_unless_full(const Status& failure) EXCLUDES(mutex_);
   void append(const Change& leader) EXCLUDES(mutex_);
   void add_row(const journal::SpoolRow& row) REQUIRES(mutex_);
   [[nodiscard]] bool is_seen(const journal::SpoolRow& row) const REQUIRES(mutex_);

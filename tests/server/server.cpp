@@ -28,6 +28,7 @@
 
 #include "acceptor.h"
 #include "certificates.h"
+#include "fixture/temporary_directory.h"
 #include "registry.h"
 #include "server_state.h"
 #include "sparse_file.h"
@@ -39,28 +40,7 @@ namespace {
 
 constexpr std::uint64_t kCompareBytes = 1024 * 1024;
 
-/// A new directory that goes with this object.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    const char* const base = std::getenv("TMPDIR");
-    path_ = std::string(base != nullptr ? base : "/tmp") + "/upload-server-XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) {
-      throw std::runtime_error("cannot make a directory " + path_);
-    }
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using fixture::TemporaryDirectory;
 
 void check_inside(const Ticket& ticket, const ByteRange& range) {
   if (check_range(range, ticket.size())) {

@@ -117,22 +117,30 @@ Model::Content Model::content_of(uint64_t cell, const char* bytes) {
   return content;
 }
 
-std::vector<Wrong> Model::check_read(Time operation, Cells cells,
-                                     std::span<const char> data) const {
+// Looks at each cell; `judge` says what is wrong with one that holds a write of
+// its own.
+template <typename Judge>
+std::vector<Wrong> Model::check(Cells cells, std::span<const char> data, Judge judge) const {
   std::vector<Wrong> wrong;
   const std::lock_guard lock(mutex_);
   const char* bytes = data.data();
   for (uint64_t cell = cells.first; cell < cells.end(); ++cell) {
     const Content content = content_of(cell, bytes);
     bytes += Geometry::bytes_of({cell, 1});
-    if (content.foreign || !ever_written(cell, content.number))
-      wrong.push_back({Wrong::Kind::foreign, cell, content.number});
-    else if (!content.whole && !written_since(cell, operation))
-      wrong.push_back({Wrong::Kind::torn, cell, content.number});
-    else if (content.whole && !allowed(cell, content.number, operation))
-      wrong.push_back({Wrong::Kind::stale, cell, content.number});
+    const bool foreign = content.foreign || !ever_written(cell, content.number);
+    const Verdict kind = foreign ? Wrong::Kind::foreign : judge(cell, content);
+    if (kind) wrong.push_back({*kind, cell, content.number});
   }
   return wrong;
+}
+
+std::vector<Wrong> Model::check_read(Time operation, Cells cells,
+                                     std::span<const char> data) const {
+  return check(cells, data, [&](uint64_t cell, const Content& content) -> Verdict {
+    if (!content.whole)
+      return written_since(cell, operation) ? Verdict() : Wrong::Kind::torn;
+    return allowed(cell, content.number, operation) ? Verdict() : Wrong::Kind::stale;
+  });
 }
 
 std::vector<Model::Time> Model::floors(Cells cells) const {
@@ -143,21 +151,11 @@ std::vector<Model::Time> Model::floors(Cells cells) const {
 
 std::vector<Wrong> Model::check_stable(Cells cells, const std::vector<Time>& floors,
                                        std::span<const char> data) const {
-  std::vector<Wrong> wrong;
-  const std::lock_guard lock(mutex_);
-  const char* bytes = data.data();
-  for (uint64_t cell = cells.first; cell < cells.end(); ++cell) {
-    const Content content = content_of(cell, bytes);
-    bytes += Geometry::bytes_of({cell, 1});
-    if (content.foreign || !ever_written(cell, content.number))
-      wrong.push_back({Wrong::Kind::foreign, cell, content.number});
-    else if (!content.whole)
-      wrong.push_back({Wrong::Kind::torn, cell, content.number});
-    else if (floors_[cell] == floors[cell - cells.first] &&
-             !allowed_stable(cell, content.number))
-      wrong.push_back({Wrong::Kind::stale, cell, content.number});
-  }
-  return wrong;
+  return check(cells, data, [&](uint64_t cell, const Content& content) -> Verdict {
+    if (!content.whole) return Wrong::Kind::torn;
+    const bool asked = floors_[cell] == floors[cell - cells.first];
+    return !asked || allowed_stable(cell, content.number) ? Verdict() : Wrong::Kind::stale;
+  });
 }
 
 bool Model::allowed(uint64_t cell, uint64_t number, Time at) const {

@@ -33,6 +33,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -140,6 +141,11 @@ class Model {
   };
   struct Content;
   static Content content_of(uint64_t cell, const char* bytes);
+
+  using Verdict = std::optional<Wrong::Kind>;  // nothing: right
+  template <typename Judge>
+  [[nodiscard]] std::vector<Wrong> check(Cells cells, std::span<const char> data,
+                                         Judge judge) const;
 
   [[nodiscard]] bool allowed(uint64_t cell, uint64_t number, Time at) const;
   [[nodiscard]] bool allowed_stable(uint64_t cell, uint64_t number) const;

@@ -19,6 +19,7 @@
 
 #include "catch.h"
 #include "faulty_vfs.h"
+#include "fixture/temporary_directory.h"
 #include "journal/spool_file.h"
 
 using upload::ByteRange;
@@ -28,6 +29,7 @@ using upload::journal::SpoolContent;
 using upload::journal::SpoolFile;
 using upload::journal::SpoolRow;
 using upload::journal::SpoolStore;
+using upload::fixture::TemporaryDirectory;
 using upload::testing::FaultyVfs;
 using Fault = FaultyVfs::Fault;
 namespace fs = std::filesystem;
@@ -35,16 +37,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kSize = 1 << 20;
-
-// A directory that goes at the end.
-struct Directory {
-  Directory() {
-    std::string name = (fs::temp_directory_path() / "upload-spool-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Directory() { fs::remove_all(path); }
-  std::string path;
-};
 
 std::string slurp(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -93,8 +85,8 @@ struct Fixture {
     return std::move(result.value());
   }
 
-  Directory directory;
-  std::string path = directory.path + "/s.spool";
+  TemporaryDirectory directory;
+  std::string path = directory.path() + "/s.spool";
 };
 
 std::vector<uint64_t> ids_of(SpoolStore& store) {
@@ -426,7 +418,7 @@ TEST_CASE("on a full disk no store is made, and nothing is left of it", "[store]
     vfs.set(Fault::kNone);
     CHECK(!opened.ok());
     CHECK(opened.status().text().find(f.path) != std::string::npos);
-    CHECK(fs::is_empty(f.directory.path));
+    CHECK(fs::is_empty(f.directory.path()));
     CHECK(append(*f.store(), 1).ok());
   }
 }
@@ -462,46 +454,46 @@ TEST_CASE("after a sync that failed nothing more is taken", "[store]") {
 // --- The file and its lock ------------------------------------------------
 
 TEST_CASE("two nbdkits can't have the spool of one disk, but those of two", "[store]") {
-  Directory d;
-  auto first = SpoolFile::lock(d.path, "h:443/images/one");
+  TemporaryDirectory d;
+  auto first = SpoolFile::lock(d.path(), "h:443/images/one");
   REQUIRE(first.ok());
-  const auto second = SpoolFile::lock(d.path, "h:443/images/one");
-  CHECK(second.status().text() == "spool=" + d.path + ": another nbdkit uses " +
+  const auto second = SpoolFile::lock(d.path(), "h:443/images/one");
+  CHECK(second.status().text() == "spool=" + d.path() + ": another nbdkit uses " +
                                       first.value()->path() + ", the spool of this disk");
-  CHECK(SpoolFile::lock(d.path, "h:443/images/two").ok());
+  CHECK(SpoolFile::lock(d.path(), "h:443/images/two").ok());
   first.value().reset();
-  CHECK(SpoolFile::lock(d.path, "h:443/images/one").ok());
-  CHECK(fs::is_empty(d.path));
+  CHECK(SpoolFile::lock(d.path(), "h:443/images/one").ok());
+  CHECK(fs::is_empty(d.path()));
 }
 
 TEST_CASE("the lock of a process that was killed is free", "[store]") {
-  Directory d;
+  TemporaryDirectory d;
   int pipes[2];
   REQUIRE(pipe(pipes) == 0);
   const pid_t child = fork();
   if (child == 0) {
-    const auto locked = SpoolFile::lock(d.path, "v");
+    const auto locked = SpoolFile::lock(d.path(), "v");
     if (write(pipes[1], "x", 1) == 1) pause();
     _exit(1);
   }
   char x = 0;
   REQUIRE(read(pipes[0], &x, 1) == 1);
-  CHECK(!SpoolFile::lock(d.path, "v").ok());
+  CHECK(!SpoolFile::lock(d.path(), "v").ok());
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  CHECK(SpoolFile::lock(d.path, "v").ok());
+  CHECK(SpoolFile::lock(d.path(), "v").ok());
   close(pipes[0]);
   close(pipes[1]);
 }
 
 TEST_CASE("the lock is inherited through a fork, and the parent may go", "[store]") {
-  Directory d;
+  TemporaryDirectory d;
   int ready[2];
   int hold[2];
   REQUIRE((pipe(ready) == 0 && pipe(hold) == 0));
   const pid_t parent = fork();
   if (parent == 0) {
-    auto locked = SpoolFile::lock(d.path, "v");
+    auto locked = SpoolFile::lock(d.path(), "v");
     if (fork() == 0) {
       // As after nbdkit has gone to the background.
       char end = 0;
@@ -515,20 +507,20 @@ TEST_CASE("the lock is inherited through a fork, and the parent may go", "[store
   close(ready[1]);
   char x = 0;
   REQUIRE(read(ready[0], &x, 1) == 1);
-  CHECK(!SpoolFile::lock(d.path, "v").ok());
+  CHECK(!SpoolFile::lock(d.path(), "v").ok());
   close(hold[1]);
   CHECK(read(ready[0], &x, 1) == 0);  // the child has ended
-  CHECK(SpoolFile::lock(d.path, "v").ok());
+  CHECK(SpoolFile::lock(d.path(), "v").ok());
   close(ready[0]);
   close(hold[0]);
 }
 
 TEST_CASE("a name tells nothing of the URL, and the directory must be there", "[store]") {
-  Directory d;
-  auto file = SpoolFile::lock(d.path, "h:443/images/secret-ticket");
+  TemporaryDirectory d;
+  auto file = SpoolFile::lock(d.path(), "h:443/images/secret-ticket");
   REQUIRE(file.ok());
   CHECK(file.value()->path().find("secret") == std::string::npos);
   CHECK(!file.value()->exists());
-  CHECK(SpoolFile::lock(d.path + "/none", "v").status().text() ==
-        "spool=" + d.path + "/none: files can't be made there: No such file or directory");
+  CHECK(SpoolFile::lock(d.path() + "/none", "v").status().text() ==
+        "spool=" + d.path() + "/none: files can't be made there: No such file or directory");
 }

@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "catch.h"
+#include "disk.h"
 #include "fakes.h"
-#include "volume/volume.h"
 
 using namespace std::chrono_literals;
 using upload::Kind;
@@ -20,13 +20,11 @@ using upload::Status;
 using upload::pool::Pool;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
+using upload::testing::kBlock;
 using upload::volume::Volume;
 namespace http = upload::http;
-namespace target = upload::target;
 
 namespace {
-
-constexpr uint64_t kBlock = 4096;
 
 struct Fixture {
   explicit Fixture(unsigned connections = 2, upload::Duration late = 60s)
@@ -34,20 +32,11 @@ struct Fixture {
         volume(options(late), pool, clock, stats) {}
   ~Fixture() {
     server.release_all();
-    volume.request_stop();
-    pool.close();
-    volume.join();
+    upload::testing::end(volume, pool);
   }
 
   static upload::volume::VolumeOptions options(upload::Duration late) {
-    upload::volume::VolumeOptions options;
-    options.name = "disk";
-    options.target =
-        target::make_target("imageio", http::parse_url("https://h/images/t").value());
-    options.capabilities.can_flush = true;
-    options.capabilities.can_zero = true;
-    options.size = 4096 * kBlock;
-    options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};
+    upload::volume::VolumeOptions options = upload::testing::disk_options(4096);
     options.replay = 128 * kBlock;
     options.retry_time = 300s;
     options.late = late;

@@ -12,7 +12,9 @@
 #include <thread>
 
 #include "catch.h"
+#include "disk.h"
 #include "fakes.h"
+#include "fixture/temporary_directory.h"
 #include "store/faulty_vfs.h"
 #include "volume/volume.h"
 
@@ -20,6 +22,7 @@ using namespace std::chrono_literals;
 using upload::Kind;
 using upload::Result;
 using upload::Status;
+using upload::fixture::TemporaryDirectory;
 using upload::journal::Spool;
 using upload::journal::SpoolFile;
 using upload::journal::SpoolStore;
@@ -27,24 +30,14 @@ using upload::pool::Pool;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
 using upload::testing::FaultyVfs;
+using upload::testing::kBlock;
 using upload::volume::Volume;
 namespace fs = std::filesystem;
 namespace http = upload::http;
-namespace target = upload::target;
 
 namespace {
 
-constexpr uint64_t kBlock = 4096;
 constexpr uint64_t kBlocks = 4096;
-
-struct Directory {
-  Directory() {
-    std::string name = (fs::temp_directory_path() / "upload-spool-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Directory() { fs::remove_all(path); }
-  std::string path;
-};
 
 struct Settings {
   bool local = false;
@@ -69,14 +62,7 @@ struct Fixture {
     INFO(store.status().text());
     REQUIRE(store.ok());
     auto rows = store.value()->rows();
-    upload::volume::VolumeOptions options;
-    options.name = "disk";
-    options.target =
-        target::make_target("imageio", http::parse_url("https://h/images/t").value());
-    options.capabilities.can_flush = true;
-    options.capabilities.can_zero = true;
-    options.size = kBlocks * kBlock;
-    options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};
+    upload::volume::VolumeOptions options = upload::testing::disk_options(kBlocks);
     options.replay = settings.replay;
     options.retry_time = settings.retry_time;
     options.late = settings.late;
@@ -88,9 +74,7 @@ struct Fixture {
   }
   ~Fixture() {
     server.release_all();
-    volume->request_stop();
-    pool.close();
-    volume->join();
+    upload::testing::end(*volume, pool);
   }
 
   Result<http::Reply> answer(const http::Request& request) {
@@ -185,8 +169,8 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("while the server answers nothing touches the disk", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   const uint64_t before = f.file_size();
   const auto time = fs::last_write_time(f.path);
   for (uint64_t block = 0; block < 100; ++block) REQUIRE(f.write(block).ok());
@@ -196,8 +180,8 @@ TEST_CASE("while the server answers nothing touches the disk", "[spool]") {
 }
 
 TEST_CASE("one lost connection does not begin spooling", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   CHECK(f.write(0).ok());
   f.server.close_idle(1);
   CHECK(f.write(1).ok());
@@ -208,8 +192,8 @@ TEST_CASE("one lost connection does not begin spooling", "[spool]") {
 }
 
 TEST_CASE("while the server is away writes succeed, and reads see them", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   CHECK(f.write(0, 'a', 4).ok());
   CHECK(f.volume->flush().ok());
   f.away();
@@ -226,26 +210,26 @@ TEST_CASE("while the server is away writes succeed, and reads see them", "[spool
 }
 
 TEST_CASE("the log in memory moves to the spool", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.local = true;
   {
-    Fixture f(d.path, settings);
+    Fixture f(d.path(), settings);
     CHECK(f.write(0, 'a', 3).ok());  // acknowledged, not flushed
     f.away();
     CHECK(f.write(1, 'b').ok());
     CHECK(f.volume->flush().ok());  // on the disk
   }
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
   CHECK(f.pass_time(ready).ok());
   CHECK(f.on_server(0, 3) == "aba");
 }
 
 TEST_CASE("a flush waits for the server, unless the spool's disk will do", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   {
-    Fixture f(d.path);
+    Fixture f(d.path());
     f.away();
     CHECK(f.write(0).ok());
     auto flush = std::async(std::launch::async, [&] { return f.volume->flush(); });
@@ -255,10 +239,10 @@ TEST_CASE("a flush waits for the server, unless the spool's disk will do", "[spo
     CHECK(f.pass_time(flush).ok());
     CHECK(f.on_server(0, 1) == "a");
   }
-  Directory e;
+  TemporaryDirectory e;
   Settings settings;
   settings.local = true;
-  Fixture f(e.path, settings);
+  Fixture f(e.path(), settings);
   f.away();
   CHECK(f.write(0).ok());
   CHECK(f.volume->flush().ok());
@@ -267,8 +251,8 @@ TEST_CASE("a flush waits for the server, unless the spool's disk will do", "[spo
 }
 
 TEST_CASE("a write with FUA waits for the server", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   auto write = std::async(std::launch::async, [&] { return f.write(0, 'a', 1, true); });
   f.clock.await_sleepers(2);
@@ -279,8 +263,8 @@ TEST_CASE("a write with FUA waits for the server", "[spool]") {
 }
 
 TEST_CASE("a flush gives up when the server takes nothing, and nothing is lost", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   CHECK(f.write(0).ok());
   auto flush = std::async(std::launch::async, [&] { return f.volume->flush(); });
@@ -296,8 +280,8 @@ TEST_CASE("a flush gives up when the server takes nothing, and nothing is lost",
 }
 
 TEST_CASE("only the newest content is sent", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   CHECK(f.write(0, 'a', 8).ok());
   CHECK(f.write(0, 'b', 4).ok());
@@ -314,8 +298,8 @@ TEST_CASE("only the newest content is sent", "[spool]") {
 
 TEST_CASE("while it drains, writes elsewhere go to the server, those that overlap don't",
           "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   for (uint64_t i = 0; i < 40; ++i) REQUIRE(f.write(i * 4, 'a', 2).ok());
   f.server.hold();
@@ -343,10 +327,10 @@ TEST_CASE("while it drains, writes elsewhere go to the server, those that overla
 
 TEST_CASE("late copies of what failed hold newer content back, not the same again",
           "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.late = 150s;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   f.away({Kind::kLost, "reset"});
   CHECK(f.write(0, 'a').ok());  // its two copies may come late
   CHECK(f.write(8, 'x').ok());
@@ -363,10 +347,10 @@ TEST_CASE("late copies of what failed hold newer content back, not the same agai
 }
 
 TEST_CASE("when the spool is full writers wait, and give up after the retry time", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.spool_size = 128 * kBlock;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   f.away();
   uint64_t block = 0;
   auto writes = std::async(std::launch::async, [&] {
@@ -393,10 +377,10 @@ TEST_CASE("when the spool is full writers wait, and give up after the retry time
 }
 
 TEST_CASE("content that newer content hides gives its room back", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.spool_size = 256 * kBlock;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   f.away();
   for (int i = 0; i < 5000; ++i) REQUIRE(f.write(static_cast<uint64_t>(i) % 3, 'a' + i % 26).ok());
   CHECK(f.file_size() < 2 * settings.spool_size);
@@ -406,9 +390,9 @@ TEST_CASE("content that newer content hides gives its room back", "[spool]") {
 }
 
 TEST_CASE("a ticket that is denied ends it at once, and keeps the spool", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   {
-    Fixture f(d.path);
+    Fixture f(d.path());
     f.away();
     CHECK(f.write(0).ok());
     {
@@ -420,24 +404,24 @@ TEST_CASE("a ticket that is denied ends it at once, and keeps the spool", "[spoo
     CHECK(f.pass_time(flush).kind() == Kind::kDenied);
     CHECK(f.write(1).kind() == Kind::kDenied);
   }
-  Fixture f(d.path);
+  Fixture f(d.path());
   auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
   CHECK(f.pass_time(ready).ok());
   CHECK(f.on_server(0, 2) == "a.");
 }
 
 TEST_CASE("leftovers go first, in their order, and then nothing is left", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   {
-    Fixture f(d.path);
+    Fixture f(d.path());
     f.away();
     CHECK(f.write(0, 'a', 8).ok());
     CHECK(f.write(4, 'b', 8).ok());
     CHECK(f.volume->zero({6 * kBlock, kBlock}, false).ok());
   }
-  CHECK(fs::exists(d.path));
+  CHECK(fs::exists(d.path()));
   {
-    Fixture f(d.path);
+    Fixture f(d.path());
     auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
     CHECK(f.pass_time(ready).ok());
     CHECK(f.on_server(0, 12) == "aaaabb0bbbbb");
@@ -447,14 +431,14 @@ TEST_CASE("leftovers go first, in their order, and then nothing is left", "[spoo
     CHECK(f.volume->flush().ok());
     CHECK(f.on_server(0, 1) == "c");
   }
-  CHECK(fs::is_empty(d.path));
+  CHECK(fs::is_empty(d.path()));
 }
 
 TEST_CASE("with leftovers and no server the disk is not opened, and they are kept",
           "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   {
-    Fixture f(d.path);
+    Fixture f(d.path());
     f.away();
     CHECK(f.write(0).ok());
   }
@@ -462,17 +446,17 @@ TEST_CASE("with leftovers and no server the disk is not opened, and they are kep
     // It drains from its construction on.
     Settings settings;
     settings.away = true;
-    Fixture f(d.path, settings);
+    Fixture f(d.path(), settings);
     auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
     CHECK(f.pass_time(ready, 5s).text().find("disk: could not open the disk: 1 changes") == 0);
   }
-  CHECK(!fs::is_empty(d.path));
+  CHECK(!fs::is_empty(d.path()));
 }
 
 TEST_CASE("a full disk fails the write alone, and what is in memory is kept", "[spool]") {
   FaultyVfs vfs;
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   CHECK(f.write(0).ok());  // in memory
   f.away();
   vfs.set(FaultyVfs::Fault::kNoSpace);
@@ -495,8 +479,8 @@ TEST_CASE("a full disk fails the write alone, and what is in memory is kept", "[
 
 TEST_CASE("a spool that fails latches the error", "[spool]") {
   FaultyVfs vfs;
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   CHECK(f.write(0).ok());
   vfs.set(FaultyVfs::Fault::kSyncError);
@@ -509,8 +493,8 @@ TEST_CASE("a spool that fails latches the error", "[spool]") {
 
 TEST_CASE("a disk that is too full to drop from is waited for", "[spool]") {
   FaultyVfs vfs;
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   for (uint64_t block = 0; block < 40; ++block) REQUIRE(f.write(block * 2).ok());
   vfs.set(FaultyVfs::Fault::kNoSpace);
@@ -529,8 +513,8 @@ TEST_CASE("a disk that is too full to drop from is waited for", "[spool]") {
 
 TEST_CASE("with nothing in the spool, too, it is noticed that the server is back", "[spool]") {
   FaultyVfs vfs;
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   vfs.set(FaultyVfs::Fault::kNoSpace);
   CHECK(f.write(0).kind() == Kind::kNoSpace);
@@ -545,10 +529,10 @@ TEST_CASE("with nothing in the spool, too, it is noticed that the server is back
 
 TEST_CASE("requests that fail slowly begin spooling, however short the retry time is",
           "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.retry_time = 30s;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   std::atomic<bool> hangs = true;
   f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
     if (!hangs) return f.answer(request);
@@ -564,12 +548,12 @@ TEST_CASE("requests that fail slowly begin spooling, however short the retry tim
 }
 
 TEST_CASE("a flush that was under way while the log moved leaves no row behind", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   {
     Settings settings;
     settings.connections = 2;
     settings.local = true;
-    Fixture f(d.path, settings);
+    Fixture f(d.path(), settings);
     std::promise<void> release;
     auto released = release.get_future().share();
     std::atomic<bool> flushing = false;
@@ -592,12 +576,12 @@ TEST_CASE("a flush that was under way while the log moved leaves no row behind",
     CHECK(f.clock.now() - before < 100s);
     CHECK(f.on_server(8, 1) == "b");
   }
-  CHECK(fs::is_empty(d.path));
+  CHECK(fs::is_empty(d.path()));
 }
 
 TEST_CASE("zeroes are drained in pieces that a server can write out", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   f.away();
   for (uint64_t i = 0; i < 16; ++i)
     REQUIRE(f.volume->zero({i * 64 * kBlock, 64 * kBlock}, false).ok());
@@ -611,10 +595,10 @@ TEST_CASE("zeroes are drained in pieces that a server can write out", "[spool]")
 }
 
 TEST_CASE("a flush is patient while the server takes what is in memory", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.retry_time = 30s;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   for (uint64_t i = 0; i < 50; ++i) REQUIRE(f.write(i * 2).ok());
   f.server.on_request([&](const http::Request& request) {
     f.clock.advance(1s);
@@ -625,21 +609,21 @@ TEST_CASE("a flush is patient while the server takes what is in memory", "[spool
 }
 
 TEST_CASE("a large write makes room for itself where less would not", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.replay = (1 << 20) + (64 << 10);
   settings.spool_size = 8 << 20;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   for (uint64_t i = 0; i < 115; ++i) REQUIRE(f.write(1000 + i).ok());
   CHECK(f.write(0, 'b', settings.replay / 2 / kBlock).ok());
   CHECK(f.count("flush") > 0);
 }
 
 TEST_CASE("the spool drains although every tenth request fails", "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.late = 1ms;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   f.away();
   for (uint64_t i = 0; i < 200; ++i) REQUIRE(f.write(i * 2).ok());
   std::atomic<int> requests = 0;
@@ -655,8 +639,8 @@ TEST_CASE("the spool drains although every tenth request fails", "[spool]") {
 }
 
 TEST_CASE("Retry-After is honoured while spooling", "[spool]") {
-  Directory d;
-  Fixture f(d.path);
+  TemporaryDirectory d;
+  Fixture f(d.path());
   std::atomic<int> requests = 0;
   f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
     if (++requests > 1) return f.answer(request);
@@ -676,14 +660,14 @@ TEST_CASE("Retry-After is honoured while spooling", "[spool]") {
 
 TEST_CASE("many threads, and a server that comes and goes: no error, no byte lost",
           "[spool]") {
-  Directory d;
+  TemporaryDirectory d;
   Settings settings;
   settings.connections = 3;
   settings.late = 1s;
   settings.spool_size = 8 << 20;
   // Time passes 200 times too fast: a busy machine must not run out of it.
   settings.retry_time = 36000s;
-  Fixture f(d.path, settings);
+  Fixture f(d.path(), settings);
   std::atomic<bool> done = false;
   std::thread time([&] {
     for (int i = 0; !done; ++i) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "catch.h"
+#include "disk.h"
 #include "fakes.h"
 #include "pool/keeper.h"
 
@@ -16,13 +17,13 @@ using upload::Status;
 using upload::pool::Pool;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
+using upload::testing::kBlock;
 using upload::volume::Volume;
 namespace http = upload::http;
 namespace target = upload::target;
 
 namespace {
 
-constexpr uint64_t kBlock = 4096;
 const char kData[64 * kBlock] = {};
 
 struct Fixture {
@@ -30,21 +31,15 @@ struct Fixture {
       : pool({connections, 10s, 60s}, server.factory(), clock),
         volume(options(can_flush, can_zero), pool, clock, stats) {}
   ~Fixture() {
-    volume.request_stop();
-    pool.close();
-    volume.join();
+    upload::testing::end(volume, pool);
   }
 
   static upload::volume::VolumeOptions options(bool can_flush, bool can_zero) {
-    upload::volume::VolumeOptions options;
-    options.name = "disk";
-    options.target =
-        target::make_target("imageio", http::parse_url("https://h/images/t").value());
+    upload::volume::VolumeOptions options = upload::testing::disk_options(1024);
     options.capabilities.can_flush = can_flush;
     options.capabilities.can_zero = can_zero;
     options.capabilities.can_extents = true;
-    options.size = 1024 * kBlock;
-    options.limits = {16 * kBlock, 64 * kBlock, kBlock, !can_zero};
+    options.limits.zero_is_data = !can_zero;
     return options;
   }
 
