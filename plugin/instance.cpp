@@ -7,10 +7,8 @@
 #include "instance.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "base/log.h"
-#include "http/curl_connection.h"
 
 namespace upload {
 
@@ -24,7 +22,10 @@ constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 
 }  // namespace
 
-Instance::Instance(Config config) : config_(std::move(config)) {}
+Instance::Instance(Config config, Environment environment)
+    : config_(std::move(config)),
+      environment_(std::move(environment)),
+      clock_(environment_.clock) {}
 
 Instance::~Instance() { stop(); }
 
@@ -40,21 +41,22 @@ Status Instance::discover() {
     if (!when) return status.while_doing(config_.origin.url.redacted());
     if (*when > clock_.now())
       log::warning("%s has changes that are not on the server yet; trying again for up to %lld "
-                   "seconds: %s", spool_file_->path().c_str(),
+                   "seconds: %s", spool_place_->path().c_str(),
                    seconds(config_.retry_time), status.text().c_str());
-    std::this_thread::sleep_until(*when);
+    clock_.sleep_until(*when);
   }
   if (!has_leftovers_) return {};
   if (!found_->capabilities.can_write)
-    return {Kind::kInvalid, "the spool " + spool_file_->path() + " has changes that are not on "
+    return {Kind::kInvalid, "the spool " + spool_place_->path() + " has changes that are not on "
                             "the server yet, but the server allows only reading"};
   // Of a disk of this size?
-  return journal::SpoolStore::open(store_options(found_->size), false).status();
+  return open_store(found_->size, false).status();
 }
 
 Status Instance::discover_volume() {
   Result<volume::Discovery> found =
-      volume::discover(*target_, config_.origin, config_.auto_socket, config_.size);
+      volume::discover(*target_, config_.origin, environment_.connect, config_.auto_socket,
+                       config_.size);
   if (!found.ok()) return found.status();
   found_ = std::make_unique<volume::Discovery>(std::move(found.value()));
   return {};
@@ -64,39 +66,38 @@ Status Instance::discover_volume() {
 Status Instance::check_spool() {
   if (config_.spool.empty()) return {};
   const http::Url& url = config_.origin.url;
-  Result<std::unique_ptr<journal::SpoolFile>> file = journal::SpoolFile::lock(
-      config_.spool, url.host + ":" + url.port + url.path);
-  if (!file.ok()) return file.status();
-  spool_file_ = std::move(file.value());
+  auto place = environment_.take_spool_place(config_.spool, url.host + ":" + url.port + url.path);
+  if (!place.ok()) return place.status();
+  spool_place_ = std::move(place.value());
   // Of a disk of any size: if it is empty it does not matter.
-  auto store = journal::SpoolStore::open(store_options(0), true);
+  auto store = open_store(0, true);
   if (!store.ok()) return store.status();
   if (store.value()->had_torn_tail())
     log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
-                 "told that it was done", spool_file_->path().c_str());
+                 "told that it was done", spool_place_->path().c_str());
   has_leftovers_ = !store.value()->empty();
   if (has_leftovers_) return {};
   store.value().reset();
-  spool_file_->remove();
+  spool_place_->remove();
   return {};
 }
 
-journal::SpoolStore::Options Instance::store_options(uint64_t size) const {
-  return {spool_file_->path(), config_.origin.url.redacted(), size};
+Result<std::unique_ptr<journal::Store>> Instance::open_store(uint64_t size, bool verify) {
+  return spool_place_->open(config_.origin.url.redacted(), size, verify);
 }
 
 // Again, since a database must not be taken through a fork.
 Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
-  if (!spool_file_) return std::shared_ptr<journal::Spool>();
-  auto store = journal::SpoolStore::open(store_options(found_->size), false);
+  if (!spool_place_) return std::shared_ptr<journal::Spool>();
+  auto store = open_store(found_->size, false);
   if (!store.ok()) return store.status();
   auto rows = store.value()->rows();
   if (!rows.ok()) return rows.status();
   if (!rows.value().empty())
     log::warning("%s: %zu changes that an earlier run has left in the spool %s are sent first",
                  config_.origin.url.redacted().c_str(), rows.value().size(),
-                 spool_file_->path().c_str());
-  return std::make_shared<journal::Spool>(std::move(spool_file_), std::move(store.value()),
+                 spool_place_->path().c_str());
+  return std::make_shared<journal::Spool>(std::move(spool_place_), std::move(store.value()),
                                           std::move(rows.value()));
 }
 
@@ -109,8 +110,8 @@ Status Instance::start() {
   options.timeout = config_.origin.timeout;
   pool_ = std::make_unique<pool::Pool>(
       options,
-      [origin = found_->origin](http::ConnectionId id, http::ConnectionEvents events) {
-        return http::make_curl_connection(origin, id, std::move(events));
+      [connect = environment_.connect, origin = found_->origin](http::ConnectionId id, http::ConnectionEvents events) {
+        return connect(origin, id, std::move(events));
       },
       clock_);
 

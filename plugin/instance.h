@@ -10,9 +10,9 @@
 #include <memory>
 #include <string>
 
-#include "base/clock.h"
 #include "base/stats.h"
 #include "config.h"
+#include "environment.h"
 #include "journal/spool.h"
 #include "pool/keeper.h"
 #include "pool/pool.h"
@@ -23,7 +23,7 @@ namespace upload {
 
 class Instance {
  public:
-  explicit Instance(Config config);
+  Instance(Config config, Environment environment);
   ~Instance();
 
   // Looks into the spool and talks to the server. Starts no thread.
@@ -40,13 +40,14 @@ class Instance {
   Status check_spool();
   Status discover_volume();
   Result<std::shared_ptr<journal::Spool>> open_spool();
-  [[nodiscard]] journal::SpoolStore::Options store_options(uint64_t size) const;
+  Result<std::unique_ptr<journal::Store>> open_store(uint64_t size, bool verify);
 
   const Config config_;
-  SteadyClock clock_;
+  const Environment environment_;
+  Clock& clock_;
   Stats stats_;
   std::shared_ptr<const target::Target> target_;
-  std::unique_ptr<journal::SpoolFile> spool_file_;
+  std::unique_ptr<journal::SpoolPlace> spool_place_;
   bool has_leftovers_ = false;
   std::unique_ptr<volume::Discovery> found_;
   std::unique_ptr<pool::Pool> pool_;

@@ -136,7 +136,7 @@ int upload_get_ready() {
       upload::log::warning(
           "insecure=true: the server's certificate is not checked; "
           "anyone on the way can read and change the disk");
-    instance = new Instance(*config);
+    instance = new Instance(*config, upload::real_environment());
     return instance->discover();
   });
 }

@@ -42,7 +42,7 @@ echo '#include "pool/pool.h"' >"$TMP/base/wrong.h"
 
 begin 'only http/ includes curl, only the store SQLite, only plugin.cpp nbdkit'
 grep -rl 'include <curl/' . | grep -v '^./http/' >"$TMP/curl" && { fail curl; show "$TMP/curl"; }
-grep -rl 'include <sqlite3' . | grep -v '^./journal/spool_store.cpp$' >"$TMP/sqlite" && { fail sqlite; show "$TMP/sqlite"; }
+grep -rl 'include <sqlite3' . | grep -v '^./journal/sqlite_store.cpp$' >"$TMP/sqlite" && { fail sqlite; show "$TMP/sqlite"; }
 grep -rl 'include <nbdkit' . | grep -v '^./plugin.cpp$' >"$TMP/nbdkit" && { fail nbdkit; show "$TMP/nbdkit"; }
 
 begin 'every file begins with its license and says what it is for'

@@ -21,6 +21,8 @@
 
 namespace upload::http {
 
+struct Origin;
+
 // Unique within a pool and never used again.
 using ConnectionId = uint64_t;
 
@@ -56,7 +58,11 @@ struct ConnectionEvents {
   std::function<void()> progress;
 };
 
+// Makes an unopened connection.
 using ConnectionFactory =
     std::function<std::unique_ptr<Connection>(ConnectionId, ConnectionEvents)>;
+// To that origin.
+using Connector = std::function<std::unique_ptr<Connection>(
+    std::shared_ptr<const Origin>, ConnectionId, ConnectionEvents)>;
 
 }  // namespace upload::http

@@ -35,7 +35,7 @@
 #include "base/byte_range.h"
 #include "http/connection.h"
 #include "journal/memory.h"
-#include "journal/spool_store.h"
+#include "journal/store.h"
 
 namespace upload::journal {
 

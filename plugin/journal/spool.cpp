@@ -9,9 +9,9 @@
 
 namespace upload::journal {
 
-Spool::Spool(std::unique_ptr<SpoolFile> file, std::unique_ptr<SpoolStore> store,
+Spool::Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
              std::vector<SpoolRow> rows)
-    : file_(std::move(file)),
+    : place_(std::move(place)),
       store_(std::move(store)),
       rows_(std::move(rows)),
       thread_([this] { serve(); }) {}
@@ -26,7 +26,7 @@ Spool::~Spool() {
   thread_.join();
   const bool empty = store_->empty();
   store_.reset();
-  if (empty) file_->remove();
+  if (empty) place_->remove();
 }
 
 void Spool::serve() {
@@ -47,7 +47,7 @@ void Spool::serve() {
   }
 }
 
-void Spool::run(std::function<void(SpoolStore&)> work) {
+void Spool::run(std::function<void(Store&)> work) {
   Job job;
   job.run = std::move(work);
   MutexLock lock(mutex_);
@@ -58,26 +58,26 @@ void Spool::run(std::function<void(SpoolStore&)> work) {
 
 Status Spool::append(std::span<const SpoolContent> contents) {
   Status status;
-  run([&](SpoolStore& store) { status = store.append(contents); });
+  run([&](Store& store) { status = store.append(contents); });
   return status;
 }
 
 Status Spool::drop(std::span<const uint64_t> ids) {
   Status status;
   if (ids.empty()) return status;
-  run([&](SpoolStore& store) { status = store.drop(ids); });
+  run([&](Store& store) { status = store.drop(ids); });
   return status;
 }
 
 Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) {
   Result<bool> there = false;
-  run([&](SpoolStore& store) { there = store.read(id, skip, buffer, length); });
+  run([&](Store& store) { there = store.read(id, skip, buffer, length); });
   return there;
 }
 
 Status Spool::shrink() {
   Status status;
-  run([&](SpoolStore& store) { status = store.shrink(); });
+  run([&](Store& store) { status = store.shrink(); });
   return status;
 }
 

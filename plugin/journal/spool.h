@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Spool: the thread that owns a SpoolStore. Whoever wants something of the
+// Spool: the thread that owns a Store. Whoever wants something of the
 // store waits for it, holding no mutex; so no more jobs wait than there are
 // threads.
 //
@@ -14,29 +14,28 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
-#include "journal/spool_file.h"
-#include "journal/spool_store.h"
+#include "base/thread.h"
+#include "journal/store.h"
 
 namespace upload::journal {
 
 class Spool {
  public:
   // Starts the thread. `rows` are those of the store.
-  Spool(std::unique_ptr<SpoolFile> file, std::unique_ptr<SpoolStore> store,
+  Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
         std::vector<SpoolRow> rows);
   // After the last call of the others. Removes the file if it is empty.
   ~Spool();
 
-  [[nodiscard]] const std::string& path() const { return file_->path(); }
+  [[nodiscard]] const std::string& path() const { return place_->path(); }
   // What was in the file at the start. To be taken once.
   [[nodiscard]] std::vector<SpoolRow> take_rows() { return std::move(rows_); }
 
-  // As SpoolStore's.
+  // As Store's.
   Status append(std::span<const SpoolContent> contents) EXCLUDES(mutex_);
   Status drop(std::span<const uint64_t> ids) EXCLUDES(mutex_);
   Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length)
@@ -45,16 +44,16 @@ class Spool {
 
  private:
   struct Job {
-    std::function<void(SpoolStore&)> run;
+    std::function<void(Store&)> run;
     bool done = false;
     CondVar woken;
   };
-  void run(std::function<void(SpoolStore&)> work) EXCLUDES(mutex_);
+  void run(std::function<void(Store&)> work) EXCLUDES(mutex_);
   void serve() EXCLUDES(mutex_);
 
-  const std::unique_ptr<SpoolFile> file_;
+  const std::unique_ptr<SpoolPlace> place_;
   // The thread's, then the destructor's.
-  std::unique_ptr<SpoolStore> store_;
+  std::unique_ptr<Store> store_;
   std::vector<SpoolRow> rows_;
 
   Mutex mutex_;
@@ -62,7 +61,7 @@ class Spool {
   bool stopping_ GUARDED_BY(mutex_) = false;
   CondVar work_;
 
-  std::thread thread_;  // last: it uses the others
+  Thread thread_;  // last: it uses the others
 };
 
 }  // namespace upload::journal

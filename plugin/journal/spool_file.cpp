@@ -16,6 +16,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "journal/sqlite_store.h"
+
 namespace upload::journal {
 
 namespace {
@@ -48,7 +50,7 @@ Result<std::unique_ptr<SpoolFile>> SpoolFile::lock(const std::string& directory,
   const std::string path = directory + "/" + name_of(volume) + ".spool";
   const std::string lock = lock_of(path);
   for (;;) {
-    const int fd = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
       return Status(Kind::kSpool,
                     "spool=" + directory + ": files can't be made there: " + strerror(errno));
@@ -71,9 +73,14 @@ SpoolFile::~SpoolFile() {
   close(fd_);
 }
 
-bool SpoolFile::exists() const { return access(path_.c_str(), F_OK) == 0; }
+Result<std::unique_ptr<Store>> SpoolFile::open(const std::string& url, uint64_t size,
+                                               bool verify) {
+  auto store = SqliteStore::open({path_, url, size}, verify);
+  if (!store.ok()) return store.status();
+  return std::unique_ptr<Store>(std::move(store.value()));
+}
 
-void SpoolFile::remove() const {
+void SpoolFile::remove() {
   unlink(path_.c_str());
   unlink((path_ + "-journal").c_str());
 }

@@ -15,25 +15,25 @@
 #include <string>
 
 #include "base/status.h"
+#include "journal/store.h"
 
 namespace upload::journal {
 
-class SpoolFile {
+class SpoolFile final : public SpoolPlace {
  public:
   // Checks that files can be made in `directory`, and locks. `volume` is what
   // the file's name is made from, by SHA-256: it may be secret.
   [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock(const std::string& directory,
                                                                const std::string& volume);
   // Removes the lock.
-  ~SpoolFile();
+  ~SpoolFile() override;
   SpoolFile(const SpoolFile&) = delete;
   SpoolFile& operator=(const SpoolFile&) = delete;
 
-  // The spool itself.
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] bool exists() const;
-  // Removes the spool. It is not open, and empty.
-  void remove() const;
+  [[nodiscard]] const std::string& path() const override { return path_; }
+  [[nodiscard]] Result<std::unique_ptr<Store>> open(const std::string& url, uint64_t size,
+                                                    bool verify) override;
+  void remove() override;
 
  private:
   SpoolFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
-#include "journal/spool_store.h"
+#include "journal/store.h"
 
 namespace upload::journal {
 

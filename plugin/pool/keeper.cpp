@@ -10,6 +10,7 @@
 #include "pool/keeper.h"
 
 #include "base/log.h"
+#include "base/random.h"
 
 namespace upload::pool {
 
@@ -17,7 +18,6 @@ Keeper::Keeper(Pool& pool, Duration idle_timeout, Clock& clock)
     : pool_(pool),
       idle_timeout_(idle_timeout),
       clock_(clock),
-      random_(std::random_device{}()),
       thread_([this] { run(); }) {}
 
 Keeper::~Keeper() {
@@ -65,10 +65,9 @@ TimePoint Keeper::keep_due_alive() {
   return pool_.idle_since().value_or(now) + patience;
 }
 
-Duration Keeper::patience() {
-  std::uniform_real_distribution<double> tenth(0.9, 1.0);
+Duration Keeper::patience() const {
   return std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(idle_timeout_) * tenth(random_));
+      std::chrono::duration<double>(idle_timeout_) * random_between(0.9, 1));
 }
 
 }  // namespace upload::pool

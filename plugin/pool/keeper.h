@@ -12,11 +12,9 @@
 
 #pragma once
 
-#include <random>
-#include <thread>
-
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "pool/pool.h"
 
 namespace upload::pool {
@@ -39,18 +37,17 @@ class Keeper {
   void run() EXCLUDES(mutex_);
   // Serves connections that are due. Returns when to look again.
   TimePoint keep_due_alive();
-  Duration patience();
+  [[nodiscard]] Duration patience() const;
 
   Pool& pool_;
   const Duration idle_timeout_;
   Clock& clock_;
-  std::minstd_rand random_;  // the thread's
 
   Mutex mutex_;
   CondVar stop_requested_;
   bool stop_ GUARDED_BY(mutex_) = false;
 
-  std::thread thread_;  // last: it uses the others
+  Thread thread_;  // last: it uses the others
 };
 
 }  // namespace upload::pool

@@ -11,16 +11,16 @@
 #include <cinttypes>
 
 #include "base/log.h"
-#include "http/curl_connection.h"
 
 namespace upload::volume {
 
 namespace {
 
-std::unique_ptr<http::Connection> connect(const http::Origin& origin, Duration timeout) {
+std::unique_ptr<http::Connection> connect(const http::Connector& connector,
+                                          const http::Origin& origin, Duration timeout) {
   auto copy = std::make_shared<http::Origin>(origin);
   copy->timeout = timeout;
-  return http::make_curl_connection(std::move(copy), 0, {});
+  return connector(std::move(copy), 0, {});
 }
 
 Result<target::Capabilities> ask_options(const target::Target& target,
@@ -44,8 +44,9 @@ std::optional<uint64_t> ask_size(const target::Target& target, http::Connection&
   return http::parse_content_range(reply.value().content_range)->total;
 }
 
-Result<uint64_t> add_up_extents(const target::Target& target, const http::Origin& origin) {
-  const auto connection = connect(origin, origin.timeout);
+Result<uint64_t> add_up_extents(const target::Target& target, const http::Connector& connector,
+                                const http::Origin& origin) {
+  const auto connection = connect(connector, origin, origin.timeout);
   const Result<http::Reply> reply = connection->perform(target.extents());
   if (!reply.ok()) return reply.status();
   const auto extents = target.read_extents(reply.value());
@@ -53,7 +54,8 @@ Result<uint64_t> add_up_extents(const target::Target& target, const http::Origin
   return extents.value().empty() ? 0 : extents.value().back().range.end();
 }
 
-Result<uint64_t> find_size(const target::Target& target, const http::Origin& origin,
+Result<uint64_t> find_size(const target::Target& target, const http::Connector& connector,
+                           const http::Origin& origin,
                            const target::Capabilities& capabilities,
                            http::Connection& connection, std::optional<uint64_t> size) {
   const std::optional<uint64_t> told = ask_size(target, connection);
@@ -69,7 +71,7 @@ Result<uint64_t> find_size(const target::Target& target, const http::Origin& ori
   if (told) return *told;
   if (!capabilities.can_extents)
     return Status(Kind::kInvalid, "size= is needed: the server does not tell the size");
-  const Result<uint64_t> sum = add_up_extents(target, origin);
+  const Result<uint64_t> sum = add_up_extents(target, connector, origin);
   if (!sum.ok())
     return sum.status().while_doing("size= is needed: the server does not tell the size");
   if (sum.value() == 0 || sum.value() > static_cast<uint64_t>(INT64_MAX))
@@ -80,8 +82,9 @@ Result<uint64_t> find_size(const target::Target& target, const http::Origin& ori
 }  // namespace
 
 Result<Discovery> discover(const target::Target& target, http::Origin origin,
-                           bool auto_socket, std::optional<uint64_t> size) {
-  auto connection = connect(origin, origin.connect_timeout);
+                           const http::Connector& connector, bool auto_socket,
+                           std::optional<uint64_t> size) {
+  auto connection = connect(connector, origin, origin.connect_timeout);
   Result<target::Capabilities> capabilities = ask_options(target, *connection);
   if (!capabilities.ok()) return capabilities.status();
 
@@ -89,7 +92,7 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   if (auto_socket && !socket.empty()) {
     http::Origin local = origin;
     local.unix_socket = socket;
-    auto local_connection = connect(local, origin.connect_timeout);
+    auto local_connection = connect(connector, local, origin.connect_timeout);
     Result<target::Capabilities> again = ask_options(target, *local_connection);
     if (again.ok()) {
       origin = local;
@@ -102,7 +105,7 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   }
 
   const Result<uint64_t> found =
-      find_size(target, origin, capabilities.value(), *connection, size);
+      find_size(target, connector, origin, capabilities.value(), *connection, size);
   if (!found.ok()) return found.status();
   return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(),
                    found.value()};

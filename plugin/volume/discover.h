@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 
+#include "http/connection.h"
 #include "http/origin.h"
 #include "target/target.h"
 
@@ -27,6 +28,7 @@ struct Discovery {
 // `auto_socket`: use the unix socket that the server tells of, if it can be
 // connected. `size`: what the user says; must be the server's if that is known.
 [[nodiscard]] Result<Discovery> discover(const target::Target& target, http::Origin origin,
-                                         bool auto_socket, std::optional<uint64_t> size);
+                                         const http::Connector& connector, bool auto_socket,
+                                         std::optional<uint64_t> size);
 
 }  // namespace upload::volume

@@ -7,17 +7,14 @@
 
 #include <algorithm>
 
+#include "base/random.h"
+
 namespace upload::volume {
 
 namespace {
 
 constexpr Duration kFirst = std::chrono::milliseconds(100);
 constexpr unsigned kDoublings = 6;
-
-double jitter() {
-  static thread_local std::minstd_rand random(std::random_device{}());
-  return std::uniform_real_distribution<double>(0.5, 1.0)(random);
-}
 
 }  // namespace
 
@@ -55,7 +52,7 @@ std::optional<TimePoint> Retry::next(const Status& failure) {
   const unsigned doublings = std::min(failures_ - 2, kDoublings);
   const Duration backoff = std::min(longest_, kFirst * (1 << doublings));
   const auto wait = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(backoff) * jitter());
+      std::chrono::duration<double>(backoff) * random_between(0.5, 1));
   // The last try is at the end of the time, not after it.
   return std::min(now + std::max<Duration>(wait, failure.retry_after()), first_ + total_);
 }

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <optional>
-#include <random>
 
 #include "base/clock.h"
 #include "base/status.h"

@@ -50,18 +50,16 @@ constexpr Duration kDiskAgain = std::chrono::seconds(1);
 // The server may be away for as long as there is room.
 constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
 
-// Rows outlive the process, and with it the clock.
-int64_t wall_time(Duration from_now) {
-  using std::chrono::system_clock;
-  const auto wall =
-      system_clock::now() + std::chrono::duration_cast<system_clock::duration>(from_now);
-  return std::chrono::ceil<std::chrono::seconds>(wall.time_since_epoch()).count();
+// Rows outlive the process, and with it the clock. In seconds since 1970.
+int64_t wall_time(const Clock& clock, Duration from_now) {
+  const WallTime when =
+      clock.wall_now() + std::chrono::duration_cast<WallTime::duration>(from_now);
+  return std::chrono::ceil<std::chrono::seconds>(when.time_since_epoch()).count();
 }
 
-Duration until_wall_time(int64_t when) {
-  using std::chrono::system_clock;
-  return std::chrono::duration_cast<Duration>(
-      system_clock::time_point(std::chrono::seconds(when)) - system_clock::now());
+Duration until_wall_time(const Clock& clock, int64_t when) {
+  return std::chrono::duration_cast<Duration>(WallTime(std::chrono::seconds(when)) -
+                                              clock.wall_now());
 }
 
 }  // namespace
@@ -164,7 +162,7 @@ void Volume::lead_append() {
 journal::SpoolContent Volume::make_row(ByteRange range, uint64_t change, const void* data) {
   const TimePoint now = clock_.now();
   const auto doubt = late_copies_.until(range, change, now);
-  return {{++last_row_, range, change, data == nullptr, doubt ? wall_time(*doubt - now) : 0},
+  return {{++last_row_, range, change, data == nullptr, doubt ? wall_time(clock_, *doubt - now) : 0},
           data};
 }
 
@@ -472,7 +470,7 @@ void Volume::take_leftovers() {
     last_row_ = std::max(last_row_, row.id);
     begin = std::min(begin, row.range.offset);
     end = std::max(end, row.range.end());
-    const Duration wait = until_wall_time(row.not_before);
+    const Duration wait = until_wall_time(clock_, row.not_before);
     if (row.not_before != 0 && wait > Duration::zero())
       late_copies_.add(row.range, UINT64_MAX, UINT64_MAX,
                        now + std::min(wait, options_.late));

@@ -62,7 +62,7 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
     MutexLock lock(mutex_);
     take_leftovers();
   }
-  if (replays()) recovery_ = std::thread([this] { recover(); });
+  if (replays()) recovery_ = Thread([this] { recover(); });
 }
 
 Volume::~Volume() {

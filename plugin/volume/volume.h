@@ -27,12 +27,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/stats.h"
+#include "base/thread.h"
 #include "journal/replay_log.h"
 #include "journal/spool.h"
 #include "journal/spool_index.h"
@@ -269,7 +269,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // The recovery thread's.
   std::optional<Retry> drain_retry_;
 
-  std::thread recovery_;  // last: it uses the others
+  Thread recovery_;  // last: it uses the others
 };
 
 }  // namespace upload::volume

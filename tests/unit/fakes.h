@@ -29,6 +29,8 @@ class FakeClock final : public Clock {
     return now_;
   }
 
+  WallTime wall_now() const override { return std::chrono::system_clock::now(); }
+
   // Looks at the time every now and then: whoever moves it need not know who
   // sleeps, nor whether what they sleep on still exists.
   void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override

@@ -15,6 +15,8 @@
 #include "disk.h"
 #include "fakes.h"
 #include "fixture/temporary_directory.h"
+#include "journal/spool_file.h"
+#include "journal/sqlite_store.h"
 #include "store/faulty_vfs.h"
 #include "volume/volume.h"
 
@@ -25,7 +27,7 @@ using upload::Status;
 using upload::fixture::TemporaryDirectory;
 using upload::journal::Spool;
 using upload::journal::SpoolFile;
-using upload::journal::SpoolStore;
+using upload::journal::SqliteStore;
 using upload::pool::Pool;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
@@ -58,7 +60,7 @@ struct Fixture {
     auto file = SpoolFile::lock(directory, "disk");
     REQUIRE(file.ok());
     path = file.value()->path();
-    auto store = SpoolStore::open({path, "disk", kBlocks * kBlock}, true);
+    auto store = SqliteStore::open({path, "disk", kBlocks * kBlock}, true);
     INFO(store.status().text());
     REQUIRE(store.ok());
     auto rows = store.value()->rows();

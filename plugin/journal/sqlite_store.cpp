@@ -16,7 +16,7 @@
 // Sources: https://www.sqlite.org/c3ref/intro.html, /pragma.html,
 // /atomiccommit.html (why a commit survives a crash).
 
-#include "journal/spool_store.h"
+#include "journal/sqlite_store.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -105,17 +105,17 @@ bool is_digest(sqlite3_stmt* statement, int column) {
 
 }  // namespace
 
-void SpoolStore::Close::operator()(sqlite3* database) const { sqlite3_close(database); }
+void SqliteStore::Close::operator()(sqlite3* database) const { sqlite3_close(database); }
 
-void SpoolStore::Finalize::operator()(sqlite3_stmt* statement) const {
+void SqliteStore::Finalize::operator()(sqlite3_stmt* statement) const {
   sqlite3_finalize(statement);
 }
 
-SpoolStore::~SpoolStore() = default;
+SqliteStore::~SqliteStore() = default;
 
 // --- Failures -------------------------------------------------------------
 
-Status SpoolStore::failure(const char* doing) const {
+Status SqliteStore::failure(const char* doing) const {
   const int code = sqlite3_extended_errcode(database_.get());
   if ((code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB)
     return damaged(sqlite3_errmsg(database_.get()));
@@ -128,19 +128,19 @@ Status SpoolStore::failure(const char* doing) const {
   return {full ? Kind::kNoSpace : Kind::kSpool, text};
 }
 
-Status SpoolStore::damaged(std::string how) const {
+Status SqliteStore::damaged(std::string how) const {
   std::replace(how.begin(), how.end(), '\n', ' ');
   return {Kind::kSpool, "the spool " + path_ + " is damaged: " + how +
                             "; it is left as it is, to be looked into"};
 }
 
-Status SpoolStore::execute(const char* sql) {
+Status SqliteStore::execute(const char* sql) {
   if (sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK)
     return failure("used");
   return {};
 }
 
-Result<SpoolStore::Statement> SpoolStore::prepare(const char* sql) {
+Result<SqliteStore::Statement> SqliteStore::prepare(const char* sql) {
   sqlite3_stmt* statement = nullptr;
   if (sqlite3_prepare_v3(database_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &statement,
                          nullptr) != SQLITE_OK)
@@ -150,8 +150,8 @@ Result<SpoolStore::Statement> SpoolStore::prepare(const char* sql) {
 
 // --- Opening --------------------------------------------------------------
 
-Result<std::unique_ptr<SpoolStore>> SpoolStore::open(const Options& options, bool verify) {
-  std::unique_ptr<SpoolStore> store(new SpoolStore(options.path));
+Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, bool verify) {
+  std::unique_ptr<SqliteStore> store(new SqliteStore(options.path));
   struct stat about = {};
   if (stat(options.path.c_str(), &about) != 0) {
     if (errno != ENOENT)
@@ -174,8 +174,8 @@ Result<std::unique_ptr<SpoolStore>> SpoolStore::open(const Options& options, boo
 }
 
 // Under another name, then moved: no file by this name is ever half made.
-Status SpoolStore::create(const Options& options) const {
-  SpoolStore fresh(options.path + ".new");
+Status SqliteStore::create(const Options& options) const {
+  SqliteStore fresh(options.path + ".new");
   const auto remove = [&] {
     ::unlink(fresh.path_.c_str());
     ::unlink(journal_of(fresh.path_).c_str());
@@ -214,7 +214,7 @@ Status SpoolStore::create(const Options& options) const {
   return status;
 }
 
-Status SpoolStore::connect() {
+Status SqliteStore::connect() {
   sqlite3* database = nullptr;
   const int code = sqlite3_open_v2(
       path_.c_str(), &database,
@@ -232,7 +232,7 @@ Status SpoolStore::connect() {
 }
 
 // Is it one of ours, and of this volume? Takes the locks.
-Status SpoolStore::load(const Options& options) {
+Status SqliteStore::load(const Options& options) {
   const auto number = [&](const char* sql) -> std::optional<int64_t> {
     auto statement = prepare(sql);
     if (!statement.ok() || sqlite3_step(statement.value().get()) != SQLITE_ROW)
@@ -276,7 +276,7 @@ Status SpoolStore::load(const Options& options) {
 }
 
 // Do the rows add up to what the file says?
-Result<std::vector<SpoolRow>> SpoolStore::rows() {
+Result<std::vector<SpoolRow>> SqliteStore::rows() {
   auto prepared = prepare(
       "SELECT id, offset, length, sequence, zero, not_before, digest FROM change"
       " ORDER BY sequence, id");
@@ -296,7 +296,7 @@ Result<std::vector<SpoolRow>> SpoolStore::rows() {
   return rows;
 }
 
-Status SpoolStore::verify() {
+Status SqliteStore::verify() {
   auto checked = prepare("PRAGMA integrity_check(1)");
   if (!checked.ok()) return damaged(checked.status().text());
   sqlite3_stmt* const statement = checked.value().get();
@@ -320,7 +320,7 @@ Status SpoolStore::verify() {
 
 // Runs `body`, which returns a Status, as one transaction.
 template <typename Body>
-Status SpoolStore::transact(Body body) {
+Status SqliteStore::transact(Body body) {
   if (!failed_.ok()) return failed_;
   const uint64_t count = count_;
   const Digest digest = digest_;
@@ -349,7 +349,7 @@ Status SpoolStore::transact(Body body) {
   return status;
 }
 
-Status SpoolStore::append(std::span<const SpoolContent> contents) {
+Status SqliteStore::append(std::span<const SpoolContent> contents) {
   uint64_t bytes = kReserve;
   for (const SpoolContent& content : contents)
     bytes += content.data == nullptr ? 0 : content.row.range.length;
@@ -365,7 +365,7 @@ Status SpoolStore::append(std::span<const SpoolContent> contents) {
   });
 }
 
-Status SpoolStore::drop(std::span<const uint64_t> ids) {
+Status SqliteStore::drop(std::span<const uint64_t> ids) {
   return transact([&]() -> Status {
     for (const uint64_t id : ids)
       if (Status status = drop_row(id); !status.ok()) return status;
@@ -373,12 +373,12 @@ Status SpoolStore::drop(std::span<const uint64_t> ids) {
   });
 }
 
-void SpoolStore::add_up(const void* digest) {
+void SqliteStore::add_up(const void* digest) {
   const auto* const bytes = static_cast<const std::byte*>(digest);
   for (size_t i = 0; i < digest_.size(); ++i) digest_[i] ^= bytes[i];
 }
 
-Status SpoolStore::add_row(const SpoolContent& content) {
+Status SqliteStore::add_row(const SpoolContent& content) {
   const SpoolRow& row = content.row;
   const Digest digest = digest_of(row, content.data);
   sqlite3_stmt* const s = insert_.get();
@@ -400,7 +400,7 @@ Status SpoolStore::add_row(const SpoolContent& content) {
   return {};
 }
 
-Status SpoolStore::drop_row(uint64_t id) {
+Status SqliteStore::drop_row(uint64_t id) {
   sqlite3_stmt* const s = delete_.get();
   sqlite3_bind_int64(s, 1, static_cast<int64_t>(id));
   Status status;
@@ -421,7 +421,7 @@ Status SpoolStore::drop_row(uint64_t id) {
   return status;
 }
 
-Result<bool> SpoolStore::read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) {
+Result<bool> SqliteStore::read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) {
   if (!failed_.ok()) return failed_;
   sqlite3_stmt* const s = select_.get();
   sqlite3_reset(s);
@@ -458,7 +458,7 @@ Result<bool> SpoolStore::read(uint64_t id, uint64_t skip, void* buffer, uint64_t
   return true;
 }
 
-Status SpoolStore::shrink() {
+Status SqliteStore::shrink() {
   if (!failed_.ok()) return failed_;
   Status status = execute("VACUUM");
   // It is only space.

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// SpoolStore: changes on disk, in an SQLite database of their own, so that
-// neither a crash nor kill -9 loses what append() has returned for.
-//
-// Each change is a row; its content is newer than that of the rows with a
-// lower sequence. append() and drop() are transactions: done when they
-// return, on the disk (fdatasync), or not at all.
+// SqliteStore: a Store on disk, in an SQLite database of its own. What append()
+// and drop() have returned for is synced (fdatasync).
 //
 // Damage is found: each row has a SHA-256, and the database one of all its
 // rows, so that no row can change or be missing without notice. A failure
@@ -25,31 +21,15 @@
 #include <string>
 #include <vector>
 
-#include "base/byte_range.h"
 #include "base/status.h"
+#include "journal/store.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
 
 namespace upload::journal {
 
-// What is known of a row without its content.
-struct SpoolRow {
-  uint64_t id = 0;
-  ByteRange range;
-  uint64_t sequence = 0;
-  bool zero = false;
-  // Not to be sent to the server before that, in seconds since 1970; 0: at
-  // any time.
-  int64_t not_before = 0;
-};
-
-struct SpoolContent {
-  SpoolRow row;
-  const void* data = nullptr;  // row.range.length bytes; null: zeroes
-};
-
-class SpoolStore {
+class SqliteStore final : public Store {
  public:
   struct Options {
     std::string path;
@@ -59,29 +39,19 @@ class SpoolStore {
 
   // Opens the file, or makes it. `verify`: reads everything in it, and fails
   // if anything is not as it was written.
-  [[nodiscard]] static Result<std::unique_ptr<SpoolStore>> open(const Options& options,
+  [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
                                                                 bool verify);
-  ~SpoolStore();
-  SpoolStore(const SpoolStore&) = delete;
-  SpoolStore& operator=(const SpoolStore&) = delete;
+  ~SqliteStore() override;
+  SqliteStore(const SqliteStore&) = delete;
+  SqliteStore& operator=(const SqliteStore&) = delete;
 
-  // The rows there are, by sequence.
-  [[nodiscard]] Result<std::vector<SpoolRow>> rows();
-  // A transaction that was not finished when the file was last in use was
-  // taken back; nobody had been told that it was done.
-  [[nodiscard]] bool had_torn_tail() const { return torn_tail_; }
-  // It has no rows, and is in good order.
-  [[nodiscard]] bool empty() const { return count_ == 0 && failed_.ok(); }
-
-  // Adds rows; removes them. Kind::kNoSpace: the disk is full, nothing has
-  // changed; Kind::kSpool: the store has failed.
-  Status append(std::span<const SpoolContent> contents);
-  Status drop(std::span<const uint64_t> ids);
-  // Copies `length` bytes from `skip` on of a row with data; checks all of it.
-  // False: there is no such row.
-  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length);
-  // Gives the disk space of dropped rows back.
-  Status shrink();
+  [[nodiscard]] Result<std::vector<SpoolRow>> rows() override;
+  [[nodiscard]] bool had_torn_tail() const override { return torn_tail_; }
+  [[nodiscard]] bool empty() const override { return count_ == 0 && failed_.ok(); }
+  Status append(std::span<const SpoolContent> contents) override;
+  Status drop(std::span<const uint64_t> ids) override;
+  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) override;
+  Status shrink() override;
 
  private:
   using Digest = std::array<std::byte, 32>;
@@ -93,7 +63,7 @@ class SpoolStore {
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
 
-  explicit SpoolStore(std::string path) : path_(std::move(path)) {}
+  explicit SqliteStore(std::string path) : path_(std::move(path)) {}
   Status create(const Options& options) const;
   Status connect();
   Status load(const Options& options);

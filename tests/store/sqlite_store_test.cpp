@@ -3,7 +3,7 @@
 // The spool on disk: what was appended is there again, or there is an error;
 // whatever happened to the process, the disk or the file.
 
-#include "journal/spool_store.h"
+#include "journal/sqlite_store.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -28,7 +28,7 @@ using upload::Status;
 using upload::journal::SpoolContent;
 using upload::journal::SpoolFile;
 using upload::journal::SpoolRow;
-using upload::journal::SpoolStore;
+using upload::journal::SqliteStore;
 using upload::fixture::TemporaryDirectory;
 using upload::testing::FaultyVfs;
 using Fault = FaultyVfs::Fault;
@@ -64,7 +64,7 @@ struct Row {
   SpoolContent content;
 };
 
-Status append(SpoolStore& store, uint64_t first, uint64_t count = 1, uint64_t length = 0) {
+Status append(SqliteStore& store, uint64_t first, uint64_t count = 1, uint64_t length = 0) {
   std::vector<std::unique_ptr<Row>> rows;
   std::vector<SpoolContent> contents;
   for (uint64_t id = first; id < first + count; ++id) {
@@ -75,10 +75,10 @@ Status append(SpoolStore& store, uint64_t first, uint64_t count = 1, uint64_t le
 }
 
 struct Fixture {
-  upload::Result<std::unique_ptr<SpoolStore>> open(bool verify = true, uint64_t size = kSize) {
-    return SpoolStore::open({path, "https://h/images/...", size}, verify);
+  upload::Result<std::unique_ptr<SqliteStore>> open(bool verify = true, uint64_t size = kSize) {
+    return SqliteStore::open({path, "https://h/images/...", size}, verify);
   }
-  std::unique_ptr<SpoolStore> store() {
+  std::unique_ptr<SqliteStore> store() {
     auto result = open();
     INFO(result.status().text());
     REQUIRE(result.ok());
@@ -89,7 +89,7 @@ struct Fixture {
   std::string path = directory.path() + "/s.spool";
 };
 
-std::vector<uint64_t> ids_of(SpoolStore& store) {
+std::vector<uint64_t> ids_of(SqliteStore& store) {
   auto rows = store.rows();
   INFO(rows.status().text());
   REQUIRE(rows.ok());
@@ -99,7 +99,7 @@ std::vector<uint64_t> ids_of(SpoolStore& store) {
 }
 
 // Every row there is has what was written.
-bool all_right(SpoolStore& store) {
+bool all_right(SqliteStore& store) {
   auto rows = store.rows();
   if (!rows.ok()) return false;
   for (const SpoolRow& row : rows.value()) {
@@ -520,7 +520,7 @@ TEST_CASE("a name tells nothing of the URL, and the directory must be there", "[
   auto file = SpoolFile::lock(d.path(), "h:443/images/secret-ticket");
   REQUIRE(file.ok());
   CHECK(file.value()->path().find("secret") == std::string::npos);
-  CHECK(!file.value()->exists());
+  CHECK(!std::filesystem::exists(file.value()->path()));
   CHECK(SpoolFile::lock(d.path() + "/none", "v").status().text() ==
         "spool=" + d.path() + "/none: files can't be made there: No such file or directory");
 }

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The monotonic clock, connections by libcurl, and spools in files.
+
+#include "environment.h"
+
+#include "http/curl_connection.h"
+#include "journal/spool_file.h"
+
+namespace upload {
+
+Environment real_environment() {
+  static SteadyClock clock;
+  return {clock, http::make_curl_connection,
+          [](const std::string& directory,
+             const std::string& volume) -> Result<std::unique_ptr<journal::SpoolPlace>> {
+            auto file = journal::SpoolFile::lock(directory, volume);
+            if (!file.ok()) return file.status();
+            return std::unique_ptr<journal::SpoolPlace>(std::move(file.value()));
+          }};
+}
+
+}  // namespace upload

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Environment: what an instance has around it: time, the network, and a disk
+// for the spool. The simulation has another one.
+
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "http/connection.h"
+#include "http/origin.h"
+#include "journal/store.h"
+
+namespace upload {
+
+struct Environment {
+  Clock& clock;
+  http::Connector connect;
+  // Takes the place of that volume's spool in a directory, see SpoolFile::lock().
+  std::function<Result<std::unique_ptr<journal::SpoolPlace>>(const std::string& directory,
+                                                             const std::string& volume)>
+      take_spool_place;
+};
+
+// The machine's own.
+[[nodiscard]] Environment real_environment();
+
+}  // namespace upload

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Store: changes in a place that outlives the process, so that neither a crash
+// nor kill -9 loses what append() has returned for. And SpoolPlace: the one
+// place where the store of a volume is, which one process holds at a time.
+//
+// The plugin's are SqliteStore and SpoolFile; the simulation has others.
+//
+// One thread at a time.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/byte_range.h"
+#include "base/status.h"
+
+namespace upload::journal {
+
+// What is known of a row without its content.
+struct SpoolRow {
+  uint64_t id = 0;
+  ByteRange range;
+  uint64_t sequence = 0;
+  bool zero = false;
+  // Not to be sent to the server before that, in seconds since 1970; 0: at
+  // any time.
+  int64_t not_before = 0;
+};
+
+struct SpoolContent {
+  SpoolRow row;
+  const void* data = nullptr;  // row.range.length bytes; null: zeroes
+};
+
+// Each change is a row; its content is newer than that of the rows with a
+// lower sequence. append() and drop() are transactions: done, and durable,
+// when they return, or not at all.
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // The rows there are, by sequence.
+  [[nodiscard]] virtual Result<std::vector<SpoolRow>> rows() = 0;
+  // A transaction that was not finished when the store was last in use was
+  // taken back; nobody had been told that it was done.
+  [[nodiscard]] virtual bool had_torn_tail() const = 0;
+  // It has no rows, and is in good order.
+  [[nodiscard]] virtual bool empty() const = 0;
+
+  // Adds rows; removes them. Kind::kNoSpace: the disk is full, nothing has
+  // changed; Kind::kSpool: the store has failed.
+  virtual Status append(std::span<const SpoolContent> contents) = 0;
+  virtual Status drop(std::span<const uint64_t> ids) = 0;
+  // Copies `length` bytes from `skip` on of a row with data; checks all of it.
+  // False: there is no such row.
+  virtual Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) = 0;
+  // Gives the disk space of dropped rows back.
+  virtual Status shrink() = 0;
+};
+
+// Holds the place until it is destroyed, or the process ends in any way.
+class SpoolPlace {
+ public:
+  virtual ~SpoolPlace() = default;
+
+  // Of the store, for texts.
+  [[nodiscard]] virtual const std::string& path() const = 0;
+  // Opens the store, or makes it. `url`, without secrets, is for whoever looks
+  // into it; `size` is the disk's, in bytes; 0: whatever the store has.
+  // `verify`: reads everything in it, and fails if anything is not as it was
+  // written.
+  [[nodiscard]] virtual Result<std::unique_ptr<Store>> open(const std::string& url,
+                                                            uint64_t size, bool verify) = 0;
+  // Removes the store, which is not open, and empty.
+  virtual void remove() = 0;
+};
+
+}  // namespace upload::journal
