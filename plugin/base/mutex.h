@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Mutex, MutexLock and CondVar: the standard ones, with the annotations that
-// let clang check at compile time that what a mutex guards is only touched
-// while it is held (https://clang.llvm.org/docs/ThreadSafetyAnalysis.html).
+// Mutex, MutexLock and CondVar: the standard ones, with annotations for clang.
+// The simulation compiles the plugin with others by these names.
 //
 // No mutex of this project is held across network or disk. The order in which
 // mutexes may be taken is in docs/architecture.md.
@@ -12,21 +11,7 @@
 #include <condition_variable>
 #include <mutex>
 
-#if defined(__clang__)
-#define UPLOAD_THREAD_ANNOTATION(x) __attribute__((x))
-#else
-#define UPLOAD_THREAD_ANNOTATION(x)
-#endif
-
-#define CAPABILITY(x) UPLOAD_THREAD_ANNOTATION(capability(x))
-#define SCOPED_CAPABILITY UPLOAD_THREAD_ANNOTATION(scoped_lockable)
-#define GUARDED_BY(x) UPLOAD_THREAD_ANNOTATION(guarded_by(x))
-#define REQUIRES(...) UPLOAD_THREAD_ANNOTATION(requires_capability(__VA_ARGS__))
-#define EXCLUDES(...) UPLOAD_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
-#define ACQUIRE(...) UPLOAD_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
-#define RELEASE(...) UPLOAD_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
-#define ACQUIRED_BEFORE(...) UPLOAD_THREAD_ANNOTATION(acquired_before(__VA_ARGS__))
-#define NO_THREAD_SAFETY_ANALYSIS UPLOAD_THREAD_ANNOTATION(no_thread_safety_analysis)
+#include "base/thread_annotations.h"
 
 namespace upload {
 

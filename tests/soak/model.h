@@ -3,12 +3,13 @@
 // What a disk may contain, when several clients write to it at the same time,
 // some of their writes fail, and flushes make things stable.
 //
-// The disk is seen as cells: of 16 bytes in the first 64 KiB, so that there are
-// requests that are aligned to nothing, of 512 bytes in the rest. A cell has a
-// history of the writes that it met, by a clock that ticks at the beginning
-// and at the end of every operation. A write has a number, the time at which it
-// began; a cell that it wrote holds that number and its own (see fill()), so
-// that data in a wrong place is seen. Zeroed is the number 0.
+// The disk is seen as cells: of one byte at its beginning, then of 16 bytes, so
+// that there are requests of any size that are aligned to nothing, and of 512
+// bytes in the rest. A cell has a history of the writes that it met, by a clock
+// that ticks at the beginning and at the end of every operation. A write has a
+// number, the time at which it began; a cell that it wrote holds that number and
+// its own (see fill()), so that data in a wrong place is seen; of the cells of
+// one byte, a byte that depends on the number. Zeroed is the number 0.
 //
 //   A cell may hold a write's number at a time T if no other write began after
 //   that one was done and was acknowledged before T. A write that failed may
@@ -51,9 +52,11 @@ struct Cells {
 // Which cells a disk has. A constant value.
 class Geometry {
  public:
+  static constexpr uint64_t kByteCells = 256;
   static constexpr uint64_t kFineCell = 16;
-  static constexpr uint64_t kFineBytes = 64 << 10;
-  static constexpr uint64_t kFineCells = kFineBytes / kFineCell;
+  // Those cells and the fine ones, in bytes and in cells.
+  static constexpr uint64_t kFineBytes = 16 << 10;
+  static constexpr uint64_t kFineCells = kByteCells + (kFineBytes - kByteCells) / kFineCell;
   static constexpr uint64_t kCell = 512;
 
   // `size` in bytes, a multiple of kCell and larger than kFineBytes.
@@ -63,13 +66,15 @@ class Geometry {
   [[nodiscard]] uint64_t cells() const { return cell_at(size_); }
   // In bytes.
   [[nodiscard]] static uint64_t offset_of(uint64_t cell) {
-    return cell < kFineCells ? cell * kFineCell
-                             : kFineBytes + (cell - kFineCells) * kCell;
+    return cell < kByteCells   ? cell
+           : cell < kFineCells ? kByteCells + (cell - kByteCells) * kFineCell
+                               : kFineBytes + (cell - kFineCells) * kCell;
   }
   // The cell that begins at the offset.
   [[nodiscard]] static uint64_t cell_at(uint64_t offset) {
-    return offset < kFineBytes ? offset / kFineCell
-                               : kFineCells + (offset - kFineBytes) / kCell;
+    return offset < kByteCells   ? offset
+           : offset < kFineBytes ? kByteCells + (offset - kByteCells) / kFineCell
+                                 : kFineCells + (offset - kFineBytes) / kCell;
   }
   [[nodiscard]] static uint64_t bytes_of(Cells cells) {
     return offset_of(cells.end()) - offset_of(cells.first);
@@ -143,6 +148,9 @@ class Model {
   static Content content_of(uint64_t cell, const char* bytes);
 
   using Verdict = std::optional<Wrong::Kind>;  // nothing: right
+  template <typename Judge>
+  [[nodiscard]] Verdict check_byte(uint64_t cell, char byte, Content& content,
+                                   Judge judge) const;
   template <typename Judge>
   [[nodiscard]] std::vector<Wrong> check(Cells cells, std::span<const char> data,
                                          Judge judge) const;

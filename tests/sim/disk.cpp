@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A file is a map of rows. Time passes before and after a transaction; it
+// itself happens at once.
+
+#include "sim/disk.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace upload::sim {
+
+using namespace std::chrono_literals;
+using journal::SpoolContent;
+using journal::SpoolRow;
+
+class MemoryStore final : public journal::Store {
+ public:
+  MemoryStore(Disk& disk, Disk::File& file) : disk_(disk), file_(file) {}
+
+  Result<std::vector<SpoolRow>> rows() override {
+    std::vector<SpoolRow> rows;
+    for (const auto& [id, row] : file_.rows) rows.push_back(row.row);
+    std::sort(rows.begin(), rows.end(), [](const SpoolRow& a, const SpoolRow& b) {
+      return std::pair(a.sequence, a.id) < std::pair(b.sequence, b.id);
+    });
+    return rows;
+  }
+  bool had_torn_tail() const override { return false; }
+  bool empty() const override { return file_.rows.empty() && failed_.ok(); }
+
+  Status append(std::span<const SpoolContent> contents) override {
+    if (Status status = begin(true); !status.ok()) return status;
+    for (const SpoolContent& content : contents) {
+      const SpoolRow& row = content.row;
+      require(row.range.length > 0 && row.range.end() <= file_.size, "a row beyond the disk");
+      require(row.zero == (content.data == nullptr), "a row of zeroes with data");
+      Disk::Row kept{row, {}};
+      if (content.data != nullptr) {
+        const auto* const data = static_cast<const char*>(content.data);
+        kept.data.assign(data, data + row.range.length);
+      }
+      require(file_.rows.emplace(row.id, std::move(kept)).second, "a row has the id of another");
+    }
+    scheduler().note("disk: %zu rows more", contents.size());
+    return end();
+  }
+  Status drop(std::span<const uint64_t> ids) override {
+    if (Status status = begin(disk_.full && scheduler().random().percent(30)); !status.ok())
+      return status;
+    for (const uint64_t id : ids)
+      require(file_.rows.erase(id) == 1, "a row is dropped that is not there");
+    scheduler().note("disk: %zu rows less", ids.size());
+    return end();
+  }
+  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) override {
+    scheduler().sleep(100us);
+    if (!failed_.ok()) return failed_;
+    const auto found = file_.rows.find(id);
+    if (found == file_.rows.end()) return false;
+    require(skip + length <= found->second.data.size(), "a read beyond the end of a row");
+    memcpy(buffer, found->second.data.data() + skip, length);
+    return true;
+  }
+  Status shrink() override {
+    scheduler().sleep(1ms);
+    return failed_;
+  }
+
+ private:
+  Status begin(bool writes) {
+    scheduler().sleep(500us);
+    if (!failed_.ok()) return failed_;
+    if (disk_.broken) return failed_ = {Kind::kSpool, "the spool could not be synced"};
+    if (writes && disk_.full) return {Kind::kNoSpace, "the disk is full"};
+    return {};
+  }
+  static Status end() {
+    scheduler().sleep(500us);
+    return {};
+  }
+
+  Disk& disk_;
+  Disk::File& file_;
+  Status failed_;
+};
+
+class MemoryPlace final : public journal::SpoolPlace {
+ public:
+  MemoryPlace(Disk& disk, std::string path, Disk::File& file)
+      : disk_(disk), path_(std::move(path)), file_(file) {}
+  ~MemoryPlace() override { file_.locked = false; }
+
+  const std::string& path() const override { return path_; }
+  Result<std::unique_ptr<journal::Store>> open(const std::string&, uint64_t size,
+                                               bool) override {
+    if (file_.exists && size != 0 && file_.size != 0 && size != file_.size)
+      return Status(Kind::kInvalid, "the spool is of a disk of another size");
+    file_.exists = true;
+    file_.size = std::max(file_.size, size);
+    return std::unique_ptr<journal::Store>(std::make_unique<MemoryStore>(disk_, file_));
+  }
+  void remove() override {
+    require(file_.rows.empty(), "a spool is removed that is not empty");
+    file_.exists = false;
+  }
+
+ private:
+  Disk& disk_;
+  const std::string path_;
+  Disk::File& file_;
+};
+
+Result<std::unique_ptr<journal::SpoolPlace>> Disk::take(const std::string& directory,
+                                                        const std::string& volume) {
+  const std::string path = directory + "/" + volume;
+  File& file = files_[path];
+  if (file.locked) return Status(Kind::kSpool, path + ": another nbdkit uses the spool");
+  file.locked = true;
+  return std::unique_ptr<journal::SpoolPlace>(std::make_unique<MemoryPlace>(*this, path, file));
+}
+
+void Disk::unlock_all() {
+  for (auto& [path, file] : files_) file.locked = false;
+}
+
+uint64_t Disk::rows() const {
+  uint64_t rows = 0;
+  for (const auto& [path, file] : files_) rows += file.rows.size();
+  return rows;
+}
+
+uint64_t Disk::bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [path, file] : files_)
+    for (const auto& [id, row] : file.rows) bytes += row.data.size();
+  return bytes;
+}
+
+}  // namespace upload::sim

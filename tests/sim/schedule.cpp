@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A schedule has up to three lives of the plugin, and then a last one in which
+// nothing goes wrong, after which all that was ever promised must be true.
+//
+// A life: Instance as nbdkit would have it (discover, start, stop), clients that
+// are fibers, a fiber that makes trouble. It ends cleanly, or is killed at a
+// step that was drawn.
+//
+// What is checked:
+//   - each read, and each extent that is said to be zero, against the Model;
+//   - the server's stable image after each flush that succeeded, and after the
+//     last life; with spool-flush=local only then;
+//   - that operations end within a bound that follows from the parameters;
+//   - that no operation fails while the server has been well for so long that
+//     the parameters say it must not;
+//   - memory and room against their limits; connections that are left open;
+//   - whatever the plugin itself asserts.
+
+#include "sim/schedule.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "http/url.h"
+#include "instance.h"
+#include "sim/clock.h"
+#include "sim/disk.h"
+#include "sim/scheduler.h"
+#include "sim/server.h"
+#include "soak/model.h"
+
+namespace upload::sim {
+
+namespace {
+
+using namespace std::chrono_literals;
+using soak::Cells;
+using soak::Geometry;
+using soak::Model;
+using soak::Random;
+
+struct Plan {
+  Mode mode = Mode::kOff;
+  ServerOptions server;
+  unsigned lives = 1;
+  unsigned kills_percent = 0;
+  unsigned clients = 1;
+  unsigned operations = 20;  // of each client and life
+  // Of operations, in percent; the rest are writes.
+  unsigned fua = 5, flush = 5, read = 25, zero = 15, extents = 2;
+  unsigned hot = 50;
+  uint64_t most_bytes = 0;
+  unsigned idle_percent = 0;  // before an operation a client may rest for minutes
+  Behaviour trouble;
+  unsigned outages = 0;  // of each life
+  Duration longest_outage{0};
+  bool freezes = false;
+  bool denies = false;
+  bool stops = false;     // the process is stopped now and then (SIGSTOP)
+  bool disk_fills = false;
+};
+
+template <typename T, size_t kSize>
+T pick(Random& random, const T (&list)[kSize]) {
+  return list[random.below(kSize)];
+}
+
+Plan draw_plan(Random& random, Mode mode) {
+  Plan plan;
+  plan.mode = mode;
+  plan.server.size = pick(random, {uint64_t{20} << 10, uint64_t{32} << 10, uint64_t{64} << 10});
+  plan.server.can_zero = !random.percent(15);
+  plan.server.can_flush = !random.percent(8);
+  plan.server.max_connections = pick(random, {1U, 2U, 4U, 8U});
+  plan.lives = pick(random, {1U, 1U, 2U, 3U});
+  plan.kills_percent = random.percent(40) ? 70 : 0;
+  plan.clients = static_cast<unsigned>(random.between(1, 8));
+  plan.operations = static_cast<unsigned>(random.between(5, 120)) / plan.clients + 1;
+  plan.hot = pick(random, {0U, 30U, 80U, 100U});
+  plan.flush = pick(random, {1U, 5U, 5U, 30U});
+  plan.read = pick(random, {5U, 25U});
+  plan.fua = pick(random, {0U, 5U, 30U});
+  plan.idle_percent = pick(random, {0U, 0U, 3U});
+  Behaviour& trouble = plan.trouble;
+  const uint64_t rate = pick(random, {uint64_t{0}, uint64_t{5}, uint64_t{20}, uint64_t{100}});
+  const auto some = [&] { return random.percent(60) ? rate : 0; };
+  trouble.lost = some();
+  trouble.refused = some();
+  trouble.stalls = some() / 4;
+  trouble.slow = some() / 2;
+  trouble.lies = some() / 2;
+  trouble.last = some();
+  trouble.closes = some() * 2;
+  trouble.not_opened = some();
+  trouble.late = random.percent(60) ? 50 : 0;
+  trouble.harsh = random.percent(50);
+  trouble.silly_retry_after = random.percent(20);
+  trouble.latency = pick(random, {Duration(1ms), Duration(20ms), Duration(500ms)});
+  plan.outages = pick(random, {0U, 0U, 1U, 3U});
+  plan.longest_outage = pick(random, {Duration(2s), Duration(60s), Duration(2h)});
+  plan.freezes = random.percent(30);
+  plan.denies = random.percent(5);
+  plan.stops = random.percent(15);
+  plan.disk_fills = random.percent(10);
+  return plan;
+}
+
+Config draw_config(Random& random, const Plan& plan) {
+  Config config;
+  config.origin.url = http::parse_url("https://server:54322/images/ticket").value();
+  config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
+  config.origin.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
+  config.connections = pick(random, {1U, 2U, 4U});
+  config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
+  config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
+  config.retry_time = pick(random, {Duration(5s), Duration(30s), Duration(300s)});
+  if (plan.mode == Mode::kOff) return config;
+  config.replay = pick(random, {uint64_t{64} << 10, uint64_t{256} << 10, uint64_t{1} << 20});
+  if (plan.mode == Mode::kReplay) return config;
+  config.spool = "/spool";
+  config.spool_local = plan.mode == Mode::kLocal;
+  const uint64_t factor = pick(random, {uint64_t{0}, uint64_t{1}, uint64_t{2}});
+  if (factor > 0) config.spool_size = config.replay * factor;
+  return config;
+}
+
+// Everything that outlives a life.
+struct World {
+  World(const Plan& p, uint64_t seed)
+      : plan(p), server(p.server), model(p.server.size), random(seed, 3) {}
+  const Plan plan;
+  Server server;
+  Disk disk;
+  SimClock clock;
+  Model model;
+  Random random;  // of what the clients do
+  Tally tally;
+  Duration latest_timeout{0};
+};
+
+// --- Clients --------------------------------------------------------------
+
+class Client {
+ public:
+  Client(World& world, volume::Volume& volume, const Config& config, uint64_t stream)
+      : world_(world), volume_(volume), config_(config), random_(world.random.next(), stream) {}
+
+  void run(unsigned operations) {
+    for (unsigned i = 0; i < operations && failures_ < 6; ++i) {
+      rest();
+      one();
+    }
+  }
+  bool flush();
+  void read_all();
+
+ private:
+  using Time = Model::Time;
+  void rest();
+  void one();
+  void change(bool zero);
+  void read(Cells cells);
+  void extents();
+  Cells draw_cells();
+  void ended(const char* what, const Status& status);
+  void check_stable(const char* when) const;
+  void start() {
+    started_ = scheduler().now();
+    stopped_ = scheduler().stopped_time();
+  }
+
+  World& world_;
+  volume::Volume& volume_;
+  const Config& config_;
+  Random random_;
+  unsigned failures_ = 0;
+  TimePoint started_;
+  Duration stopped_{0};
+};
+
+void Client::rest() {
+  if (random_.percent(world_.plan.idle_percent))
+    scheduler().sleep(std::chrono::seconds(random_.below(300)));
+  else if (random_.percent(30))
+    scheduler().sleep(std::chrono::milliseconds(random_.below(200)));
+}
+
+Cells Client::draw_cells() {
+  const uint64_t all = world_.model.geometry().cells();
+  const uint64_t most = world_.plan.most_bytes;
+  Cells cells;
+  cells.count = random_.percent(10)   ? random_.between(1, 600)
+                : random_.percent(50) ? random_.between(1, 64)
+                                      : random_.between(1, 6);
+  if (random_.percent(world_.plan.hot)) {
+    static constexpr uint64_t kPlaces[] = {0, Geometry::kByteCells - 8, Geometry::kFineCells - 8};
+    const uint64_t place = random_.any_of(kPlaces);
+    cells.count = std::min<uint64_t>(cells.count, 16);
+    cells.first = place + random_.below(16);
+  } else {
+    cells.count = std::min(cells.count, all);
+    cells.first = random_.below(all - cells.count + 1);
+  }
+  cells.count = std::min(cells.count, all - cells.first);
+  while (cells.count > 1 && Geometry::bytes_of(cells) > most) cells.count = (cells.count + 1) / 2;
+  return cells;
+}
+
+void Client::one() {
+  const Plan& plan = world_.plan;
+  uint64_t kind = random_.below(100);
+  const auto is = [&](unsigned percent) {
+    const bool chosen = kind < percent;
+    kind -= chosen ? 0 : percent;
+    return chosen;
+  };
+  if (is(plan.flush))
+    flush();
+  else if (is(plan.read))
+    read(draw_cells());
+  else if (is(plan.extents))
+    extents();
+  else
+    change(is(plan.zero));
+}
+
+void Client::change(bool zero) {
+  const Cells cells = draw_cells();
+  const ByteRange range{Geometry::offset_of(cells.first), Geometry::bytes_of(cells)};
+  const bool fua = random_.percent(world_.plan.fua);
+  const Time began = world_.model.begin_write(cells, zero);
+  std::vector<char> data(range.length);
+  Model::fill(cells, zero ? 0 : began, data);
+  start();
+  scheduler().note("%s %llu: %llu bytes at %llu%s", zero ? "zero" : "write",
+                   static_cast<unsigned long long>(began),
+                   static_cast<unsigned long long>(range.length),
+                   static_cast<unsigned long long>(range.offset), fua ? ", FUA" : "");
+  const Status status =
+      zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
+  world_.model.end_write(began, cells, status.ok(), fua && !config_.spool_local);
+  ended(zero ? "zero" : "write", status);
+}
+
+void Client::read(Cells cells) {
+  const ByteRange range{Geometry::offset_of(cells.first), Geometry::bytes_of(cells)};
+  const Time began = world_.model.begin();
+  std::vector<char> data(range.length, '?');
+  start();
+  const Status status = volume_.read(range, data.data());
+  if (status.ok()) {
+    const auto wrong = world_.model.check_read(began, cells, data);
+    // Without replay a server that has lost something shows it before anybody
+    // can know.
+    if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
+      fail("a read of " + std::to_string(range.length) + " bytes at offset " +
+           std::to_string(range.offset) + " is wrong: " + world_.model.describe(wrong.front()));
+  }
+  world_.model.end(began);
+  ended("read", status);
+}
+
+void Client::extents() {
+  if (!volume_.capabilities().can_extents) return;
+  const Time began = world_.model.begin();
+  start();
+  const auto extents = volume_.extents();
+  if (extents.ok()) {
+    for (const target::Extent& extent : *extents.value()) {
+      if (!extent.zero) continue;
+      const uint64_t first = Geometry::cell_at(extent.range.offset);
+      const Cells cells{first, Geometry::cell_at(extent.range.end()) - first};
+      const std::vector<char> zeroes(extent.range.length, 0);
+      const auto wrong = world_.model.check_read(began, cells, zeroes);
+      if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
+        fail("an extent is said to be zero: " + world_.model.describe(wrong.front()));
+    }
+  }
+  world_.model.end(began);
+  ended("extents", extents.ok() ? Status() : extents.status());
+}
+
+bool Client::flush() {
+  const Time began = world_.model.begin();
+  start();
+  const Status status = volume_.flush();
+  if (status.ok()) {
+    world_.model.flushed(began);
+    ++world_.tally.flushes;
+    if (!config_.spool_local) check_stable("after a flush");
+  }
+  world_.model.end(began);
+  ended("flush", status);
+  return status.ok();
+}
+
+void check_stable_image(World& world, const char* when) {
+  const Cells all{0, world.model.geometry().cells()};
+  const auto wrong =
+      world.model.check_stable(all, world.model.floors(all), world.server.image().stable());
+  if (!wrong.empty())
+    fail(std::to_string(wrong.size()) + " cells of the stable image are wrong " + when + ": " +
+         world.model.describe(wrong.front()));
+}
+
+void Client::check_stable(const char* when) const { check_stable_image(world_, when); }
+
+void Client::read_all() {
+  const uint64_t all = world_.model.geometry().cells();
+  for (uint64_t cell = 0; cell < all; cell += 300)
+    read({cell, std::min<uint64_t>(300, all - cell)});
+}
+
+void Client::ended(const char* what, const Status& status) {
+  ++world_.tally.operations;
+  scheduler().note("%s ends: %s", what, status.ok() ? "ok" : status.text().c_str());
+  const Duration took = scheduler().now() - started_ - (scheduler().stopped_time() - stopped_);
+  const Duration unit =
+      config_.retry_time + 3 * config_.origin.timeout + config_.origin.connect_timeout;
+  if (took > 12 * unit + 10min)
+    fail(std::string(what) + " took " +
+         std::to_string(std::chrono::duration<double>(took).count()) + " s");
+  if (status.ok()) {
+    failures_ = 0;
+    return;
+  }
+  ++failures_;
+  ++world_.tally.failed;
+  if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.denies &&
+      world_.plan.outages == 0 && !world_.plan.freezes)
+    fail(std::string(what) + " fails although nothing has gone wrong: " + status.text());
+}
+
+// --- Trouble --------------------------------------------------------------
+
+void make_trouble(World& world, std::shared_ptr<bool> over) {
+  const Plan& plan = world.plan;
+  Random& random = scheduler().random();
+  if (*over) return;
+  const auto longest = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(plan.longest_outage).count());
+  const Duration time = std::chrono::milliseconds(1 + random.below(longest));
+  if (plan.stops && random.percent(30)) {
+    scheduler().note("the process is stopped");
+    scheduler().stop_process(time);
+  } else if (plan.denies && random.percent(20)) {
+    world.server.deny(time);
+  } else if (plan.freezes && random.percent(50)) {
+    world.server.freeze(time);
+  } else if (plan.disk_fills && random.percent(50)) {
+    world.disk.full = true;
+    scheduler().at(scheduler().now() + time, [&world] { world.disk.full = false; });
+  } else {
+    world.server.go_away(time, random.percent(30));
+  }
+}
+
+void plan_trouble(World& world, std::shared_ptr<bool> over) {
+  for (unsigned i = 0; i < world.plan.outages; ++i) {
+    const auto when = std::chrono::milliseconds(scheduler().random().below(i == 0 ? 2000 : 60000));
+    scheduler().at(scheduler().now() + when, [&world, over] { make_trouble(world, over); });
+  }
+}
+
+// --- Lives ----------------------------------------------------------------
+
+Environment environment_of(World& world) {
+  return {world.clock, world.server.connector(),
+          [&world](const std::string& directory, const std::string& volume) {
+            return world.disk.take(directory, volume);
+          }};
+}
+
+// What the plugin's process does in a life that is not killed.
+void live(World& world, const Config& config, unsigned operations, bool& all_flushed) {
+  Instance instance(config, environment_of(world));
+  if (Status status = instance.discover(); !status.ok()) {
+    scheduler().note("does not start: %s", status.text().c_str());
+    return;
+  }
+  if (Status status = instance.start(); !status.ok()) {
+    scheduler().note("does not start: %s", status.text().c_str());
+    return;
+  }
+  volume::Volume& volume = instance.volume();
+  if (Status status = volume.wait_for_leftovers(); status.ok()) {
+    std::vector<Thread> threads;
+    std::vector<std::unique_ptr<Client>> clients;
+    for (unsigned i = 0; i < world.plan.clients; ++i) {
+      clients.push_back(std::make_unique<Client>(world, volume, config, i));
+      threads.emplace_back("client", [client = clients.back().get(), operations] {
+        client->run(operations);
+      });
+    }
+    for (Thread& thread : threads) thread.join();
+    Client last(world, volume, config, 100);
+    if (operations == 0) last.read_all();
+    all_flushed = last.flush();
+  } else {
+    scheduler().note("the disk is not opened: %s", status.text().c_str());
+  }
+  instance.stop();
+  scheduler().note("stopped");
+}
+
+// False: it was killed.
+bool run_life(World& world, const Config& config, unsigned operations,
+              std::optional<uint64_t> kill_after) {
+  auto over = std::make_shared<bool>(false);
+  if (operations > 0) plan_trouble(world, over);
+  bool all_flushed = false;
+  scheduler().spawn("main", [&] { live(world, config, operations, all_flushed); });
+  const bool ended = scheduler().run(kill_after);
+  *over = true;
+  if (ended) {
+    require(world.server.open_connections() == 0, "connections are left open");
+    // What was acknowledged and not flushed may be lost with the process.
+    if (!all_flushed) world.model.crashed();
+    if (all_flushed && !config.spool_local) check_stable_image(world, "after a life");
+    return true;
+  }
+  ++world.tally.kills;
+  world.server.lose_all_connections(config.origin.timeout);
+  world.disk.unlock_all();
+  world.model.crashed();
+  return false;
+}
+
+void pass_time(Duration time) { scheduler().stop_process(time); }
+
+void run_plan(World& world, Random& random) {
+  const Plan& plan = world.plan;
+  for (unsigned life = 0; life < plan.lives; ++life) {
+    const Config config = draw_config(random, plan);
+    world.server.behaviour = plan.trouble;
+    std::optional<uint64_t> kill_after;
+    if (random.percent(plan.kills_percent))
+      kill_after = random.below(200 + 60 * plan.clients * plan.operations);
+    const bool killed = !run_life(world, config, plan.operations, kill_after);
+    world.latest_timeout = std::max(world.latest_timeout, config.origin.timeout);
+    // Nobody but a spool can tell the next life what a killed one had under way.
+    if (killed && config.spool.empty()) pass_time(config.origin.timeout);
+    if (random.percent(30)) pass_time(std::chrono::seconds(random.below(100)));
+  }
+  // The last: all is well, and all that is left arrives.
+  world.server.behaviour = Behaviour();
+  world.disk.full = false;
+  while (!world.server.well_since()) pass_time(10min);
+  Config config = draw_config(random, plan);
+  config.retry_time = 300s;
+  bool flushed = false;
+  scheduler().spawn("main", [&] { live(world, config, 0, flushed); });
+  (void)scheduler().run();
+  require(flushed, "the last life's flush fails");
+  require(world.disk.rows() == 0, "the last life leaves rows in the spool");
+  // Whatever was on its way has come by now.
+  pass_time(world.latest_timeout + 10min);
+  check_stable_image(world, "at the end");
+}
+
+}  // namespace
+
+const char* name_of(Mode mode) {
+  switch (mode) {
+    case Mode::kOff: return "off";
+    case Mode::kReplay: return "replay";
+    case Mode::kSpool: return "spool";
+    case Mode::kLocal: return "local";
+  }
+  return "?";
+}
+
+std::optional<Mode> mode_named(const std::string& name) {
+  for (const Mode mode : kModes)
+    if (name == name_of(mode)) return mode;
+  return std::nullopt;
+}
+
+void Tally::operator+=(const Tally& other) {
+  schedules += other.schedules;
+  operations += other.operations;
+  failed += other.failed;
+  flushes += other.flushes;
+  faults += other.faults;
+  kills += other.kills;
+  steps += other.steps;
+  hash = (hash ^ other.hash) * 0x100000001b3ULL;
+}
+
+Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
+  Random random(seed, 2);
+  Scheduler one(seed, Scheduler::Limits());
+  one.print_trace = trace;
+  static const auto line = [](const char* text) { scheduler().note("log: %s", text); };
+  log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
+  Plan plan = draw_plan(random, mode);
+  plan.most_bytes = uint64_t{32} << 10;
+  World world(plan, seed);
+  run_plan(world, random);
+  Tally tally = world.tally;
+  tally.schedules = 1;
+  tally.faults = world.server.faults();
+  tally.steps = one.steps();
+  tally.hash = one.trace_hash();
+  return tally;
+}
+
+}  // namespace upload::sim

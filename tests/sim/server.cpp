@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// One request, from the client's side: perhaps a connection is made, the request
+// goes out, the server does something with it, an answer comes back; between
+// these the fiber sleeps, so that others run and the world changes.
+//
+// What may become of a request that fails, by the text of the invariants:
+//   - its connection is lost: it was not applied, it was, or it will be within
+//     the client's time-out (a late copy);
+//   - 408, 429 and 5xx: the same: a proxy may have sent it on;
+//   - other 4xx: it is refused before its body is read.
+// A late copy may come from a life of the plugin that has ended.
+
+#include "sim/server.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "soak/model.h"
+
+namespace upload::sim {
+
+using namespace std::chrono_literals;
+
+// A change or flush, parsed; it outlives the client's memory.
+struct Server::Request {
+  bool changes = false;
+  bool flushes = false;
+  ByteRange range;
+  std::vector<char> data;
+};
+
+struct Server::Wire {
+  uint64_t id = 0;
+  bool open = false;    // made, and not closed by either side
+  bool aborted = false; // by the client
+  std::optional<Request> request;  // under way, and nothing done about it yet
+  Image::Client client = 0;
+  WaitList waits;
+};
+
+namespace {
+
+std::string printed(const http::Request& request) { return request.what; }
+
+}  // namespace
+
+// The client's end.
+class SimConnection final : public http::Connection {
+ public:
+  SimConnection(Server& server, std::shared_ptr<const http::Origin> origin,
+                http::ConnectionEvents events)
+      : server_(server), origin_(std::move(origin)), events_(std::move(events)) {}
+  ~SimConnection() override { close(); }
+
+  Result<http::Reply> perform(const http::Request& request) override {
+    if (closed_ || aborted_) return Status(Kind::kLost, "the connection is closed");
+    if (!wire_.open && wire_.id == 0)
+      if (Status status = open(); !status.ok()) {
+        closed_ = true;
+        return status;
+      }
+    Result<http::Reply> reply = server_.serve(wire_, request, *origin_);
+    wire_.request.reset();
+    if (reply.ok() && events_.progress) events_.progress();
+    scheduler().note("%s on %llu: %s", printed(request).c_str(),
+                     static_cast<unsigned long long>(wire_.id),
+                     reply.ok() ? std::to_string(reply.value().status).c_str()
+                                : reply.status().text().c_str());
+    if (!reply.ok() || reply.value().last) close();
+    return reply;
+  }
+  bool unopened() const override { return wire_.id == 0 && !closed_; }
+  bool closed() const override { return closed_ || (wire_.id != 0 && !wire_.open); }
+  void abort() override {
+    aborted_ = true;
+    wire_.aborted = true;
+    scheduler().wake_all(wire_.waits);
+    server_.wake_frozen();
+  }
+
+ private:
+  Status open() {
+    scheduler().sleep(server_.some_of(20ms));
+    if (aborted_) return {Kind::kLost, "the connection was shut down"};
+    const bool away = scheduler().now() < server_.away_until_;
+    if (away && server_.silent_) {
+      (void)server_.hang(wire_, origin_->connect_timeout);
+      return {Kind::kConnect, "could not connect in time"};
+    }
+    if (away || server_.per_mille(server_.behaviour.not_opened)) {
+      ++server_.faults_;
+      return {Kind::kConnect, "connection refused"};
+    }
+    wire_.id = ++server_.last_wire_;
+    wire_.open = true;
+    wire_.client = ++server_.last_client_;
+    server_.wires_.emplace(wire_.id, &wire_);
+    ++server_.open_connections_;
+    if (events_.opened) events_.opened();
+    return {};
+  }
+  void close() {
+    closed_ = true;
+    if (server_.wires_.erase(wire_.id) == 0) return;
+    --server_.open_connections_;
+    server_.lose(wire_);
+  }
+
+  Server& server_;
+  const std::shared_ptr<const http::Origin> origin_;
+  const http::ConnectionEvents events_;
+  Server::Wire wire_;
+  bool closed_ = false;
+  bool aborted_ = false;
+};
+
+http::Connector Server::connector() {
+  return [this](std::shared_ptr<const http::Origin> origin, http::ConnectionId,
+                http::ConnectionEvents events) -> std::unique_ptr<http::Connection> {
+    return std::make_unique<SimConnection>(*this, std::move(origin), std::move(events));
+  };
+}
+
+Duration Server::some_of(Duration time) {
+  return Duration(static_cast<Duration::rep>(
+      scheduler().random().below(static_cast<uint64_t>(time.count()) + 1)));
+}
+
+// --- The world ------------------------------------------------------------
+
+void Server::go_away(Duration time, bool silent) {
+  scheduler().note("server: away for %lld ms%s",
+                   static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()),
+                   silent ? ", silently" : "");
+  away_until_ = std::max(away_until_, scheduler().now() + time);
+  silent_ = silent;
+  for (const auto& [id, wire] : wires_) {
+    if (!wire->open) continue;
+    wire->open = false;
+    lose(*wire);
+    scheduler().wake_all(wire->waits);
+  }
+  wake_frozen();
+}
+
+void Server::freeze(Duration time) {
+  scheduler().note("server: frozen for %lld ms",
+                   static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()));
+  frozen_until_ = std::max(frozen_until_, scheduler().now() + time);
+  scheduler().at(frozen_until_, [this] { wake_frozen(); });
+}
+
+void Server::wake_frozen() { scheduler().wake_all(frozen_); }
+
+void Server::deny(Duration time) {
+  scheduler().note("server: denies");
+  denied_until_ = std::max(denied_until_, scheduler().now() + time);
+}
+
+std::optional<TimePoint> Server::well_since() const {
+  const TimePoint since = std::max({away_until_, frozen_until_, denied_until_});
+  if (since > scheduler().now()) return std::nullopt;
+  return since;
+}
+
+void Server::lose_all_connections(Duration late) {
+  for (const auto& [id, wire] : wires_) {
+    if (wire->request) settle(*wire, *wire->request, late, false);
+    lose(*wire);
+  }
+  open_connections_ -= wires_.size();
+  wires_.clear();
+  frozen_ = WaitList();
+}
+
+// The server's storage client goes, with what it had not flushed.
+void Server::lose(Wire& wire) {
+  image_.lose(wire.client, [this] {
+    return behaviour.harsh && scheduler().random().percent(50);
+  });
+  wire.client = ++last_client_;
+}
+
+Image::Client Server::client_of(Wire& wire) {
+  if (options_.upstreams == 0) return wire.client;
+  while (upstreams_.size() < options_.upstreams) upstreams_.push_back(++last_client_);
+  return upstreams_[scheduler().random().below(upstreams_.size())];
+}
+
+// --- A request ------------------------------------------------------------
+
+Status Server::lost(Wire& wire, const char* why) {
+  wire.open = false;
+  ++faults_;
+  return {Kind::kLost, why};
+}
+
+// Nothing is heard for a time, or until the connection is aborted or reset.
+Status Server::hang(Wire& wire, Duration time) {
+  const TimePoint until = scheduler().now() + time;
+  const bool was_open = wire.open;
+  while (!wire.aborted && wire.open == was_open && scheduler().now() < until)
+    scheduler().wait(wire.waits, "the server", until);
+  if (wire.aborted) return {Kind::kLost, "the connection was shut down"};
+  if (wire.open != was_open) return {Kind::kLost, "connection reset"};
+  return {};
+}
+
+Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
+                                  const http::Origin& origin) {
+  ++requests_;
+  soak::Random& random = scheduler().random();
+  const Request request = parse(asked);
+  wire.request = request;
+  if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok()) {
+    settle(wire, request, origin.timeout, false);
+    return lost(wire, "connection reset while sending");
+  }
+  if (scheduler().now() < frozen_until_) {
+    const TimePoint give_up = scheduler().now() + origin.timeout;
+    while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
+      scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
+    if (wire.aborted || !wire.open || scheduler().now() < frozen_until_) {
+      // It has the request, and does it when it thaws.
+      if (behaviour.late > 0 && random.percent(60)) {
+        const TimePoint thaw = std::max(frozen_until_, scheduler().now());
+        apply_at(thaw + some_of(origin.timeout / 2), request);
+      }
+      return lost(wire, "no progress within the time-out");
+    }
+  }
+  if (per_mille(behaviour.lost)) {
+    settle(wire, request, origin.timeout, false);
+    return lost(wire, "connection reset");
+  }
+  if (per_mille(behaviour.stalls)) {
+    wire.request.reset();
+    const bool applied = random.percent(30);
+    if (applied) apply(wire, request, false);
+    const Status status = hang(wire, origin.timeout);
+    if (!applied) settle(wire, request, origin.timeout, false);
+    return lost(wire, status.ok() ? "no progress within the time-out" : "connection reset");
+  }
+  if (per_mille(behaviour.lies)) {
+    settle(wire, request, origin.timeout, true);
+    wire.open = false;
+    ++faults_;
+    return Status(Kind::kMalformed, "the reply makes no sense");
+  }
+  if (per_mille(behaviour.slow))
+    if (Status status = hang(wire, origin.timeout * 9 / 10); !status.ok()) {
+      settle(wire, request, origin.timeout, false);
+      return lost(wire, "connection reset");
+    }
+  http::Reply reply;
+  if (scheduler().now() < denied_until_) {
+    reply = error(403);
+  } else if (per_mille(behaviour.refused)) {
+    static constexpr int kStatuses[] = {500, 503, 503, 502, 504, 429, 408};
+    reply = error(random.any_of(kStatuses));
+    settle(wire, request, origin.timeout, true);
+    if (request.flushes || reply.status == 500 || random.percent(20)) lose(wire);
+    ++faults_;
+  } else {
+    reply = answer(wire, request, asked);
+  }
+  wire.request.emplace();  // what was to be done is done
+  if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok())
+    return lost(wire, "connection reset before the reply");
+  if (reply.status >= 400 ? random.percent(30) : per_mille(behaviour.last)) {
+    reply.last = true;
+    wire.open = false;
+    lose(wire);
+  } else if (per_mille(behaviour.closes)) {
+    close_later(wire);
+  }
+  return reply;
+}
+
+void Server::close_later(const Wire& wire) {
+  scheduler().at(scheduler().now() + some_of(90s), [this, id = wire.id] {
+    const auto found = wires_.find(id);
+    if (found == wires_.end() || found->second->request || !found->second->open) return;
+    scheduler().note("server: closes idle connection %llu", static_cast<unsigned long long>(id));
+    ++faults_;
+    found->second->open = false;
+    lose(*found->second);
+  });
+}
+
+// Decides what becomes of a request that has failed.
+void Server::settle(Wire& wire, const Request& request, Duration timeout, bool whole) {
+  if (!request.changes) return;
+  soak::Random& random = scheduler().random();
+  if (random.percent(behaviour.late)) {
+    // Not at the very end of the time-out: nobody can measure that.
+    apply_at(scheduler().now() + some_of(timeout * 99 / 100), request);
+  } else if (random.percent(50)) {
+    apply(wire, request, !whole && random.percent(50));
+  }
+}
+
+void Server::apply_at(TimePoint when, Request request) {
+  if (!request.changes) return;
+  scheduler().at(when, [this, request = std::move(request)] {
+    scheduler().note("server: late copy of %llu bytes at %llu",
+                     static_cast<unsigned long long>(request.range.length),
+                     static_cast<unsigned long long>(request.range.offset));
+    ++faults_;
+    image_.change(0, request.range, request.data);
+  });
+}
+
+// `partly`: its first part only, cut where the model's cells are.
+void Server::apply(Wire& wire, const Request& request, bool partly) {
+  if (!request.changes) return;
+  const Image::Client client = client_of(wire);
+  ByteRange range = request.range;
+  if (partly) {
+    const uint64_t first = soak::Geometry::cell_at(range.offset);
+    const uint64_t cells = soak::Geometry::cell_at(range.end()) - first;
+    range.length = soak::Geometry::offset_of(first + scheduler().random().below(cells + 1)) -
+                   range.offset;
+    if (range.length == 0) return;
+  }
+  image_.change(client, range, {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
+  if (request.flushes && !partly) image_.flush(client);
+}
+
+Server::Request Server::parse(const http::Request& asked) const {
+  Request request;
+  if (asked.method == http::Method::kPut) {
+    unsigned long long first = 0;
+    unsigned long long last = 0;
+    require(sscanf(asked.headers.at(0).c_str(), "Content-Range: bytes %llu-%llu/*", &first,
+                   &last) == 2, "a PUT without a range");
+    request.changes = true;
+    request.flushes = asked.target.find("flush=n") == std::string::npos;
+    request.range = {first, last + 1 - first};
+    for (const http::BodyPart& part : asked.parts) {
+      const auto* const data = static_cast<const char*>(part.data);
+      if (data == nullptr)
+        request.data.resize(request.data.size() + part.length);
+      else
+        request.data.insert(request.data.end(), data, data + part.length);
+    }
+    require(request.data.size() == request.range.length, "a PUT of another length");
+  } else if (asked.method == http::Method::kPatch) {
+    const auto json = nlohmann::json::parse(asked.text);
+    if (json.at("op") == "zero") {
+      request.changes = true;
+      request.range = {json.at("offset"), json.at("size")};
+      request.flushes = json.at("flush");
+      request.data.resize(request.range.length);
+    } else {
+      request.flushes = true;
+    }
+  }
+  require(!request.changes || request.range.end() <= image_.size(), "a change beyond the end");
+  return request;
+}
+
+http::Reply Server::answer(Wire& wire, const Request& request, const http::Request& asked) {
+  http::Reply reply;
+  reply.status = 200;
+  if (asked.method == http::Method::kOptions) {
+    nlohmann::json features = nlohmann::json::array();
+    if (options_.can_flush) features.push_back("flush");
+    if (options_.can_zero) features.push_back("zero");
+    if (options_.can_extents) features.push_back("extents");
+    reply.body = nlohmann::json{{"features", features},
+                                {"max_readers", options_.max_connections},
+                                {"max_writers", options_.max_connections}}
+                     .dump();
+  } else if (asked.method == http::Method::kGet && asked.sink.empty()) {
+    reply.body = extents();
+  } else if (asked.method == http::Method::kGet) {
+    unsigned long long first = 0;
+    require(sscanf(asked.headers.at(0).c_str(), "Range: bytes=%llu-", &first) == 1,
+            "a GET without a range");
+    require(first + asked.sink.size() <= image_.size(), "a read beyond the end");
+    memcpy(asked.sink.data(), image_.view().data() + first, asked.sink.size());
+    reply.status = 206;
+    reply.sunk = asked.sink.size();
+    reply.content_range = "bytes " + std::to_string(first) + "-" +
+                          std::to_string(first + asked.sink.size() - 1) + "/" +
+                          std::to_string(image_.size());
+  } else if (request.changes) {
+    apply(wire, request, false);
+  } else if (request.flushes) {
+    image_.flush(client_of(wire));
+  }
+  return reply;
+}
+
+http::Reply Server::error(int status) {
+  http::Reply reply;
+  reply.status = status;
+  soak::Random& random = scheduler().random();
+  if (status == 503 || status == 429) {
+    static const char* const kSane[] = {"", "", "0", "1", "3"};
+    static const char* const kSilly[] = {"3600", "99999999999999999999", "-1", "soon", "86400"};
+    reply.retry_after = behaviour.silly_retry_after && random.percent(30) ? random.any_of(kSilly)
+                                                                          : random.any_of(kSane);
+  }
+  return reply;
+}
+
+std::string Server::extents() const {
+  constexpr uint64_t kBlock = 4096;
+  nlohmann::json list = nlohmann::json::array();
+  for (uint64_t at = 0; at < image_.size(); at += kBlock) {
+    const uint64_t length = std::min(kBlock, image_.size() - at);
+    const char* const data = image_.view().data() + at;
+    const bool zero = std::all_of(data, data + length, [](char c) { return c == 0; });
+    if (!list.empty() && list.back()["zero"] == zero)
+      list.back()["length"] = list.back()["length"].get<uint64_t>() + length;
+    else
+      list.push_back({{"start", at}, {"length", length}, {"zero", zero}, {"hole", zero}});
+  }
+  return list.dump();
+}
+
+}  // namespace upload::sim

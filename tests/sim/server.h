@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Server: a model of an image upload server at the level of http::Connection.
+// It speaks the images API, keeps an Image, and fails in every way that a
+// client can see; when and how is drawn from the schedule's seed.
+//
+// It outlives the plugin's lives. What it does behind a client's back (a late
+// copy of a request, the loss of unflushed changes) are events of the
+// scheduler.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "http/connection.h"
+#include "http/origin.h"
+#include "sim/image.h"
+#include "sim/scheduler.h"
+
+namespace upload::sim {
+
+// How it behaves; may be changed at any time.
+struct Behaviour {
+  // In a thousand requests, of each kind.
+  uint64_t lost = 0;         // the connection is reset: before, within or after the request
+  uint64_t refused = 0;      // an error status
+  uint64_t stalls = 0;       // nothing is heard for the client's time-out
+  uint64_t slow = 0;         // it takes most of the client's time-out, and succeeds
+  uint64_t lies = 0;         // a reply that makes no sense
+  uint64_t last = 0;         // a reply that ends the connection
+  uint64_t closes = 0;       // the connection is closed while it is idle
+  uint64_t not_opened = 0;   // a connection can't be made
+  // In a hundred: a request whose connection was lost, or that was refused,
+  // is applied later.
+  uint64_t late = 0;
+  // Some of what a lost connection had not flushed becomes stable.
+  bool harsh = false;
+  bool silly_retry_after = false;
+  Duration latency = std::chrono::milliseconds(2);
+};
+
+struct ServerOptions {
+  uint64_t size = 0;
+  bool can_flush = true;
+  bool can_zero = true;
+  bool can_extents = true;
+  unsigned max_connections = 8;
+  // Each request of a connection goes on over any of so many upstream
+  // connections; 0: there is no proxy.
+  unsigned upstreams = 0;
+};
+
+class Server {
+ public:
+  explicit Server(const ServerOptions& options) : options_(options), image_(options.size) {}
+
+  // What the plugin connects with; the server outlives the connections.
+  [[nodiscard]] http::Connector connector();
+
+  Behaviour behaviour;
+  // Connections are refused, or not answered, until then; those there are are
+  // reset.
+  void go_away(Duration time, bool silent);
+  // Nothing is answered until then, what is sent meanwhile is done afterwards.
+  void freeze(Duration time);
+  // 403 until then.
+  void deny(Duration time);
+
+  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const ServerOptions& options() const { return options_; }
+  // Since when all of this is over; nothing: it is not.
+  [[nodiscard]] std::optional<TimePoint> well_since() const;
+  [[nodiscard]] uint64_t faults() const { return faults_; }
+  [[nodiscard]] uint64_t requests() const { return requests_; }
+  [[nodiscard]] uint64_t open_connections() const { return open_connections_; }
+  // The process that had the connections is gone. What it had under way may
+  // come within `late`.
+  void lose_all_connections(Duration late);
+
+ private:
+  friend class SimConnection;
+  struct Request;
+  struct Wire;  // the server's end of a connection
+
+  Result<http::Reply> serve(Wire& wire, const http::Request& request, const http::Origin& origin);
+  Status hang(Wire& wire, Duration time);
+  Status lost(Wire& wire, const char* why);
+  void apply(Wire& wire, const Request& request, bool partly);
+  void apply_at(TimePoint when, Request request);
+  void settle(Wire& wire, const Request& request, Duration timeout, bool whole);
+  void close_later(const Wire& wire);
+  void wake_frozen();
+  [[nodiscard]] Request parse(const http::Request& asked) const;
+  http::Reply answer(Wire& wire, const Request& request, const http::Request& asked);
+  http::Reply error(int status);
+  void lose(Wire& wire);
+  Image::Client client_of(Wire& wire);
+  [[nodiscard]] std::string extents() const;
+  bool per_mille(uint64_t chance) { return scheduler().random().below(1000) < chance; }
+  Duration some_of(Duration time);
+
+  const ServerOptions options_;
+  Image image_;
+  Image::Client last_client_ = 0;
+  std::map<uint64_t, Wire*> wires_;
+  uint64_t last_wire_ = 0;
+  std::vector<Image::Client> upstreams_;
+  TimePoint away_until_;
+  bool silent_ = false;
+  TimePoint frozen_until_;
+  TimePoint denied_until_;
+  WaitList frozen_;
+  uint64_t faults_ = 0;
+  uint64_t requests_ = 0;
+  uint64_t open_connections_ = 0;
+};
+
+}  // namespace upload::sim
