@@ -69,6 +69,8 @@ Status Instance::check_spool() {
   auto place = environment_.take_spool_place(config_.spool, url.host + ":" + url.port + url.path);
   if (!place.ok()) return place.status();
   spool_place_ = std::move(place.value());
+  was_left_ = spool_place_->exists();
+  if (!was_left_) return {};
   // Of a disk of any size: if it is empty it does not matter.
   auto store = open_store(0, true);
   if (!store.ok()) return store.status();
@@ -76,9 +78,6 @@ Status Instance::check_spool() {
     log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
                  "told that it was done", spool_place_->path().c_str());
   has_leftovers_ = !store.value()->empty();
-  if (has_leftovers_) return {};
-  store.value().reset();
-  spool_place_->remove();
   return {};
 }
 
@@ -90,6 +89,11 @@ Result<std::unique_ptr<journal::Store>> Instance::open_store(uint64_t size, bool
 Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
   if (!spool_place_) return std::shared_ptr<journal::Spool>();
   auto store = open_store(found_->size, false);
+  if (!store.ok() && was_left_ && !has_leftovers_) {
+    // An empty one of a disk of another size.
+    spool_place_->remove();
+    store = open_store(found_->size, false);
+  }
   if (!store.ok()) return store.status();
   auto rows = store.value()->rows();
   if (!rows.ok()) return rows.status();
@@ -127,6 +131,7 @@ Status Instance::start() {
   Result<std::shared_ptr<journal::Spool>> spool = open_spool();
   if (!spool.ok()) return spool.status();
   volume.spool = std::move(spool.value());
+  volume.unclean_start = was_left_;
   volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
   volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
@@ -147,8 +152,53 @@ void Instance::stop() {
   keeper_->join();
   volume_->join();
   keeper_.reset();
+  wait_for_late_copies();
   if (upload_debug_stats != 0)
     for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
+}
+
+// --- The end --------------------------------------------------------------
+
+// Whoever starts next does not know which requests have failed and may yet be
+// applied by the server. Only a spool can tell; else that is waited for.
+void Instance::wait_for_late_copies() {
+  if (!volume_->late_copies_may_come()) return;
+  if (volume_->keep_spool()) return;
+  const std::string name = config_.origin.url.redacted();
+  ask_server();
+  const std::optional<TimePoint> until = volume_->late_copies_may_come();
+  if (!until) return;
+  if (*until == volume::LateCopies::kUnknown) {
+    log::warning("%s: the server does not answer, and may still apply requests that have failed; "
+                 "do not write to the disk again before it has been back for %lld seconds "
+                 "(timeout=)", name.c_str(), seconds(config_.origin.timeout));
+    return;
+  }
+  log::warning("%s: waiting for up to %lld seconds (timeout=): until then the server may apply "
+               "requests that have failed, and would overwrite what the next upload writes",
+               name.c_str(), seconds(*until - clock_.now()) + 1);
+  clock_.sleep_until(*until);
+}
+
+// For a few seconds, whether it is alive.
+void Instance::ask_server() {
+  constexpr Duration kPatience = std::chrono::seconds(2);
+  auto origin = std::make_shared<http::Origin>(*found_->origin);
+  origin->connect_timeout = std::min(origin->connect_timeout, kPatience);
+  origin->timeout = std::min(origin->timeout, kPatience);
+  volume::Retry retry(clock_, kPatience);
+  for (;;) {
+    const TimePoint start = clock_.now();
+    const auto connection = environment_.connect(origin, 0, {});
+    const Result<http::Reply> reply = connection->perform(target_->options());
+    // Any answer to this question will do, but one that a proxy gives.
+    Status status = reply.status();
+    if (reply.ok() && reply.value().status < 500) return volume_->note_answer(start);
+    if (reply.ok()) status = {Kind::kUnavailable, "no answer of its own"};
+    const std::optional<TimePoint> when = retry.next(status);
+    if (!when) return;
+    clock_.sleep_until(*when);
+  }
 }
 
 }  // namespace upload

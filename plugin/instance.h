@@ -39,6 +39,8 @@ class Instance {
  private:
   Status check_spool();
   Status discover_volume();
+  void wait_for_late_copies();
+  void ask_server();
   Result<std::shared_ptr<journal::Spool>> open_spool();
   Result<std::unique_ptr<journal::Store>> open_store(uint64_t size, bool verify);
 
@@ -48,6 +50,9 @@ class Instance {
   Stats stats_;
   std::shared_ptr<const target::Target> target_;
   std::unique_ptr<journal::SpoolPlace> spool_place_;
+  // An earlier process has left a spool: it did not end cleanly, or not with
+  // everything sent.
+  bool was_left_ = false;
   bool has_leftovers_ = false;
   std::unique_ptr<volume::Discovery> found_;
   std::unique_ptr<pool::Pool> pool_;

@@ -24,9 +24,9 @@ Spool::~Spool() {
     work_.notify_one();
   }
   thread_.join();
-  const bool empty = store_->empty();
+  const bool remove = store_->empty() && !keep_;
   store_.reset();
-  if (empty) place_->remove();
+  if (remove) place_->remove();
 }
 
 void Spool::serve() {

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -28,8 +29,11 @@ class Spool {
   // Starts the thread. `rows` are those of the store.
   Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
         std::vector<SpoolRow> rows);
-  // After the last call of the others. Removes the file if it is empty.
+  // After the last call of the others. Removes the store if it is empty.
   ~Spool();
+  // Does not: that it is there tells the next process that requests of this
+  // one may still be at work in the server.
+  void keep() { keep_ = true; }
 
   [[nodiscard]] const std::string& path() const { return place_->path(); }
   // What was in the file at the start. To be taken once.
@@ -55,6 +59,7 @@ class Spool {
   // The thread's, then the destructor's.
   std::unique_ptr<Store> store_;
   std::vector<SpoolRow> rows_;
+  std::atomic<bool> keep_ = false;
 
   Mutex mutex_;
   std::deque<Job*> jobs_ GUARDED_BY(mutex_);

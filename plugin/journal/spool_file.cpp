@@ -80,6 +80,8 @@ Result<std::unique_ptr<Store>> SpoolFile::open(const std::string& url, uint64_t 
   return std::unique_ptr<Store>(std::move(store.value()));
 }
 
+bool SpoolFile::exists() const { return access(path_.c_str(), F_OK) == 0; }
+
 void SpoolFile::remove() {
   unlink(path_.c_str());
   unlink((path_ + "-journal").c_str());

@@ -33,6 +33,7 @@ class SpoolFile final : public SpoolPlace {
   [[nodiscard]] const std::string& path() const override { return path_; }
   [[nodiscard]] Result<std::unique_ptr<Store>> open(const std::string& url, uint64_t size,
                                                     bool verify) override;
+  [[nodiscard]] bool exists() const override;
   void remove() override;
 
  private:

@@ -70,6 +70,8 @@ class SpoolPlace {
 
   // Of the store, for texts.
   [[nodiscard]] virtual const std::string& path() const = 0;
+  // There is a store: an earlier process did not remove it at its end.
+  [[nodiscard]] virtual bool exists() const = 0;
   // Opens the store, or makes it. `url`, without secrets, is for whoever looks
   // into it; `size` is the disk's, in bytes; 0: whatever the store has.
   // `verify`: reads everything in it, and fails if anything is not as it was

@@ -90,25 +90,32 @@ void Volume::set_latched(const Status& status) {
 }
 
 // Changes of those ranges have failed, and the server may be applying them
-// yet. Without a replay log no further change goes there. With one they are
-// repeated, which changes nothing; others wait as long as the server might
-// take.
+// yet. With a replay log they are repeated, which changes nothing; others wait
+// as long as the server might take. Without one others fail meanwhile.
 void Volume::shun(const Pieces& pieces) {
   constexpr size_t kMost = 1000;
   bool too_many = false;
   {
     MutexLock lock(mutex_);
-    if (replays()) {
+    const TimePoint now = clock_.now();
+    if (replays())
       for (const Piece& piece : pieces)
-        late_copies_.add(piece.range, piece.change, piece.change,
-                         clock_.now() + options_.late);
-    } else {
-      late_copies_.add(range_of(pieces), pieces.front().change, pieces.back().change,
-                       TimePoint::max());
-      too_many = late_copies_.count() > kMost;
-    }
+        late_copies_.add(piece.range, piece.change, piece.change, now);
+    else
+      late_copies_.add(range_of(pieces), pieces.front().change, pieces.back().change, now);
+    has_unknown_copies_ = true;
+    too_many = !replays() && late_copies_.count() > kMost;
   }
   if (too_many) latch({Kind::kLost, "too many changes have failed"});
+}
+
+void Volume::note_answer(TimePoint began) {
+  if (!has_unknown_copies_) return;
+  MutexLock lock(mutex_);
+  if (!late_copies_.answered(began, clock_.now())) return;
+  has_unknown_copies_ = late_copies_.any_unknown();
+  changed_.notify_all();
+  work_.notify_one();
 }
 
 // Until when copies of other changes may come to where these go.
@@ -119,6 +126,11 @@ std::optional<TimePoint> Volume::in_doubt(const Pieces& pieces) {
     if (until && (!latest || *until > *latest)) latest = until;
   }
   return latest;
+}
+
+std::optional<TimePoint> Volume::late_copies_may_come() {
+  MutexLock lock(mutex_);
+  return late_copies_.last(clock_.now());
 }
 
 Status Volume::latched() const {

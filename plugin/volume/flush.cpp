@@ -92,6 +92,7 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
   const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;
   if (status.ok()) {
     stats_.add(op, 0, 1, clock_.now() - start);
+    note_answer(start);
     note_success();
     MutexLock lock(mutex_);
     log_.flushed(lease.id());

@@ -9,24 +9,53 @@
 
 namespace upload::volume {
 
-void LateCopies::add(ByteRange range, uint64_t first, uint64_t last, TimePoint until) {
+void LateCopies::add(ByteRange range, uint64_t first, uint64_t last, TimePoint now) {
   for (Copy& copy : copies_) {
-    if (copy.range == range && copy.first == first && copy.last == last) {
-      copy.until = std::max(copy.until, until);
-      return;
-    }
+    if (copy.range != range || copy.first != first || copy.last != last) continue;
+    copy.failed = now;
+    if (copy.until != kUnknown) ++unknown_;
+    copy.until = kUnknown;
+    return;
   }
-  copies_.push_back({range, first, last, until});
+  copies_.push_back({range, first, last, now, kUnknown});
+  ++unknown_;
+}
+
+void LateCopies::add_until(ByteRange range, uint64_t first, uint64_t last, TimePoint until) {
+  copies_.push_back({range, first, last, TimePoint::min(), until});
+}
+
+bool LateCopies::answered(TimePoint began, TimePoint now) {
+  if (unknown_ == 0) return false;
+  bool more = false;
+  for (Copy& copy : copies_) {
+    if (copy.until != kUnknown || copy.failed > began) continue;
+    copy.until = now + time_out_;
+    --unknown_;
+    more = true;
+  }
+  return more;
+}
+
+void LateCopies::forget_old(TimePoint now) {
+  std::erase_if(copies_, [&](const Copy& copy) { return copy.until <= now; });
 }
 
 std::optional<TimePoint> LateCopies::until(ByteRange range, uint64_t change, TimePoint now) {
   if (copies_.empty()) return std::nullopt;
-  std::erase_if(copies_, [&](const Copy& copy) { return copy.until <= now; });
+  forget_old(now);
   std::optional<TimePoint> latest;
   for (const Copy& copy : copies_) {
     if (!copy.range.overlaps(range) || (change >= copy.first && change <= copy.last)) continue;
     latest = std::max(latest.value_or(copy.until), copy.until);
   }
+  return latest;
+}
+
+std::optional<TimePoint> LateCopies::last(TimePoint now) {
+  forget_old(now);
+  std::optional<TimePoint> latest;
+  for (const Copy& copy : copies_) latest = std::max(latest.value_or(copy.until), copy.until);
   return latest;
 }
 

@@ -88,6 +88,7 @@ Status Volume::read_from_server(ByteRange range, void* data) {
       reply.ok() ? options_.target->check_read(reply.value(), range) : reply.status();
   if (status.ok()) {
     stats_.add(Stats::Op::kRead, range.length, 1, clock_.now() - start);
+    note_answer(start);
     note_success();
     return status;
   }

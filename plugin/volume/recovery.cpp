@@ -36,6 +36,10 @@ namespace upload::volume {
 // Waits until it is time to try again. With a spool only reads wait: for
 // others an outage that outlasts one repetition begins spooling.
 Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) {
+  {
+    MutexLock lock(mutex_);
+    if (latched_ || stopping_) return Next::kGiveUp;
+  }
   const std::optional<TimePoint> when = retry.next(failure);
   const bool spoolable =
       spools() && purpose != Purpose::kRead && Retry::worthwhile(failure);

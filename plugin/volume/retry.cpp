@@ -22,8 +22,12 @@ bool fate_is_unknown(const Status& failure) {
   switch (failure.kind()) {
     case Kind::kLost:
     case Kind::kMalformed:
+    case Kind::kServerError:
+    // A proxy may have sent the request on before it gave up.
+    case Kind::kUnavailable:
     case Kind::kGateway:
     case Kind::kNoMemory: return true;
+    // Refused before its body was read, or never sent.
     default: return false;
   }
 }

@@ -162,8 +162,10 @@ void Volume::lead_append() {
 journal::SpoolContent Volume::make_row(ByteRange range, uint64_t change, const void* data) {
   const TimePoint now = clock_.now();
   const auto doubt = late_copies_.until(range, change, now);
-  return {{++last_row_, range, change, data == nullptr, doubt ? wall_time(clock_, *doubt - now) : 0},
-          data};
+  const int64_t not_before = !doubt                             ? 0
+                             : *doubt == LateCopies::kUnknown ? INT64_MAX
+                                                              : wall_time(clock_, *doubt - now);
+  return {{++last_row_, range, change, data == nullptr, not_before}, data};
 }
 
 // A disk that is full has changed nothing, and may have room later.
@@ -264,13 +266,14 @@ void Volume::drain() {
   std::vector<journal::SpoolRow> rows;
   std::vector<journal::Slice> slices;
   std::list<Change> held;
-  bool spooling = false;
+  bool ask = false;
   {
     MutexLock lock(mutex_);
-    spooling = state_ == State::kSpooling;
+    // Its answer tells, too, how long late copies may come.
+    ask = state_ == State::kSpooling || late_copies_.any_unknown();
     made_room_ = false;
   }
-  if (spooling)
+  if (ask)
     if (const Status status = probe(); !status.ok()) return drain_failed(status);
   {
     MutexLock lock(mutex_);
@@ -295,8 +298,12 @@ Status Volume::probe() {
   Result<pool::Lease> lease = pool_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
+  const TimePoint start = clock_.now();
   const Status status = ask_options(lease.value());
-  if (status.ok()) return status;
+  if (status.ok()) {
+    note_answer(start);
+    return status;
+  }
   judge(lease.value(), Purpose::kRead, status);
   // It answers, whatever it thinks of this question.
   if (status.kind() == Kind::kRejected) return {};
@@ -458,28 +465,48 @@ void Volume::end_spooling() {
 
 // --- At the start ---------------------------------------------------------
 
-// What an earlier run could not send.
+// What an earlier process could not send, and what it may have under way.
 void Volume::take_leftovers() {
   const std::vector<journal::SpoolRow> rows = options_.spool->take_rows();
-  if (rows.empty()) return;
   const TimePoint now = clock_.now();
-  uint64_t begin = UINT64_MAX;
-  uint64_t end = 0;
   for (const journal::SpoolRow& row : rows) {
     add_row(row);
     last_row_ = std::max(last_row_, row.id);
-    begin = std::min(begin, row.range.offset);
-    end = std::max(end, row.range.end());
-    const Duration wait = until_wall_time(clock_, row.not_before);
-    if (row.not_before != 0 && wait > Duration::zero())
-      late_copies_.add(row.range, UINT64_MAX, UINT64_MAX,
-                       now + std::min(wait, options_.late));
+    if (row.not_before == 0) continue;
+    const Duration wait = row.not_before == INT64_MAX
+                              ? options_.late
+                              : std::min(until_wall_time(clock_, row.not_before), options_.late);
+    if (wait > Duration::zero())
+      late_copies_.add_until(row.range, UINT64_MAX, UINT64_MAX, now + wait);
   }
-  queue_.set_last_sequence(rows.back().sequence);
-  // Those that the earlier run had under way may come late: newer changes wait.
-  late_copies_.add({begin, end - begin}, 1, rows.back().sequence, now + options_.late);
+  const ByteRange disk{0, size()};
+  if (rows.empty()) {
+    if (options_.unclean_start)
+      late_copies_.add_until(disk, UINT64_MAX, UINT64_MAX, now + options_.late);
+    return;
+  }
+  const uint64_t last = rows.back().sequence;
+  queue_.set_last_sequence(last);
+  // Rows may go at once: what may come late to a row's range is the row itself,
+  // or was known when the row was made.
+  late_copies_.add_until(disk, 1, last, now + options_.late);
   state_ = State::kDraining;
   has_leftovers_ = true;
+}
+
+bool Volume::keep_spool() {
+  if (!spools()) return false;
+  options_.spool->keep();
+  bool empty = false;
+  {
+    MutexLock lock(mutex_);
+    empty = rows_.empty();
+  }
+  if (empty)
+    log::warning("%s: the spool %s stays, empty: it tells the next start that the server may "
+                 "still apply requests that have failed", options_.name.c_str(),
+                 options_.spool->path().c_str());
+  return true;
 }
 
 }  // namespace upload::volume

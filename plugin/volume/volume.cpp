@@ -54,6 +54,7 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
       stats_(stats),
       log_memory_(std::make_shared<journal::Memory>(options_.replay)),
       queue_(options_.limits),
+      late_copies_(options_.late),
       log_(log_memory_),
       progress_(clock.now()) {
   assert(replays() || !spools());
@@ -309,7 +310,7 @@ std::optional<Status> Volume::lead(std::optional<pool::Lease>& lease, const Chan
       const Pieces pieces = pieces_of(leader.batch);
       while (const std::optional<TimePoint> doubt = in_doubt(pieces)) {
         if (latched_ || stopping_ || state_ == State::kSpooling) break;
-        clock_.wait_until(changed_, mutex_, *doubt);
+        wait_for_change(*doubt);
       }
     }
     Result<pool::Lease> other = pool_.lease();
@@ -358,6 +359,7 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
                                           : Stats::Op::kWrite;
   if (status.ok()) {
     stats_.add(op, bytes, pieces.size(), clock_.now() - start);
+    note_answer(start);
     if (!again) note_success();
     return status;
   }

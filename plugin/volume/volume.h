@@ -61,6 +61,8 @@ struct VolumeOptions {
   std::shared_ptr<journal::Spool> spool;
   uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
   bool spool_local = false;          // what is in the spool counts as flushed
+  // An earlier process may have requests under way, of any changes.
+  bool unclean_start = false;
 };
 
 using Extents = std::shared_ptr<const std::vector<target::Extent>>;
@@ -80,6 +82,14 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void request_stop() EXCLUDES(mutex_);
   // Says what is left in the spool.
   void join() EXCLUDES(mutex_);
+  // Until when the server may apply requests that have failed; kUnknown of
+  // LateCopies: it has not answered since. Nothing: there are none.
+  [[nodiscard]] std::optional<TimePoint> late_copies_may_come() EXCLUDES(mutex_);
+  // The server has answered a request that began then, and so is alive.
+  void note_answer(TimePoint began) EXCLUDES(mutex_);
+  // False: there is no spool to tell the next process that this one may have
+  // requests under way.
+  bool keep_spool() EXCLUDES(mutex_);
 
   [[nodiscard]] uint64_t size() const { return options_.size; }
   [[nodiscard]] const target::Capabilities& capabilities() const {
@@ -220,8 +230,10 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Stats& stats_;
   const std::shared_ptr<journal::Memory> log_memory_;
 
-  // Its own synchronisation: a look at outage_since_ without the mutex.
+  // Their own synchronisation: a look at outage_since_, and at
+  // late_copies_.any_unknown(), without the mutex.
   std::atomic<bool> outage_ = false;
+  std::atomic<bool> has_unknown_copies_ = false;
 
   // Taken before the pool's mutex.
   mutable Mutex mutex_;

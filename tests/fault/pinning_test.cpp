@@ -29,7 +29,8 @@ struct Fixture {
     server.add_ticket(ticket);
   }
   std::vector<std::string> keys() const {
-    return {"url=" + server.url("ticket"), "cafile=" + server.ca_file(), "connections=1"};
+    return {"url=" + server.url("ticket"), "cafile=" + server.ca_file(), "connections=1",
+            "timeout=1"};
   }
   uint64_t accepted() const { return server.counters().connections_accepted; }
 

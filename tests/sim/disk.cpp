@@ -101,6 +101,7 @@ class MemoryPlace final : public journal::SpoolPlace {
     file_.size = std::max(file_.size, size);
     return std::unique_ptr<journal::Store>(std::make_unique<MemoryStore>(disk_, file_));
   }
+  bool exists() const override { return file_.exists; }
   void remove() override {
     require(file_.rows.empty(), "a spool is removed that is not empty");
     file_.exists = false;

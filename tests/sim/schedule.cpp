@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -63,6 +64,8 @@ struct Plan {
   bool denies = false;
   bool stops = false;     // the process is stopped now and then (SIGSTOP)
   bool disk_fills = false;
+  // The same in each life: it bounds what a server may do late.
+  Duration timeout{0};
 };
 
 template <typename T, size_t kSize>
@@ -107,6 +110,7 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.denies = random.percent(5);
   plan.stops = random.percent(15);
   plan.disk_fills = random.percent(10);
+  plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
   return plan;
 }
 
@@ -114,7 +118,7 @@ Config draw_config(Random& random, const Plan& plan) {
   Config config;
   config.origin.url = http::parse_url("https://server:54322/images/ticket").value();
   config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
-  config.origin.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
+  config.origin.timeout = plan.timeout;
   config.connections = pick(random, {1U, 2U, 4U});
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
   config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
@@ -141,7 +145,11 @@ struct World {
   Random random;  // of what the clients do
   Tally tally;
   Duration latest_timeout{0};
+  // The plugin has said that nobody should start again before the time-out.
+  bool told_to_wait = false;
 };
+
+World* the_world = nullptr;  // for the log
 
 // --- Clients --------------------------------------------------------------
 
@@ -445,6 +453,11 @@ void run_plan(World& world, Random& random) {
     world.latest_timeout = std::max(world.latest_timeout, config.origin.timeout);
     // Nobody but a spool can tell the next life what a killed one had under way.
     if (killed && config.spool.empty()) pass_time(config.origin.timeout);
+    // The user does what the plugin says.
+    if (std::exchange(world.told_to_wait, false)) {
+      while (!world.server.well_since()) pass_time(1min);
+      pass_time(config.origin.timeout);
+    }
     if (random.percent(30)) pass_time(std::chrono::seconds(random.below(100)));
   }
   // The last: all is well, and all that is left arrives.
@@ -496,11 +509,16 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   Random random(seed, 2);
   Scheduler one(seed, Scheduler::Limits());
   one.print_trace = trace;
-  static const auto line = [](const char* text) { scheduler().note("log: %s", text); };
+  static const auto line = [](const char* text) {
+    scheduler().note("log: %s", text);
+    if (strstr(text, "do not write to the disk again before") != nullptr)
+      the_world->told_to_wait = true;
+  };
   log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
   Plan plan = draw_plan(random, mode);
   plan.most_bytes = uint64_t{32} << 10;
   World world(plan, seed);
+  the_world = &world;
   run_plan(world, random);
   Tally tally = world.tally;
   tally.schedules = 1;

@@ -261,7 +261,8 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     static constexpr int kStatuses[] = {500, 503, 503, 502, 504, 429, 408};
     reply = error(random.any_of(kStatuses));
     settle(wire, request, origin.timeout, true);
-    if (request.flushes || reply.status == 500 || random.percent(20)) lose(wire);
+    const bool gone = reply.status == 500 || reply.status == 502 || reply.status == 504;
+    if (request.flushes || gone) lose(wire);
     ++faults_;
   } else {
     reply = answer(wire, request, asked);
@@ -271,6 +272,7 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     return lost(wire, "connection reset before the reply");
   if (reply.status >= 400 ? random.percent(30) : per_mille(behaviour.last)) {
     reply.last = true;
+    ++faults_;
     wire.open = false;
     lose(wire);
   } else if (per_mille(behaviour.closes)) {

@@ -27,6 +27,7 @@
 #include <thread>
 
 #include "fixture/nbdkit.h"
+#include "fixture/spool_rows.h"
 #include "soak/client.h"
 #include "soak/model.h"
 
@@ -272,7 +273,7 @@ RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
       findings_.violated(e.what());
     }
   }
-  if (!std::filesystem::is_empty(spool_.path()))
+  if (fixture::spool_rows(spool_.path()) != 0)
     findings_.violated("something is left in the spool");
   // Once more: nothing that comes after the last request may take anything away.
   check_all();

@@ -169,13 +169,31 @@ TEST_CASE("where a change failed with unknown fate, no later change is sent", "[
 TEST_CASE("where a change was refused or could not be sent, a later one is welcome",
           "[volume]") {
   Fixture f(1);
-  f.answer("write", 503);
+  f.answer("write", 416);
   CHECK_FALSE(f.write(0).ok());
   f.fail("write", Status(Kind::kConnect, "refused"));
   f.server.close_idle(1);
   CHECK_FALSE(f.write(0).ok());
   f.server.on_request(nullptr);
   CHECK(f.write(0).ok());
+}
+
+TEST_CASE("a change that got 503 may come late, until the time-out after the next answer",
+          "[volume]") {
+  for (const int status : {408, 429, 503}) {
+    Fixture f(1);
+    f.answer("write", status);
+    CHECK_FALSE(f.write(0).ok());
+    f.server.on_request(nullptr);
+    f.clock.advance(3600s);
+    // Nobody knows yet whether the server is alive.
+    CHECK(f.write(0).text().find("may still be applying it") != std::string::npos);
+    CHECK(f.write(5).ok());
+    f.clock.advance(59s);
+    CHECK(f.write(0).text().find("may still be applying it") != std::string::npos);
+    f.clock.advance(1s);
+    CHECK(f.write(0).ok());
+  }
 }
 
 TEST_CASE("a large zero goes in pieces", "[volume]") {
