@@ -27,6 +27,12 @@
 // fails when it has not moved kProgressUnit bytes (or ended) within the
 // time-out; libcurl calls on_progress at least once a second, also when
 // nothing moves (CURLOPT_XFERINFOFUNCTION). So every request ends.
+// Bytes move when libcurl hands them to the kernel or gets them from it, and
+// when the peer acknowledges them: the socket's buffer may take a whole
+// request at once, which a slow link then needs minutes to carry. What the
+// peer has not acknowledged is asked with SIOCOUTQ (tcp(7)), which counts the
+// bytes that are on the wire, TLS included. On a unix socket the same request
+// (unix(7)) counts the memory of what the peer has not read.
 //
 // Threads: perform() belongs to the thread that holds the lease. abort() may
 // come from any thread; it shuts the socket down under fds_mutex_, which also
@@ -36,7 +42,9 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -155,6 +163,8 @@ class CurlConnection final : public Connection {
   size_t on_header(const char* line, size_t length);
   size_t on_write(const char* data, size_t length);
   int on_progress(uint64_t down, uint64_t up);
+  bool has_moved(uint64_t bytes);
+  uint64_t unacknowledged();
 
   // Constant after construction.
   const std::shared_ptr<const Origin> origin_;
@@ -180,7 +190,9 @@ class CurlConnection final : public Connection {
   bool out_of_memory_ = false;
   bool range_ignored_ = false;
   int socket_error_ = 0;      // of connect_unix_socket()
-  uint64_t moved_ = 0;  // bytes at progress_at_
+  uint64_t moved_ = 0;  // bytes that libcurl had moved at progress_at_
+  // The most bytes that the peer had not acknowledged, of all looks since progress_at_.
+  uint64_t most_unacknowledged_ = 0;
   TimePoint progress_at_;
 
   std::atomic<bool> aborted_ = false;
@@ -424,8 +436,9 @@ int CurlConnection::on_progress(uint64_t down, uint64_t up) {
   // Connecting has a time-out of its own.
   if (!established_) return 0;
   const TimePoint now = std::chrono::steady_clock::now();
-  if (down + up >= moved_ + kProgressUnit) {
+  if (has_moved(down + up)) {
     moved_ = down + up;
+    most_unacknowledged_ = 0;
     progress_at_ = now;
     if (events_.progress) events_.progress();
   }
@@ -433,12 +446,33 @@ int CurlConnection::on_progress(uint64_t down, uint64_t up) {
   return stalled_ ? 1 : 0;
 }
 
+// Whether kProgressUnit bytes have moved since progress_at_; `bytes` is what
+// libcurl has moved in this request. What is unacknowledged becomes less only
+// by acknowledgements. The kernel is not asked while libcurl moves bytes.
+bool CurlConnection::has_moved(uint64_t bytes) {
+  if (bytes >= moved_ + kProgressUnit) return true;
+  const uint64_t waiting = unacknowledged();
+  most_unacknowledged_ = std::max(most_unacknowledged_, waiting);
+  return most_unacknowledged_ - waiting >= kProgressUnit;
+}
+
+// Bytes in the socket's buffer and on the way; 0 where the kernel does not tell.
+uint64_t CurlConnection::unacknowledged() {
+  uint64_t sum = 0;
+  MutexLock lock(fds_mutex_);
+  for (const int fd : fds_) {
+    int bytes = 0;
+    if (ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0) sum += static_cast<uint64_t>(bytes);
+  }
+  return sum;
+}
+
 void CurlConnection::set_up_request(const Request& request) {
   request_ = &request;
   reply_ = Reply();
   established_ = refused_ = stalled_ = overlong_ = header_ended_ = false;
   out_of_memory_ = range_ignored_ = false;
-  moved_ = 0;
+  moved_ = most_unacknowledged_ = 0;
   progress_at_ = std::chrono::steady_clock::now();
   error_[0] = '\0';
   reader_.reset(&request.parts);
