@@ -99,6 +99,11 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "remote|local\n"
      "    Whether a flush waits for the server, or for the spool's disk while\n"
      "    the server is away (default: remote)."},
+    {"spool-leftovers", &ConfigParser::set_spool_leftovers, true,
+     "send|discard|fail\n"
+     "    What to do with changes that an earlier run has left there for the\n"
+     "    same path under another host (default: fail). discard drops those\n"
+     "    of the same URL, too."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
      "    User name for Basic authentication."},
@@ -361,6 +366,15 @@ Status ConfigParser::set_spool_flush(const std::string& value) {
   return {};
 }
 
+Status ConfigParser::set_spool_leftovers(const std::string& value) {
+  if (value == "fail") config_.spool_leftovers = SpoolLeftovers::kFail;
+  else if (value == "send") config_.spool_leftovers = SpoolLeftovers::kSend;
+  else if (value == "discard") config_.spool_leftovers = SpoolLeftovers::kDiscard;
+  else return bad("must be send, discard or fail");
+  spool_leftovers_ = value;
+  return {};
+}
+
 Status ConfigParser::set_user(const std::string& value) {
   if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
     return bad("must be a name without a colon");
@@ -442,6 +456,8 @@ Result<Config> ConfigParser::complete() const {
   if (config.spool.empty() && spool_flush_given_)
     return bad(std::string("spool-flush=") + (config.spool_local ? "local" : "remote") +
                " needs spool=DIR");
+  if (config.spool.empty() && !spool_leftovers_.empty())
+    return bad("spool-leftovers=" + spool_leftovers_ + " needs spool=DIR");
   if (config.spool_size && *config.spool_size < config.replay)
     return bad(format("spool-size=%" PRIu64 " is too small for what is in memory, replay=%" PRIu64,
                       *config.spool_size, config.replay));

@@ -18,6 +18,13 @@
 
 namespace upload {
 
+// What becomes of what earlier runs have left in the spool's directory.
+enum class SpoolLeftovers {
+  kFail,     // what is of the same path under another host must be decided
+  kSend,     // that is sent, too
+  kDiscard,  // all is dropped, also what is of the same URL
+};
+
 // Constant once made.
 struct Config {
   http::Origin origin;  // its url is the upload URL; unix_socket as below
@@ -32,6 +39,7 @@ struct Config {
   std::string spool;  // directory for the spool; empty: none
   std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
   bool spool_local = false;            // spool-flush=local
+  SpoolLeftovers spool_leftovers = SpoolLeftovers::kFail;
 };
 
 // Reads a secret given as VALUE, +FILE, -FD or - (nbdkit_read_password(3)).
@@ -74,6 +82,7 @@ class ConfigParser {
   Status set_spool(const std::string& value);
   Status set_spool_size(const std::string& value);
   Status set_spool_flush(const std::string& value);
+  Status set_spool_leftovers(const std::string& value);
   Status set_user(const std::string& value);
   Status set_password(const std::string& value);
   Status set_token(const std::string& value);
@@ -84,6 +93,7 @@ class ConfigParser {
   const SecretReader read_secret_;
   Config config_;
   bool spool_flush_given_ = false;
+  std::string spool_leftovers_;  // as given; empty: not
   bool url_given_ = false;
   std::optional<std::string> unix_socket_;
   std::optional<bool> is_ovirt_host_;

@@ -12,9 +12,9 @@ namespace upload {
 Environment real_environment() {
   static SteadyClock clock;
   return {clock, http::make_curl_connection,
-          [](const std::string& directory,
-             const std::string& volume) -> Result<std::unique_ptr<journal::SpoolPlace>> {
-            auto file = journal::SpoolFile::lock(directory, volume);
+          [](const std::string& directory, const journal::SpoolName& name)
+              -> Result<std::unique_ptr<journal::SpoolPlace>> {
+            auto file = journal::SpoolFile::lock(directory, name, clock);
             if (!file.ok()) return file.status();
             return std::unique_ptr<journal::SpoolPlace>(std::move(file.value()));
           }};

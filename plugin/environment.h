@@ -20,9 +20,9 @@ namespace upload {
 struct Environment {
   Clock& clock;
   http::Connector connect;
-  // Takes the place of that volume's spool in a directory, see SpoolFile::lock().
+  // Takes the place of that spool in a directory, see SpoolFile::lock().
   std::function<Result<std::unique_ptr<journal::SpoolPlace>>(const std::string& directory,
-                                                             const std::string& volume)>
+                                                             const journal::SpoolName& name)>
       take_spool_place;
 };
 

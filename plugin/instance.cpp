@@ -25,27 +25,31 @@ constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 Instance::Instance(Config config, Environment environment)
     : config_(std::move(config)),
       environment_(std::move(environment)),
-      clock_(environment_.clock) {}
+      clock_(environment_.clock),
+      leftovers_(config_, environment_) {}
 
 Instance::~Instance() { stop(); }
 
 Status Instance::discover() {
   target_ = target::make_target(config_.target, config_.origin.url);
-  if (Status status = check_spool(); !status.ok()) return status;
+  if (Status status = leftovers_.find(); !status.ok()) return status;
   volume::Retry retry(clock_, config_.retry_time);
   for (;;) {
     Status status = discover_volume();
     if (status.ok()) break;
     // With leftovers it is an outage like any other.
-    const auto when = has_leftovers_ ? retry.next(status) : std::nullopt;
+    const auto when = leftovers_.to_send() ? retry.next(status) : std::nullopt;
     if (!when) return status.while_doing(config_.origin.url.redacted());
     if (*when > clock_.now())
       log::warning("%s has changes that are not on the server yet; trying again for up to %lld "
-                   "seconds: %s", spool_place_->path().c_str(),
+                   "seconds: %s", leftovers_.path().c_str(),
                    seconds(config_.retry_time), status.text().c_str());
     clock_.sleep_until(*when);
   }
-  if (!has_leftovers_) return {};
+  if (Status status = leftovers_.decide(found_->size); !status.ok()) return status;
+  const bool to_send = leftovers_.to_send();
+  spool_place_ = leftovers_.take_place();
+  if (!to_send) return {};
   if (!found_->capabilities.can_write)
     return {Kind::kInvalid, "the spool " + spool_place_->path() + " has changes that are not on "
                             "the server yet, but the server allows only reading"};
@@ -62,25 +66,6 @@ Status Instance::discover_volume() {
   return {};
 }
 
-// Locks the spool, and reads what an earlier run has left there.
-Status Instance::check_spool() {
-  if (config_.spool.empty()) return {};
-  const http::Url& url = config_.origin.url;
-  auto place = environment_.take_spool_place(config_.spool, url.host + ":" + url.port + url.path);
-  if (!place.ok()) return place.status();
-  spool_place_ = std::move(place.value());
-  was_left_ = spool_place_->exists();
-  if (!was_left_) return {};
-  // Of a disk of any size: if it is empty it does not matter.
-  auto store = open_store(0, true);
-  if (!store.ok()) return store.status();
-  if (store.value()->had_torn_tail())
-    log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
-                 "told that it was done", spool_place_->path().c_str());
-  has_leftovers_ = !store.value()->empty();
-  return {};
-}
-
 Result<std::unique_ptr<journal::Store>> Instance::open_store(uint64_t size, bool verify) {
   return spool_place_->open(config_.origin.url.redacted(), size, verify);
 }
@@ -89,18 +74,14 @@ Result<std::unique_ptr<journal::Store>> Instance::open_store(uint64_t size, bool
 Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
   if (!spool_place_) return std::shared_ptr<journal::Spool>();
   auto store = open_store(found_->size, false);
-  if (!store.ok() && was_left_ && !has_leftovers_) {
-    // An empty one of a disk of another size.
-    spool_place_->remove();
-    store = open_store(found_->size, false);
-  }
   if (!store.ok()) return store.status();
   auto rows = store.value()->rows();
   if (!rows.ok()) return rows.status();
   if (!rows.value().empty())
-    log::warning("%s: %zu changes that an earlier run has left in the spool %s are sent first",
-                 config_.origin.url.redacted().c_str(), rows.value().size(),
-                 spool_place_->path().c_str());
+    log::warning("%s: %zu changes that an earlier run has left in the spool %s, the last at %s, "
+                 "are sent first", config_.origin.url.redacted().c_str(), rows.value().size(),
+                 spool_place_->path().c_str(),
+                 time_text(store.value()->about().changed_at).c_str());
   return std::make_shared<journal::Spool>(std::move(spool_place_), std::move(store.value()),
                                           std::move(rows.value()));
 }
@@ -131,7 +112,7 @@ Status Instance::start() {
   Result<std::shared_ptr<journal::Spool>> spool = open_spool();
   if (!spool.ok()) return spool.status();
   volume.spool = std::move(spool.value());
-  volume.unclean_start = was_left_;
+  volume.unclean_start = leftovers_.unclean();
   volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
   volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "environment.h"
 #include "journal/spool.h"
+#include "leftovers.h"
 #include "pool/keeper.h"
 #include "pool/pool.h"
 #include "volume/discover.h"
@@ -37,7 +38,6 @@ class Instance {
   [[nodiscard]] volume::Volume& volume() { return *volume_; }
 
  private:
-  Status check_spool();
   Status discover_volume();
   void wait_for_late_copies();
   void ask_server();
@@ -49,11 +49,8 @@ class Instance {
   Clock& clock_;
   Stats stats_;
   std::shared_ptr<const target::Target> target_;
+  Leftovers leftovers_;
   std::unique_ptr<journal::SpoolPlace> spool_place_;
-  // An earlier process has left a spool: it did not end cleanly, or not with
-  // everything sent.
-  bool was_left_ = false;
-  bool has_leftovers_ = false;
   std::unique_ptr<volume::Discovery> found_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<volume::Volume> volume_;

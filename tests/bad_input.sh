@@ -48,6 +48,11 @@ refused "spool=$TMP" "spool=$TMP needs replay=SIZE" "$good"
 refused spool-size=1G 'spool-size=1073741824 needs spool=DIR' "$good" replay=8M
 refused spool-flush=local 'spool-flush=local needs spool=DIR' "$good" replay=8M
 refused spool-flush=never 'spool-flush=never: must be remote or local' "$good" replay=8M
+refused spool-leftovers=send 'spool-leftovers=send needs spool=DIR' "$good" replay=8M
+for value in '' keep SEND; do
+  refused "spool-leftovers=$value" "spool-leftovers=$value: must be send, discard or fail" \
+    "$good" replay=8M "spool=$TMP"
+done
 refused spool-size=1M 'spool-size=1048576 is too small for what is in memory, replay=8388608' \
   "$good" replay=8M "spool=$TMP"
 refused replay=1M 'replay=1048576 is too small for one request, max-request=4194304' "$good"

@@ -63,7 +63,7 @@ nothing_left() {
   local file
   for file in "$spool"/*.spool; do
     [ -e "$file" ] || continue
-    grep -qE 'the spool .* stays, empty' "$log" || fail "left in the spool: $file"
+    grep -qE 'the spool .* stays, empty' "$log" "$TMP/err" || fail "left in the spool: $file"
     rm -f "$file" "$file-journal"
   done
   [ -z "$(ls -A "$spool")" ] || fail "left in the spool: $(ls -A "$spool")"
@@ -160,6 +160,129 @@ upload -U - "${keys[@]}" --run "nbdcopy --flush '$TMP/source.raw' \"\$uri\""
 cmp "$TMP/source.raw" "$TMP/other.raw" || fail 'the copy differs'
 [ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
 keys[0]="url=https://localhost:$PORT/images/disk"
+
+# What an upload under `localhost` leaves, and the next ones under 127.0.0.1 find.
+leave_something() {
+  rm -f "$spool"/*
+  fresh_target
+  restart_server
+  keys[0]="url=https://localhost:$PORT/images/disk"
+  start_nbdkit "left-$1" retry-time=1
+  kill_server
+  upload_source
+  end_nbdkit
+  file=$(echo "$spool"/*.spool)
+  restart_server
+  keys[0]="url=https://127.0.0.1:$PORT/images/disk"
+}
+
+left="the spool $spool/[0-9a-f-]*.spool of https://localhost:[0-9]+/images/\.\.\., with [0-9]+ \
+changes of together [0-9]+ bytes, the last of 20[0-9-]+ [0-9:]+ UTC, for a disk of $size bytes"
+
+begin 'what is left under another spelling of the host must be decided'
+stop_server
+leave_something fail
+sum=$(sha256sum <"$file")
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "same path, which may be of this disk and older than what is on it: $left; say \
+spool-leftovers=send to send them first, or spool-leftovers=discard to drop them" "$TMP/err"
+expect_not 'images/disk|warning' "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+[ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
+compgen -G "$spool/*.lock" >/dev/null && fail 'a lock is left'
+
+begin 'the same URL is not asked: what it has left is sent, and the time is told'
+keys[0]="url=https://localhost:$PORT/images/disk"
+start_nbdkit same-url
+run nbdinfo --size "$uri"
+arrived
+expect 'has left in the spool .*, the last at 20[0-9-]+ [0-9:]+ UTC, are sent first' "$log"
+end_nbdkit
+nothing_left
+
+begin 'a disk of another size under the same path of another host is another disk'
+stop_server
+leave_something size
+stop_server
+rm "$TMP/target.raw"
+truncate -s $((2 * size)) "$TMP/target.raw"
+restart_server
+sum=$(sha256sum <"$file")
+for decision in fail send discard; do
+  upload -U - "${keys[@]}" "spool-leftovers=$decision" --run 'nbdinfo --size "$uri"'
+  [ $status = 0 ] || { fail "$decision: exit status $status"; show "$TMP/err"; }
+  expect "$left, is left alone: this disk has $((2 * size)) bytes" "$TMP/err"
+  [ "$(sha256sum <"$file")" = "$sum" ] || fail "$decision: the spool has changed"
+done
+
+begin 'spool-leftovers=send sends what is left under another spelling of the host'
+stop_server
+leave_something send
+start_nbdkit sent spool-leftovers=send
+run nbdinfo --size "$uri"
+[ $status = 0 ] || { fail "nbdinfo: exit status $status"; show "$TMP/err"; show "$log"; }
+arrived
+expect "$left, is now $spool/.* \(spool-leftovers=send\)" "$log"
+expect 'changes that an earlier run has left in the spool .* are sent first' "$log"
+end_nbdkit
+nothing_left
+
+begin 'spool-leftovers=send waits for a server that is away, and loses nothing'
+stop_server
+leave_something away
+stop_server
+cp "$file" "$TMP/kept.spool"
+upload -U - "${keys[@]}" spool-leftovers=send retry-time=1 --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "$file has changes that are not on the server yet; trying again for up to 1 seconds" "$TMP/err"
+cmp "$file" "$TMP/kept.spool" || fail 'the spool has changed'
+restart_server
+
+begin 'nobody can tell the order of what is left under two hosts'
+cp "$file" "${file%-*}-0123456789abcdef0123456789abcdef.spool"
+upload -U - "${keys[@]}" spool-leftovers=send --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "spool-leftovers=send: more than one spool has changes for this path: $left, and $left; \
+move those away that are not to be sent" "$TMP/err"
+[ "$(ls "$spool" | grep -c 'spool$')" = 2 ] || fail "in the spool's directory: $(ls -A "$spool")"
+
+begin 'spool-leftovers=discard drops what is left under other hosts'
+upload -U - "${keys[@]}" spool-leftovers=discard --run 'nbdinfo --size "$uri"'
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+[ "$(grep -Ec "$left, is discarded \(spool-leftovers=discard\)" "$TMP/err")" = 2 ] ||
+  { fail 'not two lines'; show "$TMP/err"; }
+expect_not 'are sent first' "$TMP/err"
+cmp -s "$TMP/source.raw" "$TMP/target.raw" && fail 'it was sent'
+nothing_left
+
+begin 'spool-leftovers=discard drops what is left of the same URL'
+stop_server
+leave_something discard
+keys[0]="url=https://localhost:$PORT/images/disk"
+upload -U - "${keys[@]}" spool-leftovers=discard --run 'nbdinfo --size "$uri"'
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+expect "$left, is discarded \(spool-leftovers=discard\)" "$TMP/err"
+cmp -s "$TMP/source.raw" "$TMP/target.raw" && fail 'it was sent'
+nothing_left
+
+begin 'a live nbdkit with the same path under another host is left alone'
+stop_server; fresh_target; restart_server
+start_nbdkit live
+kill_server
+upload_source  # so that it has a file
+restart_server
+keys[0]="url=https://127.0.0.1:$PORT/images/disk"
+upload -U - "${keys[@]}" spool-leftovers=discard --run 'nbdinfo --size "$uri"'
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+expect_not 'warning' "$TMP/err"
+keys[0]="url=https://localhost:$PORT/images/disk"
+end_nbdkit
+arrived
+nothing_left
 
 begin 'two nbdkits with one spool: the second does not start'
 rm -f "$spool"/*

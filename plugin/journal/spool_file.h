@@ -3,6 +3,10 @@
 // SpoolFile: the name of a volume's spool in its directory, and the lock that
 // keeps a second nbdkit away from it.
 //
+// The name has a hash of the path and one of the host, so that the spools of
+// one path are found by the name's beginning. The first releases made one hash
+// of both; a file that they have left is found by computing it.
+//
 // The lock is a file of its own beside the spool, held by flock(2) until the
 // object is destroyed or the process ends in any way; it is inherited through
 // fork(2), and goes with the last of the processes that have it.
@@ -13,7 +17,9 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "journal/store.h"
 
@@ -21,10 +27,11 @@ namespace upload::journal {
 
 class SpoolFile final : public SpoolPlace {
  public:
-  // Checks that files can be made in `directory`, and locks. `volume` is what
-  // the file's name is made from, by SHA-256: it may be secret.
+  // Checks that files can be made in `directory`, and locks. The clock is for
+  // the store, and must outlive it.
   [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock(const std::string& directory,
-                                                               const std::string& volume);
+                                                               const SpoolName& name,
+                                                               const Clock& clock);
   // Removes the lock.
   ~SpoolFile() override;
   SpoolFile(const SpoolFile&) = delete;
@@ -35,11 +42,25 @@ class SpoolFile final : public SpoolPlace {
                                                     bool verify) override;
   [[nodiscard]] bool exists() const override;
   void remove() override;
+  [[nodiscard]] Result<std::vector<std::unique_ptr<SpoolPlace>>> others() override;
+  Status take_over(SpoolPlace& other) override;
 
  private:
-  SpoolFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  SpoolFile(std::string directory, SpoolName name, const Clock& clock, std::string path, int fd)
+      : directory_(std::move(directory)), name_(std::move(name)), clock_(clock),
+        path_(std::move(path)), fd_(fd) {}
+  // Null: another process has it.
+  [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock_file(const std::string& directory,
+                                                                    const SpoolName& name,
+                                                                    const Clock& clock,
+                                                                    const std::string& file);
   [[nodiscard]] static std::string lock_of(const std::string& path) { return path + ".lock"; }
+  Status take_over_old_name();
+  [[nodiscard]] bool is_other(const std::string& file) const;
 
+  const std::string directory_;
+  const SpoolName name_;
+  const Clock& clock_;
   const std::string path_;
   const int fd_;
 };

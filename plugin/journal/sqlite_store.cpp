@@ -2,13 +2,16 @@
 //
 // The only file that includes SQLite. The schema:
 //
-//   spool    one row: format, the volume, and what all changes add up to
+//   spool    one row: the volume, and what all changes add up to
 //   change   one row for each change; data is NULL for zeroes
 //
 // A rollback journal rather than a write-ahead log: content is written once,
 // to its place (measured: 1.3 to 1.6 times the speed), a transaction that was
 // torn is one that left a journal, and rows that were once committed can't
 // vanish with the end of a log without a trace.
+//
+// Format 1, of the first releases, does not have the time of the last change;
+// such a file is used as it is until it is empty.
 //
 // A new file is made under another name, so that one which is empty or cut
 // off is always damage.
@@ -40,7 +43,8 @@ namespace upload::journal {
 namespace {
 
 constexpr int kApplicationId = 0x55504c44;  // "UPLD"
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
+constexpr int kFormatWithoutTime = 1;
 constexpr int kPageSize = 4096;  // bytes
 // Left free for what it takes to drop rows, in bytes.
 constexpr uint64_t kReserve = uint64_t{4} << 20;
@@ -98,6 +102,11 @@ SpoolRow row_of(sqlite3_stmt* statement) {
   return row;
 }
 
+std::string column_text(sqlite3_stmt* statement, int column) {
+  const auto* const text = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
+  return text == nullptr ? "" : text;
+}
+
 bool is_digest(sqlite3_stmt* statement, int column) {
   return sqlite3_column_type(statement, column) == SQLITE_BLOB &&
          sqlite3_column_bytes(statement, column) == 32;
@@ -151,7 +160,7 @@ Result<SqliteStore::Statement> SqliteStore::prepare(const char* sql) {
 // --- Opening --------------------------------------------------------------
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, bool verify) {
-  std::unique_ptr<SqliteStore> store(new SqliteStore(options.path));
+  std::unique_ptr<SqliteStore> store(new SqliteStore(options));
   struct stat about = {};
   if (stat(options.path.c_str(), &about) != 0) {
     if (errno != ENOENT)
@@ -175,7 +184,7 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, b
 
 // Under another name, then moved: no file by this name is ever half made.
 Status SqliteStore::create(const Options& options) const {
-  SqliteStore fresh(options.path + ".new");
+  SqliteStore fresh({options.path + ".new", {}, 0, nullptr});
   const auto remove = [&] {
     ::unlink(fresh.path_.c_str());
     ::unlink(journal_of(fresh.path_).c_str());
@@ -188,12 +197,13 @@ Status SqliteStore::create(const Options& options) const {
   if (status.ok())
     status = fresh.execute(
         format("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN;"
-               "CREATE TABLE spool (url TEXT, size INTEGER, count INTEGER, digest BLOB);"
+               "CREATE TABLE spool (url TEXT, size INTEGER, count INTEGER, digest BLOB,"
+               " changed_at INTEGER);"
                "CREATE TABLE change (id INTEGER PRIMARY KEY, offset INTEGER, length INTEGER,"
                " sequence INTEGER, zero INTEGER, not_before INTEGER, digest BLOB, data BLOB);",
                kApplicationId, kFormat).c_str());
   if (status.ok()) {
-    auto made = fresh.prepare("INSERT INTO spool VALUES (?, ?, 0, zeroblob(32))");
+    auto made = fresh.prepare("INSERT INTO spool VALUES (?, ?, 0, zeroblob(32), 0)");
     if (made.ok()) {
       sqlite3_stmt* const statement = made.value().get();
       sqlite3_bind_text(statement, 1, options.url.c_str(), -1, SQLITE_STATIC);
@@ -243,28 +253,63 @@ Status SqliteStore::load(const Options& options) {
     return status;
   if (number("PRAGMA application_id") != kApplicationId)
     return damaged("it is not a spool of the upload plugin");
-  if (number("PRAGMA user_version") != kFormat)
+  format_ = static_cast<int>(number("PRAGMA user_version").value_or(0));
+  if (format_ != kFormat && format_ != kFormatWithoutTime)
     return damaged("it has a format that this version does not know");
-  auto about = prepare("SELECT size, count, digest FROM spool");
+  if (Status status = load_about(); !status.ok()) return status;
+  if (options.size != 0 && about_.size != options.size)
+    return {Kind::kInvalid, format("the spool %s is of a disk of %" PRIu64
+                                   " bytes, but this one has %" PRIu64,
+                                   path_.c_str(), about_.size, options.size)};
+  if (Status status = prepare_all(); !status.ok()) return status;
+  return options.size == 0 || about_.url == options.url ? Status() : set_url(options.url);
+}
+
+Status SqliteStore::load_about() {
+  auto about = prepare(format_ == kFormatWithoutTime
+                           ? "SELECT size, count, digest, url, 0 FROM spool"
+                           : "SELECT size, count, digest, url, changed_at FROM spool");
   if (!about.ok()) return damaged(about.status().text());
   sqlite3_stmt* const statement = about.value().get();
   if (sqlite3_step(statement) != SQLITE_ROW || !is_digest(statement, 2))
     return damaged("it does not say what is in it");
-  const uint64_t size = column_u64(statement, 0);
+  about_ = {column_text(statement, 3), column_u64(statement, 0),
+            sqlite3_column_int64(statement, 4)};
   count_ = column_u64(statement, 1);
   memcpy(digest_.data(), sqlite3_column_blob(statement, 2), digest_.size());
   if (sqlite3_step(statement) != SQLITE_DONE) return damaged("it says twice what is in it");
-  if (options.size != 0 && size != options.size)
-    return {Kind::kInvalid, format("the spool %s is of a disk of %" PRIu64
-                                   " bytes, but this one has %" PRIu64,
-                                   path_.c_str(), size, options.size)};
+  struct stat file = {};
+  if (format_ == kFormatWithoutTime && stat(path_.c_str(), &file) == 0)
+    about_.changed_at = file.st_mtim.tv_sec;
+  return {};
+}
+
+// It is for people: a full disk is no reason to fail. In format 1 it would
+// change the file's time, which is all that tells when changes were added.
+Status SqliteStore::set_url(const std::string& url) {
+  if (format_ == kFormatWithoutTime) return {};
+  auto prepared = prepare("UPDATE spool SET url = ?");
+  if (!prepared.ok()) return prepared.status();
+  sqlite3_stmt* const statement = prepared.value().get();
+  sqlite3_bind_text(statement, 1, url.c_str(), -1, SQLITE_STATIC);
+  if (sqlite3_step(statement) != SQLITE_DONE) {
+    const Status status = failure("changed");
+    return status.kind() == Kind::kNoSpace ? Status() : status;
+  }
+  about_.url = url;
+  return {};
+}
+
+Status SqliteStore::prepare_all() {
   const struct {
     Statement& statement;
     const char* sql;
   } statements[] = {
       {insert_, "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
       {delete_, "DELETE FROM change WHERE id = ? RETURNING digest"},
-      {update_, "UPDATE spool SET count = ?, digest = ?"},
+      {update_, format_ == kFormatWithoutTime
+                    ? "UPDATE spool SET count = ?, digest = ?"
+                    : "UPDATE spool SET count = ?, digest = ?, changed_at = ?"},
       {select_, "SELECT id, offset, length, sequence, zero, not_before, digest, data"
                 " FROM change WHERE id = ?"}};
   for (const auto& [target, sql] : statements) {
@@ -316,6 +361,25 @@ Status SqliteStore::verify() {
   return {};
 }
 
+// As a file that can't change: without locks, and whatever its journal says.
+// What is asked for is written when the file is made, and at starts.
+std::string SqliteStore::url_in(const std::string& path) {
+  std::string uri = "file:";
+  for (const char c : path)
+    uri += strchr("%?#", c) == nullptr ? std::string(1, c) : format("%%%02x", c);
+  uri += "?immutable=1";
+  SqliteStore store({path, {}, 0, nullptr});
+  sqlite3* database = nullptr;
+  const int code = sqlite3_open_v2(uri.c_str(), &database,
+                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
+                                   nullptr);
+  store.database_.reset(database);
+  if (code != SQLITE_OK) return "";
+  auto url = store.prepare("SELECT url FROM spool");
+  if (!url.ok() || sqlite3_step(url.value().get()) != SQLITE_ROW) return "";
+  return column_text(url.value().get(), 0);
+}
+
 // --- Changes --------------------------------------------------------------
 
 // Runs `body`, which returns a Status, as one transaction.
@@ -324,6 +388,7 @@ Status SqliteStore::transact(Body body) {
   if (!failed_.ok()) return failed_;
   const uint64_t count = count_;
   const Digest digest = digest_;
+  const int64_t changed_at = about_.changed_at;
   Status status = execute("BEGIN IMMEDIATE");
   if (status.ok()) status = body();
   if (status.ok()) {
@@ -331,6 +396,7 @@ Status SqliteStore::transact(Body body) {
     sqlite3_bind_int64(update_.get(), 1, static_cast<int64_t>(count_));
     sqlite3_bind_blob(update_.get(), 2, digest_.data(), static_cast<int>(digest_.size()),
                       SQLITE_TRANSIENT);
+    if (format_ != kFormatWithoutTime) sqlite3_bind_int64(update_.get(), 3, about_.changed_at);
     if (sqlite3_step(update_.get()) != SQLITE_DONE) status = failure("changed");
     sqlite3_reset(update_.get());
   }
@@ -340,6 +406,7 @@ Status SqliteStore::transact(Body body) {
   if (status.ok()) return status;
   count_ = count;
   digest_ = digest;
+  about_.changed_at = changed_at;
   // Some errors have rolled it back already.
   const bool open = sqlite3_get_autocommit(database_.get()) == 0;
   const bool clean = !open || execute("ROLLBACK").ok();
@@ -359,6 +426,8 @@ Status SqliteStore::append(std::span<const SpoolContent> contents) {
       about.f_bavail * about.f_frsize < bytes)
     return {Kind::kNoSpace, "the spool " + path_ + " could not be written: the disk is full"};
   return transact([&]() -> Status {
+    if (clock_ != nullptr)
+      about_.changed_at = std::chrono::system_clock::to_time_t(clock_->wall_now());
     for (const SpoolContent& content : contents)
       if (Status status = add_row(content); !status.ok()) return status;
     return {};

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "journal/store.h"
 
@@ -33,14 +34,17 @@ class SqliteStore final : public Store {
  public:
   struct Options {
     std::string path;
-    std::string url;    // for whoever looks into the file; no secret in it
+    std::string url;    // no secret in it; a file gets it if `size` is given
     uint64_t size = 0;  // of the disk, in bytes; 0: that of the file
+    const Clock* clock = nullptr;  // says when changes are appended; null: nobody does
   };
 
   // Opens the file, or makes it. `verify`: reads everything in it, and fails
   // if anything is not as it was written.
   [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
                                                                 bool verify);
+  // The URL in a file, which may be in use and is not touched; empty: none.
+  [[nodiscard]] static std::string url_in(const std::string& path);
   ~SqliteStore() override;
   SqliteStore(const SqliteStore&) = delete;
   SqliteStore& operator=(const SqliteStore&) = delete;
@@ -48,6 +52,7 @@ class SqliteStore final : public Store {
   [[nodiscard]] Result<std::vector<SpoolRow>> rows() override;
   [[nodiscard]] bool had_torn_tail() const override { return torn_tail_; }
   [[nodiscard]] bool empty() const override { return count_ == 0 && failed_.ok(); }
+  [[nodiscard]] StoreAbout about() const override { return about_; }
   Status append(std::span<const SpoolContent> contents) override;
   Status drop(std::span<const uint64_t> ids) override;
   Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) override;
@@ -63,10 +68,13 @@ class SqliteStore final : public Store {
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
 
-  explicit SqliteStore(std::string path) : path_(std::move(path)) {}
+  explicit SqliteStore(const Options& options) : path_(options.path), clock_(options.clock) {}
   Status create(const Options& options) const;
   Status connect();
   Status load(const Options& options);
+  Status load_about();
+  Status prepare_all();
+  Status set_url(const std::string& url);
   Status verify();
   Status execute(const char* sql);
   Result<Statement> prepare(const char* sql);
@@ -79,12 +87,15 @@ class SqliteStore final : public Store {
   [[nodiscard]] Status damaged(std::string how) const;
 
   const std::string path_;
+  const Clock* const clock_;
   bool torn_tail_ = false;
+  int format_ = 0;  // of the file
   std::unique_ptr<sqlite3, Close> database_;
   Statement insert_, delete_, update_, select_;
   // As in the file: how many rows, and their digests added up (XOR).
   uint64_t count_ = 0;
   Digest digest_ = {};
+  StoreAbout about_;
   Status failed_;
 };
 

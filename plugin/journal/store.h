@@ -6,6 +6,10 @@
 //
 // The plugin's are SqliteStore and SpoolFile; the simulation has others.
 //
+// A spool is a disk's: the path of the upload URL, which has the ticket in it,
+// says which. The same path under another host may be the same disk, under
+// another name of its server, or another disk; others() tells of those.
+//
 // One thread at a time.
 
 #pragma once
@@ -17,6 +21,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
+#include "base/log.h"
 #include "base/status.h"
 
 namespace upload::journal {
@@ -37,6 +42,19 @@ struct SpoolContent {
   const void* data = nullptr;  // row.range.length bytes; null: zeroes
 };
 
+// Which spool: of what disk, and under which of its server's names.
+struct SpoolName {
+  std::string host;  // with the port, as the upload URL spells them
+  std::string path;  // of the upload URL; secret
+};
+
+// What a store says of itself.
+struct StoreAbout {
+  std::string url;         // of the last upload to it, without secrets
+  uint64_t size = 0;       // of the disk, in bytes
+  int64_t changed_at = 0;  // when rows were last appended, in seconds since 1970; 0: never
+};
+
 // Each change is a row; its content is newer than that of the rows with a
 // lower sequence. append() and drop() are transactions: done, and durable,
 // when they return, or not at all.
@@ -51,6 +69,7 @@ class Store {
   [[nodiscard]] virtual bool had_torn_tail() const = 0;
   // It has no rows, and is in good order.
   [[nodiscard]] virtual bool empty() const = 0;
+  [[nodiscard]] virtual StoreAbout about() const = 0;
 
   // Adds rows; removes them. Kind::kNoSpace: the disk is full, nothing has
   // changed; Kind::kSpool: the store has failed.
@@ -63,6 +82,13 @@ class Store {
   virtual Status shrink() = 0;
 };
 
+// One line about a transaction that was taken back, if there was one.
+inline void warn_of_torn_tail(const Store& store, const std::string& path) {
+  if (store.had_torn_tail())
+    log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
+                 "told that it was done", path.c_str());
+}
+
 // Holds the place until it is destroyed, or the process ends in any way.
 class SpoolPlace {
  public:
@@ -72,14 +98,21 @@ class SpoolPlace {
   [[nodiscard]] virtual const std::string& path() const = 0;
   // There is a store: an earlier process did not remove it at its end.
   [[nodiscard]] virtual bool exists() const = 0;
-  // Opens the store, or makes it. `url`, without secrets, is for whoever looks
-  // into it; `size` is the disk's, in bytes; 0: whatever the store has.
-  // `verify`: reads everything in it, and fails if anything is not as it was
-  // written.
+  // Opens the store, or makes it. `size` is the disk's, in bytes. With 0 the
+  // store may be of any size, and keeps its URL; otherwise it gets `url`, which
+  // has no secrets in it. `verify`: reads everything in it, and fails if
+  // anything is not as it was written.
   [[nodiscard]] virtual Result<std::unique_ptr<Store>> open(const std::string& url,
                                                             uint64_t size, bool verify) = 0;
-  // Removes the store, which is not open, and empty.
+  // Removes the store, which is not open, with all that is in it.
   virtual void remove() = 0;
+
+  // Places of the same path under other hosts that have a store and that nobody
+  // else holds. They are held from now on.
+  [[nodiscard]] virtual Result<std::vector<std::unique_ptr<SpoolPlace>>> others() = 0;
+  // Moves the store of `other`, one of others(), here, where there is none, or
+  // an empty one. Neither is open.
+  virtual Status take_over(SpoolPlace& other) = 0;
 };
 
 }  // namespace upload::journal

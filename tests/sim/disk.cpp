@@ -29,6 +29,7 @@ class MemoryStore final : public journal::Store {
   }
   bool had_torn_tail() const override { return false; }
   bool empty() const override { return file_.rows.empty() && failed_.ok(); }
+  journal::StoreAbout about() const override { return {file_.url, file_.size, 1}; }
 
   Status append(std::span<const SpoolContent> contents) override {
     if (Status status = begin(true); !status.ok()) return status;
@@ -88,38 +89,60 @@ class MemoryStore final : public journal::Store {
 
 class MemoryPlace final : public journal::SpoolPlace {
  public:
-  MemoryPlace(Disk& disk, std::string path, Disk::File& file)
-      : disk_(disk), path_(std::move(path)), file_(file) {}
+  MemoryPlace(Disk& disk, journal::SpoolName name, Disk::File& file)
+      : disk_(disk), name_(std::move(name)), path_(name_.host + name_.path), file_(file) {}
   ~MemoryPlace() override { file_.locked = false; }
 
   const std::string& path() const override { return path_; }
-  Result<std::unique_ptr<journal::Store>> open(const std::string&, uint64_t size,
+  bool exists() const override { return file_.exists; }
+  Result<std::unique_ptr<journal::Store>> open(const std::string& url, uint64_t size,
                                                bool) override {
-    if (file_.exists && size != 0 && file_.size != 0 && size != file_.size)
+    if (file_.exists && size != 0 && file_.size != size)
       return Status(Kind::kInvalid, "the spool is of a disk of another size");
+    if (size != 0 || !file_.exists) file_.url = url;
+    if (!file_.exists) file_.size = size;
     file_.exists = true;
-    file_.size = std::max(file_.size, size);
     return std::unique_ptr<journal::Store>(std::make_unique<MemoryStore>(disk_, file_));
   }
-  bool exists() const override { return file_.exists; }
   void remove() override {
-    require(file_.rows.empty(), "a spool is removed that is not empty");
     file_.exists = false;
+    file_.rows.clear();
+  }
+  Result<std::vector<std::unique_ptr<journal::SpoolPlace>>> others() override {
+    std::vector<std::unique_ptr<journal::SpoolPlace>> places;
+    for (auto& [key, file] : disk_.files_) {
+      if (key.first != name_.path || key.second == name_.host || file.locked || !file.exists)
+        continue;
+      file.locked = true;
+      places.push_back(std::make_unique<MemoryPlace>(
+          disk_, journal::SpoolName{key.second, key.first}, file));
+    }
+    return places;
+  }
+  Status take_over(journal::SpoolPlace& other) override {
+    Disk::File& from = static_cast<MemoryPlace&>(other).file_;
+    require(!file_.exists || file_.rows.empty(), "a spool with changes is replaced");
+    file_.exists = std::exchange(from.exists, false);
+    file_.url = from.url;
+    file_.size = from.size;
+    file_.rows = std::move(from.rows);
+    from.rows.clear();
+    return {};
   }
 
  private:
   Disk& disk_;
+  const journal::SpoolName name_;
   const std::string path_;
   Disk::File& file_;
 };
 
-Result<std::unique_ptr<journal::SpoolPlace>> Disk::take(const std::string& directory,
-                                                        const std::string& volume) {
-  const std::string path = directory + "/" + volume;
-  File& file = files_[path];
-  if (file.locked) return Status(Kind::kSpool, path + ": another nbdkit uses the spool");
+Result<std::unique_ptr<journal::SpoolPlace>> Disk::take(const std::string&,
+                                                        const journal::SpoolName& name) {
+  File& file = files_[{name.path, name.host}];
+  if (file.locked) return Status(Kind::kSpool, "another nbdkit uses the spool");
   file.locked = true;
-  return std::unique_ptr<journal::SpoolPlace>(std::make_unique<MemoryPlace>(*this, path, file));
+  return std::unique_ptr<journal::SpoolPlace>(std::make_unique<MemoryPlace>(*this, name, file));
 }
 
 void Disk::unlock_all() {

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "journal/store.h"
@@ -23,7 +24,7 @@ class Disk {
  public:
   // As SpoolFile::lock().
   [[nodiscard]] Result<std::unique_ptr<journal::SpoolPlace>> take(const std::string& directory,
-                                                                  const std::string& volume);
+                                                                  const journal::SpoolName& name);
   // The process that held the places is gone.
   void unlock_all();
 
@@ -43,10 +44,11 @@ class Disk {
   struct File {
     bool locked = false;
     bool exists = false;
+    std::string url;
     uint64_t size = 0;
     std::map<uint64_t, Row> rows;  // by id
   };
-  std::map<std::string, File> files_;  // by path
+  std::map<std::pair<std::string, std::string>, File> files_;  // by path and host of the URL
 };
 
 }  // namespace upload::sim

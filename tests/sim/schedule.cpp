@@ -379,8 +379,8 @@ void plan_trouble(World& world, std::shared_ptr<bool> over) {
 
 Environment environment_of(World& world) {
   return {world.clock, world.server.connector(),
-          [&world](const std::string& directory, const std::string& volume) {
-            return world.disk.take(directory, volume);
+          [&world](const std::string& directory, const journal::SpoolName& name) {
+            return world.disk.take(directory, name);
           }};
 }
 

@@ -6,6 +6,7 @@
 #include "journal/sqlite_store.h"
 
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@ using upload::Kind;
 using upload::Status;
 using upload::journal::SpoolContent;
 using upload::journal::SpoolFile;
+using upload::journal::SpoolName;
 using upload::journal::SpoolRow;
 using upload::journal::SqliteStore;
 using upload::fixture::TemporaryDirectory;
@@ -74,9 +76,31 @@ Status append(SqliteStore& store, uint64_t first, uint64_t count = 1, uint64_t l
   return store.append(contents);
 }
 
+// Says the time that it was told.
+class WallClock final : public upload::Clock {
+ public:
+  upload::TimePoint now() const override { return steady_.now(); }
+  upload::WallTime wall_now() const override { return std::chrono::system_clock::from_time_t(time); }
+  void wait_until(upload::CondVar& condition, upload::Mutex& mutex,
+                  upload::TimePoint when) override REQUIRES(mutex) {
+    steady_.wait_until(condition, mutex, when);
+  }
+  time_t time = 1'700'000'000;
+
+ private:
+  upload::SteadyClock steady_;
+};
+
+WallClock wall_clock;
+
+upload::Result<std::unique_ptr<SpoolFile>> lock(const std::string& directory,
+                                                const SpoolName& name) {
+  return SpoolFile::lock(directory, name, wall_clock);
+}
+
 struct Fixture {
   upload::Result<std::unique_ptr<SqliteStore>> open(bool verify = true, uint64_t size = kSize) {
-    return SqliteStore::open({path, "https://h/images/...", size}, verify);
+    return SqliteStore::open({path, "https://h/images/...", size, &clock}, verify);
   }
   std::unique_ptr<SqliteStore> store() {
     auto result = open();
@@ -85,6 +109,7 @@ struct Fixture {
     return std::move(result.value());
   }
 
+  WallClock clock;
   TemporaryDirectory directory;
   std::string path = directory.path() + "/s.spool";
 };
@@ -394,6 +419,7 @@ TEST_CASE("a disk that is full changes nothing, and can be used again", "[store]
     auto store = f.store();
     REQUIRE(append(*store, 1).ok());
     vfs.set(Fault::kNoSpace, point);
+    ++f.clock.time;
     const Status status = append(*store, 2, 1, 300000);
     vfs.set(Fault::kNone);
     INFO(status.text());
@@ -402,6 +428,7 @@ TEST_CASE("a disk that is full changes nothing, and can be used again", "[store]
       CHECK(status.text().find("the spool " + f.path + " could not be ") == 0);
       CHECK(status.text().find("full") != std::string::npos);
       CHECK(ids_of(*store) == Ids{1});
+      CHECK(store->about().changed_at == f.clock.time - 1);
     }
     CHECK(append(*store, 3).ok());
     store.reset();
@@ -455,14 +482,14 @@ TEST_CASE("after a sync that failed nothing more is taken", "[store]") {
 
 TEST_CASE("two nbdkits can't have the spool of one disk, but those of two", "[store]") {
   TemporaryDirectory d;
-  auto first = SpoolFile::lock(d.path(), "h:443/images/one");
+  auto first = lock(d.path(), {"h:443", "/images/one"});
   REQUIRE(first.ok());
-  const auto second = SpoolFile::lock(d.path(), "h:443/images/one");
+  const auto second = lock(d.path(), {"h:443", "/images/one"});
   CHECK(second.status().text() == "spool=" + d.path() + ": another nbdkit uses " +
                                       first.value()->path() + ", the spool of this disk");
-  CHECK(SpoolFile::lock(d.path(), "h:443/images/two").ok());
+  CHECK(lock(d.path(), {"h:443", "/images/two"}).ok());
   first.value().reset();
-  CHECK(SpoolFile::lock(d.path(), "h:443/images/one").ok());
+  CHECK(lock(d.path(), {"h:443", "/images/one"}).ok());
   CHECK(fs::is_empty(d.path()));
 }
 
@@ -472,16 +499,16 @@ TEST_CASE("the lock of a process that was killed is free", "[store]") {
   REQUIRE(pipe(pipes) == 0);
   const pid_t child = fork();
   if (child == 0) {
-    const auto locked = SpoolFile::lock(d.path(), "v");
+    const auto locked = lock(d.path(), {"h:443", "/v"});
     if (write(pipes[1], "x", 1) == 1) pause();
     _exit(1);
   }
   char x = 0;
   REQUIRE(read(pipes[0], &x, 1) == 1);
-  CHECK(!SpoolFile::lock(d.path(), "v").ok());
+  CHECK(!lock(d.path(), {"h:443", "/v"}).ok());
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  CHECK(SpoolFile::lock(d.path(), "v").ok());
+  CHECK(lock(d.path(), {"h:443", "/v"}).ok());
   close(pipes[0]);
   close(pipes[1]);
 }
@@ -493,7 +520,7 @@ TEST_CASE("the lock is inherited through a fork, and the parent may go", "[store
   REQUIRE((pipe(ready) == 0 && pipe(hold) == 0));
   const pid_t parent = fork();
   if (parent == 0) {
-    auto locked = SpoolFile::lock(d.path(), "v");
+    auto locked = lock(d.path(), {"h:443", "/v"});
     if (fork() == 0) {
       // As after nbdkit has gone to the background.
       char end = 0;
@@ -507,20 +534,186 @@ TEST_CASE("the lock is inherited through a fork, and the parent may go", "[store
   close(ready[1]);
   char x = 0;
   REQUIRE(read(ready[0], &x, 1) == 1);
-  CHECK(!SpoolFile::lock(d.path(), "v").ok());
+  CHECK(!lock(d.path(), {"h:443", "/v"}).ok());
   close(hold[1]);
   CHECK(read(ready[0], &x, 1) == 0);  // the child has ended
-  CHECK(SpoolFile::lock(d.path(), "v").ok());
+  CHECK(lock(d.path(), {"h:443", "/v"}).ok());
   close(ready[0]);
   close(hold[0]);
 }
 
 TEST_CASE("a name tells nothing of the URL, and the directory must be there", "[store]") {
   TemporaryDirectory d;
-  auto file = SpoolFile::lock(d.path(), "h:443/images/secret-ticket");
+  auto file = lock(d.path(), {"h:443", "/images/secret-ticket"});
   REQUIRE(file.ok());
   CHECK(file.value()->path().find("secret") == std::string::npos);
   CHECK(!std::filesystem::exists(file.value()->path()));
-  CHECK(SpoolFile::lock(d.path() + "/none", "v").status().text() ==
+  CHECK(lock(d.path() + "/none", {"h:443", "/v"}).status().text() ==
         "spool=" + d.path() + "/none: files can't be made there: No such file or directory");
+}
+
+// --- Other hosts, and earlier releases ------------------------------------
+
+namespace {
+
+const SpoolName kHere = {"h:443", "/images/one"};
+const SpoolName kThere = {"i:443", "/images/one"};
+// What the first releases called the spool of kHere.
+constexpr char kOldName[] = "/f717435c3a4bb2f3f6e0f9ab7e1180a8.spool";
+
+// Leaves row 1 at a place.
+void leave(upload::journal::SpoolPlace& place, const std::string& url) {
+  auto store = place.open(url, kSize, true);
+  INFO(store.status().text());
+  REQUIRE(store.ok());
+  const Row row(1);
+  REQUIRE(store.value()->append({&row.content, 1}).ok());
+}
+
+void leave(const std::string& directory, const SpoolName& name) {
+  auto place = lock(directory, name);
+  REQUIRE(place.ok());
+  leave(*place.value(), "https://" + name.host + "/images/...");
+}
+
+// Row 1 is at the place, and of that URL.
+void check_left(upload::journal::SpoolPlace& place, const std::string& url) {
+  auto store = place.open("", 0, true);
+  INFO(store.status().text());
+  REQUIRE(store.ok());
+  CHECK(store.value()->about().url == url);
+  auto rows = store.value()->rows();
+  REQUIRE(rows.ok());
+  REQUIRE(rows.value().size() == 1);
+  CHECK(rows.value()[0].id == 1);
+}
+
+// As one of the first releases would have left it, under that name.
+void make_old(const std::string& file, const std::string& old) {
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open(file.c_str(), &database) == SQLITE_OK);
+  CHECK(sqlite3_exec(database, "ALTER TABLE spool DROP COLUMN changed_at; PRAGMA user_version = 1",
+                     nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(database);
+  fs::rename(file, old);
+}
+
+}  // namespace
+
+TEST_CASE("a store says when rows were last appended", "[store]") {
+  Fixture f;
+  auto store = f.store();
+  CHECK(store->about().changed_at == 0);
+  REQUIRE(append(*store, 1, 2).ok());
+  CHECK(store->about().changed_at == 1'700'000'000);
+  f.clock.time += 5;
+  const Ids drop = {1};
+  REQUIRE(store->drop(drop).ok());
+  CHECK(store->about().changed_at == 1'700'000'000);
+  store.reset();
+  store = f.store();
+  CHECK(store->about().changed_at == 1'700'000'000);
+  REQUIRE(append(*store, 3).ok());
+  store.reset();
+  store = f.store();
+  CHECK(store->about().changed_at == 1'700'000'005);
+  CHECK(store->about().size == kSize);
+}
+
+TEST_CASE("a place knows those of the same path under other hosts", "[store]") {
+  TemporaryDirectory d;
+  leave(d.path(), kThere);
+  leave(d.path(), {"h:443", "/images/two"});
+  auto here = lock(d.path(), kHere);
+  REQUIRE(here.ok());
+  {
+    const auto others = here.value()->others();
+    REQUIRE(others.ok());
+    REQUIRE(others.value().size() == 1);
+    check_left(*others.value()[0], "https://i:443/images/...");
+    // They are held.
+    CHECK(!lock(d.path(), kThere).ok());
+  }
+  const auto there = lock(d.path(), kThere);
+  REQUIRE(there.ok());
+  CHECK(here.value()->others().value().empty());
+}
+
+TEST_CASE("a place takes over what is at another", "[store]") {
+  TemporaryDirectory d;
+  leave(d.path(), kThere);
+  {
+    auto here = lock(d.path(), kHere);
+    REQUIRE(here.ok());
+    auto others = here.value()->others();
+    REQUIRE(others.value().size() == 1);
+    REQUIRE(here.value()->take_over(*others.value()[0]).ok());
+    others.value().clear();
+    check_left(*here.value(), "https://i:443/images/...");
+    // Whose it is now is said by the next upload.
+    REQUIRE(here.value()->open("https://h:443/images/...", kSize, false).ok());
+  }
+  const auto there = lock(d.path(), kThere);
+  auto others = there.value()->others();
+  REQUIRE(others.value().size() == 1);
+  check_left(*others.value()[0], "https://h:443/images/...");
+}
+
+TEST_CASE("a spool of the first releases is taken over by the same URL", "[store]") {
+  TemporaryDirectory d;
+  const std::string old = d.path() + kOldName;
+  leave(d.path(), kHere);
+  make_old(lock(d.path(), kHere).value()->path(), old);
+  auto here = lock(d.path(), kHere);
+  INFO(here.status().text());
+  REQUIRE(here.ok());
+  CHECK(!fs::exists(old));
+  CHECK(!fs::exists(old + ".lock"));
+  CHECK(here.value()->others().value().empty());
+  check_left(*here.value(), "https://h:443/images/...");
+  auto store = here.value()->open("https://h:443/images/...", kSize, true);
+  REQUIRE(store.ok());
+  // Of the file, which has just been made.
+  CHECK(store.value()->about().changed_at > wall_clock.time);
+  const Row row(2);
+  REQUIRE(store.value()->append({&row.content, 1}).ok());
+  const Ids drop = {1};
+  REQUIRE(store.value()->drop(drop).ok());
+  store.value().reset();
+  store = here.value()->open("https://h:443/images/...", kSize, true);
+  REQUIRE(store.ok());
+  CHECK(store.value()->rows().value().size() == 1);
+}
+
+TEST_CASE("a spool of the first releases is found under another host", "[store]") {
+  TemporaryDirectory d;
+  leave(d.path(), kHere);
+  make_old(lock(d.path(), kHere).value()->path(), d.path() + kOldName);
+  // Another path's, and what is none.
+  leave(d.path(), {"h:443", "/images/two"});
+  make_old(lock(d.path(), {"h:443", "/images/two"}).value()->path(),
+           d.path() + "/0123456789abcdef0123456789abcdef.spool");
+  spill(d.path() + "/fedcba98765432100123456789abcdef.spool", "nonsense");
+  auto there = lock(d.path(), kThere);
+  auto others = there.value()->others();
+  INFO(others.status().text());
+  REQUIRE(others.ok());
+  REQUIRE(others.value().size() == 1);
+  check_left(*others.value()[0], "https://h:443/images/...");
+}
+
+TEST_CASE("two spools of one URL, under the old name and the new, are refused", "[store]") {
+  TemporaryDirectory d;
+  const std::string old = d.path() + kOldName;
+  leave(d.path(), kHere);
+  const std::string path = lock(d.path(), kHere).value()->path();
+  make_old(path, old);
+  const std::string kept = slurp(old);
+  lock(d.path(), kHere).value().reset();  // takes it over
+  CHECK(fs::exists(path));
+  spill(old, kept);
+  CHECK(lock(d.path(), kHere).status().text() ==
+        "spool=" + d.path() + ": there are two spools of this disk, " + old +
+            " of an earlier release and " + path +
+            "; move the one away that is not to be sent");
 }

@@ -153,6 +153,8 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
       {"spool-size", "10X"},
       {"spool-flush", ""},
       {"spool-flush", "both"},
+      {"spool-leftovers", ""},
+      {"spool-leftovers", "keep"},
       {"retry-time", "0"},
       {"user", ""},
       {"user", "a:b"},
@@ -220,6 +222,8 @@ TEST_CASE("contradictions are named", "[config]") {
   CHECK(with_url().set("spool-flush", "local").incomplete() == "spool-flush=local needs spool=DIR");
   CHECK(with_url().set("spool-flush", "remote").incomplete() ==
         "spool-flush=remote needs spool=DIR");
+  CHECK(with_url().set("spool-leftovers", "fail").incomplete() ==
+        "spool-leftovers=fail needs spool=DIR");
   CHECK(with_url().set("spool", "/tmp").set("replay", "64M").set("spool-size", "63M").incomplete() ==
         "spool-size=66060288 is too small for what is in memory, replay=67108864");
   CHECK(with_url().set("password", "x").incomplete() == "password= needs user=");

@@ -57,10 +57,10 @@ struct Fixture {
       : pool({settings.connections, 10s, 60s}, server.factory(), clock) {
     server.on_request([this](const http::Request& request) { return answer(request); });
     if (settings.away) away();
-    auto file = SpoolFile::lock(directory, "disk");
+    auto file = SpoolFile::lock(directory, {"host:443", "/disk"}, clock);
     REQUIRE(file.ok());
     path = file.value()->path();
-    auto store = SqliteStore::open({path, "disk", kBlocks * kBlock}, true);
+    auto store = SqliteStore::open({path, "disk", kBlocks * kBlock, &clock}, true);
     INFO(store.status().text());
     REQUIRE(store.ok());
     auto rows = store.value()->rows();
