@@ -48,6 +48,7 @@ usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
   --fault KEY=VALUE,... misbehave
       keys: op=any|connect|options|get|put|zero|flush|extents|other
             nth=N times=N action=NAME status=N delay=MS body=TEXT ticket=ID early
+  --save-stable DIR     write the stable content of memory tickets to DIR/ID at exit
   --stats               print the counters as JSON to stderr at exit
   --help
 
@@ -240,6 +241,7 @@ enum Option : int {
   kAuthorization,
   kTicket,
   kFault,
+  kSaveStable,
   kStats,
   kHelpOption,
 };
@@ -257,6 +259,7 @@ constexpr option kOptions[] = {
     {"authorization", required_argument, nullptr, kAuthorization},
     {"ticket", required_argument, nullptr, kTicket},
     {"fault", required_argument, nullptr, kFault},
+    {"save-stable", required_argument, nullptr, kSaveStable},
     {"stats", no_argument, nullptr, kStats},
     {"help", no_argument, nullptr, kHelpOption},
     {nullptr, 0, nullptr, 0},
@@ -298,6 +301,9 @@ bool apply(int option, const char* value, CommandLine& line, Problems& problems)
     case kFault:
       parse_fault(value, line, problems);
       return true;
+    case kSaveStable:
+      line.stable_dir = value;
+      return !line.stable_dir.empty();
     case kStats:
       line.stats = true;
       return true;

@@ -20,6 +20,7 @@ struct CommandLine {
   std::vector<Fault> faults{};
   std::string cert_dir{};
   std::string port_file{};
+  std::string stable_dir{};
   bool stats = false;
   bool help = false;
 };

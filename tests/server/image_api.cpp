@@ -185,8 +185,12 @@ void ImageApi::classify(HttpReader& http, Exchange& exchange) {
       exchange.refusal = {400, "The body ended early", true};
     }
   } else {
-    exchange.refusal = {405, "Method '" + std::string(method) + "' is not for '" +
-                                 exchange.target.path + "'"};
+    // The real daemon closes here, whether there was a body or not: clients tell by it
+    // whether their connection ends at the server.
+    exchange.refusal = {
+        405,
+        "Method '" + std::string(method) + "' is not for '" + exchange.target.path + "'",
+        true};
   }
   if (!exchange.refusal && exchange.ticket_id.empty()) {
     exchange.refusal = {400, "Ticket id is required"};

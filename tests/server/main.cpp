@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <exception>
@@ -22,6 +23,7 @@
 #include <iostream>
 #include <stdexcept>
 #include <system_error>
+#include <vector>
 
 #include "certificates.h"
 #include "command_line.h"
@@ -65,6 +67,28 @@ void write_port_file(const std::string& path, std::uint16_t port) {
   }
 }
 
+/// What would be left of a ticket's image after the storage lost its caches; blocks of
+/// zeroes become holes.
+void save_stable(const Server& server, const TicketOptions& ticket,
+                 const std::string& path) {
+  constexpr std::size_t kPieceBytes = 64 * 1024;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  for (std::uint64_t at = 0; at < ticket.size_bytes;) {
+    const auto length = static_cast<std::size_t>(
+        std::min<std::uint64_t>(kPieceBytes, ticket.size_bytes - at));
+    const std::vector<char> piece = server.read_stable(ticket.id, at, length);
+    if (std::any_of(piece.begin(), piece.end(), [](char byte) { return byte != 0; })) {
+      file.seekp(static_cast<std::streamoff>(at));
+      file.write(piece.data(), static_cast<std::streamsize>(piece.size()));
+    }
+    at += length;
+  }
+  file.close();
+  if (!file || ::truncate(path.c_str(), static_cast<off_t>(ticket.size_bytes)) != 0) {
+    throw std::runtime_error(path + ": cannot be written");
+  }
+}
+
 void print_counters(const Server& server) {
   std::cerr << to_json(server.counters()) << std::endl;
 }
@@ -104,6 +128,11 @@ int serve(CommandLine line) {
     print_counters(server);
   }
   server.stop();
+  for (const TicketOptions& ticket : line.tickets) {
+    if (!line.stable_dir.empty() && ticket.backend == BackendKind::memory) {
+      save_stable(server, ticket, line.stable_dir + "/" + ticket.id);
+    }
+  }
   if (line.stats) {
     print_counters(server);
   }

@@ -512,6 +512,38 @@ TEST_CASE("Requests that are wrong are refused with the daemon's status") {
   CHECK(forbidden.header.find("connection: close") != std::string::npos);
 }
 
+TEST_CASE("A POST is refused by closing the connection, and loses nothing of others") {
+  Fixture f;
+  auto writer = f.client();
+  REQUIRE(writer.put(0, "1111", false).ok());
+  for (const char* body : {"1", ""}) {
+    auto client = f.client();
+    REQUIRE(client.options().ok());
+    const Answer refused = client.request("POST", "", {}, body);
+    CHECK(refused.status == 405);
+    CHECK(refused.new_connections == 0);
+    CHECK(refused.header.find("connection: close") != std::string::npos);
+    CHECK(client.options().new_connections == 1);
+  }
+  CHECK(f.server.counters().changes == 1);
+  CHECK(f.server.counters().bytes_lost == 0);
+  CHECK(writer.flush().ok());
+  CHECK(f.stable(0, 4) == "1111");
+}
+
+TEST_CASE("A flush covers its own connection and no other") {
+  Fixture f;
+  auto first = f.client();
+  auto second = f.client();
+  REQUIRE(first.put(0, "1111", false).ok());
+  REQUIRE(second.put(4, "2222", false).ok());
+  REQUIRE(second.flush().ok());
+  CHECK(f.stable(0, 8) == std::string(4, '\0') + "2222");
+  first.close();
+  REQUIRE(f.server.wait_until([](const Counters& c) { return c.bytes_lost == 4; },
+                              std::chrono::seconds(10)));
+}
+
 TEST_CASE("A ticket can be removed, expired and renewed") {
   Fixture f;
   auto client = f.client();
