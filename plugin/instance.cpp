@@ -117,9 +117,10 @@ Status Instance::start() {
   volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
   keeper_ = std::make_unique<pool::Keeper>(*pool_, config_.idle_timeout, clock_);
-  UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; flush %d, zero %d, extents %d",
+  UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; stable on %s; zero %d, extents %d",
                volume_->capabilities().can_write ? "writable" : "read-only",
-               options.connections, found_->origin->name().c_str(), offered.can_flush,
+               options.connections, found_->origin->name().c_str(),
+               offered.durability == target::Durability::kOnFlush ? "flush" : "reply",
                offered.can_zero, offered.can_extents);
   return {};
 }

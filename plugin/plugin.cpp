@@ -179,16 +179,15 @@ int64_t upload_get_size(void* handle) {
 }
 
 int upload_can_write(void* handle) { return volume_of(handle).capabilities().can_write; }
-int upload_can_flush(void* handle) { return volume_of(handle).capabilities().can_flush; }
+// Also where each change is stable when it is acknowledged: clients ask for a flush.
+int upload_can_flush(void*) { return 1; }
 int upload_can_zero(void*) { return 1; }
 int upload_can_fast_zero(void*) { return 0; }
 int upload_can_trim(void*) { return 0; }
 int upload_is_rotational(void*) { return 0; }
 int upload_can_cache(void*) { return NBDKIT_CACHE_NONE; }
 
-int upload_can_fua(void* handle) {
-  return volume_of(handle).capabilities().can_flush ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
-}
+int upload_can_fua(void*) { return NBDKIT_FUA_NATIVE; }
 
 // A flush covers every connection of the volume, whoever dirtied it.
 int upload_can_multi_conn(void*) { return 1; }

@@ -149,7 +149,7 @@ Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
   for (const json& feature : *features) {
     if (feature == "extents") capabilities.can_extents = true;
     if (feature == "zero") capabilities.can_zero = true;
-    if (feature == "flush") capabilities.can_flush = true;
+    if (feature == "flush") capabilities.durability = Durability::kOnFlush;
   }
   const Result<unsigned> readers = limit(options, "max_readers");
   if (!readers.ok()) return readers.status();

@@ -20,10 +20,16 @@
 
 namespace upload::target {
 
+// When a change is stable that the server has acknowledged.
+enum class Durability {
+  kOnFlush,  // after a flush on the connection that carried it
+  kOnReply,  // at once; each change asks for it
+};
+
 // What the server offers for this volume.
 struct Capabilities {
   bool can_write = true;
-  bool can_flush = false;
+  Durability durability = Durability::kOnReply;
   bool can_zero = false;
   bool can_extents = false;
   unsigned max_readers = 1;

@@ -3,6 +3,9 @@
 // Flush: every change that was acknowledged before it is made stable
 // (invariant 5), by a flush on each connection that carried one of them.
 // With a replay log it goes on until that is so, whatever is lost meanwhile.
+//
+// Where the server's reply means stable (Durability::kOnReply) no connection is ever
+// dirty: a flush then sends nothing, and waits for what is in the spool only.
 
 #include <algorithm>
 
@@ -87,6 +90,7 @@ Status Volume::ask_options(pool::Lease& lease) {
 Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
   const bool keeping = purpose == Purpose::kKeepAlive;
   const TimePoint start = clock_.now();
+  // Old servers have no flush, and any request keeps a connection alive.
   Status status = always_stable() ? ask_options(lease) : ask_flush(lease);
 
   const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;

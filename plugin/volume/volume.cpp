@@ -151,8 +151,7 @@ Status Volume::commit(Change& change) noexcept {
     }
   }
   // What is in the spool is not on the server.
-  const bool stable = change.fua || always_stable();
-  if (change.result.ok() && change.spools && stable && !options_.spool_local)
+  if (change.result.ok() && change.spools && change.fua && !options_.spool_local)
     return flush();
   return change.result;
 }

@@ -218,8 +218,10 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   [[nodiscard]] Status out_of_patience(const char* doing) const REQUIRES(mutex_);
   [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex_);
 
-  // Changes are stable when they are acknowledged, whether asked for or not.
-  [[nodiscard]] bool always_stable() const { return !capabilities().can_flush; }
+  // The server's acknowledgement means stable, with FUA or without.
+  [[nodiscard]] bool always_stable() const {
+    return capabilities().durability == target::Durability::kOnReply;
+  }
   [[nodiscard]] bool replays() const { return options_.replay > 0; }
   [[nodiscard]] bool spools() const { return options_.spool != nullptr; }
 

@@ -184,13 +184,16 @@ TEST_CASE("servers from before OPTIONS, and such without zero or flush, are serv
   INFO(nbdkit.log());
   REQUIRE(nbdkit.serves());
   NbdClient client(nbdkit);
-  CHECK(nbd_can_flush(client.handle()) == 0);
+  CHECK(nbd_can_flush(client.handle()) == 1);
+  CHECK(nbd_can_fua(client.handle()) == 1);
   const auto data = pattern(5, kMiB);
   REQUIRE(client.write(kMiB, data.data(), data.size()) == 0);
+  CHECK(client.flush() == 0);
   CHECK(f.stable(kMiB, data.size()) == data);  // such servers flush every write
   REQUIRE(client.zero(kMiB, 65536) == 0);
   CHECK(f.stable(kMiB, 65536) == std::vector<char>(65536));
   CHECK(f.server.counters().requests_of(Op::zero) == 0);
+  CHECK(f.server.counters().requests_of(Op::flush) == 0);
   CHECK(f.server.counters().max_connections_open == 1);
 }
 

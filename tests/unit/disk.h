@@ -15,7 +15,7 @@ inline volume::VolumeOptions disk_options(uint64_t blocks) {
   options.name = "disk";
   options.target =
       target::make_target("imageio", http::parse_url("https://h/images/t").value());
-  options.capabilities.can_flush = true;
+  options.capabilities.durability = target::Durability::kOnFlush;
   options.capabilities.can_zero = true;
   options.size = blocks * kBlock;
   options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};

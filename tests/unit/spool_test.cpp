@@ -29,6 +29,7 @@ using upload::journal::Spool;
 using upload::journal::SpoolFile;
 using upload::journal::SqliteStore;
 using upload::pool::Pool;
+using upload::target::Durability;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
 using upload::testing::FaultyVfs;
@@ -49,6 +50,7 @@ struct Settings {
   uint64_t replay = 128 * kBlock;
   upload::Duration retry_time = 300s;
   bool away = false;  // the server, from the start on
+  Durability durability = Durability::kOnFlush;
 };
 
 // A server that can be away; what it has is by block.
@@ -65,6 +67,7 @@ struct Fixture {
     REQUIRE(store.ok());
     auto rows = store.value()->rows();
     upload::volume::VolumeOptions options = upload::testing::disk_options(kBlocks);
+    options.capabilities.durability = settings.durability;
     options.replay = settings.replay;
     options.retry_time = settings.retry_time;
     options.late = settings.late;
@@ -250,6 +253,23 @@ TEST_CASE("a flush waits for the server, unless the spool's disk will do", "[spo
   CHECK(f.volume->flush().ok());
   CHECK(f.write(1, 'b', 1, true).ok());
   CHECK(f.on_server(0, 2) == "..");
+}
+
+TEST_CASE("where replies mean stable a write into the spool does not wait, a flush does",
+          "[spool]") {
+  TemporaryDirectory d;
+  Settings settings;
+  settings.durability = Durability::kOnReply;
+  Fixture f(d.path(), settings);
+  f.away();
+  CHECK(f.write(0).ok());
+  auto flush = std::async(std::launch::async, [&] { return f.volume->flush(); });
+  f.clock.await_sleepers(2);  // the flush and the recovery thread
+  CHECK(flush.wait_for(0s) != std::future_status::ready);
+  f.back();
+  CHECK(f.pass_time(flush).ok());
+  CHECK(f.on_server(0, 1) == "a");
+  CHECK(f.count("flush") == 0);
 }
 
 TEST_CASE("a write with FUA waits for the server", "[spool]") {

@@ -69,7 +69,7 @@ TEST_CASE("OPTIONS tells features, limits, socket and whether writing is allowed
   full.allow = "OPTIONS,GET,PUT,PATCH";
   const auto options = imageio()->read_options(full);
   REQUIRE(options.ok());
-  CHECK(options.value().can_flush);
+  CHECK(options.value().durability == Durability::kOnFlush);
   CHECK(options.value().can_zero);
   CHECK(options.value().can_extents);
   CHECK(options.value().can_write);
@@ -85,7 +85,7 @@ TEST_CASE("limits that OPTIONS leaves out are 1", "[target]") {
   REQUIRE(options.ok());
   CHECK(options.value().max_readers == 1);
   CHECK(options.value().max_writers == 1);
-  CHECK_FALSE(options.value().can_flush);
+  CHECK(options.value().durability == Durability::kOnReply);
   CHECK(options.value().unix_socket.empty());
 }
 
@@ -93,7 +93,7 @@ TEST_CASE("servers from before OPTIONS have no features and one connection", "[t
   for (const int status : {405, 204}) {
     const auto options = imageio()->read_options(reply(status));
     REQUIRE(options.ok());
-    CHECK_FALSE(options.value().can_flush);
+    CHECK(options.value().durability == Durability::kOnReply);
     CHECK_FALSE(options.value().can_zero);
     CHECK(options.value().max_writers == 1);
     CHECK(options.value().can_write);

@@ -15,6 +15,7 @@ using upload::Kind;
 using upload::Result;
 using upload::Status;
 using upload::pool::Pool;
+using upload::target::Durability;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
 using upload::testing::kBlock;
@@ -27,16 +28,17 @@ namespace {
 const char kData[64 * kBlock] = {};
 
 struct Fixture {
-  explicit Fixture(unsigned connections = 2, bool can_flush = true, bool can_zero = true)
+  explicit Fixture(unsigned connections = 2, Durability durability = Durability::kOnFlush,
+                   bool can_zero = true)
       : pool({connections, 10s, 60s}, server.factory(), clock),
-        volume(options(can_flush, can_zero), pool, clock, stats) {}
+        volume(options(durability, can_zero), pool, clock, stats) {}
   ~Fixture() {
     upload::testing::end(volume, pool);
   }
 
-  static upload::volume::VolumeOptions options(bool can_flush, bool can_zero) {
+  static upload::volume::VolumeOptions options(Durability durability, bool can_zero) {
     upload::volume::VolumeOptions options = upload::testing::disk_options(1024);
-    options.capabilities.can_flush = can_flush;
+    options.capabilities.durability = durability;
     options.capabilities.can_zero = can_zero;
     options.capabilities.can_extents = true;
     options.limits.zero_is_data = !can_zero;
@@ -128,16 +130,33 @@ TEST_CASE("a FUA write does not make earlier writes stable", "[volume]") {
   CHECK(f.what().back() == "flush");
 }
 
-TEST_CASE("without flush at the server every write asks to be stable", "[volume]") {
-  Fixture f(1, false);
+TEST_CASE("where replies mean stable every write asks for it", "[volume]") {
+  Fixture f(1, Durability::kOnReply);
   CHECK(f.write(0).ok());
   CHECK(f.server.sent()[0].target == "/images/t?flush=y");
   f.server.close_idle(1);
   CHECK(f.write(1).ok());  // nothing was lost with it
 }
 
+TEST_CASE("where replies mean stable a flush sends nothing and succeeds", "[volume]") {
+  Fixture f(2, Durability::kOnReply);
+  CHECK(f.volume.flush().ok());
+  CHECK(f.write(0).ok());
+  CHECK(f.volume.zero({8 * kBlock, 32 * kBlock}, false).ok());
+  CHECK(f.volume.flush().ok());
+  CHECK(f.what() == Texts{"write 4096 bytes at offset 0", "zero 131072 bytes at offset 32768"});
+}
+
+TEST_CASE("where replies mean stable a flush tells of the latched error", "[volume]") {
+  Fixture f(1, Durability::kOnReply);
+  f.answer("write", 403);
+  const Status write = f.write(0);
+  CHECK(write.kind() == Kind::kDenied);
+  CHECK(f.volume.flush().kind() == Kind::kDenied);
+}
+
 TEST_CASE("without zero at the server zeroes are written out", "[volume]") {
-  Fixture f(1, true, false);
+  Fixture f(1, Durability::kOnFlush, false);
   CHECK(f.volume.zero({0, 32 * kBlock}, false).ok());
   CHECK(f.server.sent()[0].bytes == 32 * kBlock);
   CHECK(f.what() == Texts{"write 131072 bytes at offset 0"});
@@ -349,7 +368,7 @@ TEST_CASE("a keeper's failure is told by the next request and by flush, also whe
 }
 
 TEST_CASE("a server without flush is kept alive by OPTIONS", "[volume]") {
-  Fixture f(1, false);
+  Fixture f(1, Durability::kOnReply);
   f.server.on_request([](const http::Request&) -> Result<http::Reply> {
     http::Reply reply = FakeServer::ok();
     reply.body = R"({"features":[]})";
