@@ -66,6 +66,10 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"is_ovirt_host", &ConfigParser::set_is_ovirt_host, true,
      "true|false\n"
      "    true is the same as unix-socket=auto (default: false)."},
+    {"direct", &ConfigParser::set_direct, true,
+     "auto|true|false\n"
+     "    Whether no reverse proxy that reuses connections is in front of the\n"
+     "    server; with one, every write is flushed; auto: ask (default: auto)."},
     {"connections", &ConfigParser::set_connections, true,
      "<N>\n"
      "    Use at most this many connections (default: 4)."},
@@ -294,6 +298,13 @@ Status ConfigParser::set_is_ovirt_host(const std::string& value) {
   if (Status status = parse_flag(value, flag); !status.ok()) return status;
   is_ovirt_host_ = flag;
   return {};
+}
+
+Status ConfigParser::set_direct(const std::string& value) {
+  config_.direct.reset();
+  if (value == "auto") return {};
+  config_.direct = parse_bool(value);
+  return config_.direct ? Status() : bad("must be auto, true or false");
 }
 
 Status ConfigParser::set_connections(const std::string& value) {

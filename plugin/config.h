@@ -31,6 +31,7 @@ struct Config {
   std::string target = "auto";
   std::optional<uint64_t> size;  // bytes
   bool auto_socket = false;      // use the unix socket that the server tells of
+  std::optional<bool> direct;    // our connections are the server's; none: ask
   unsigned connections = 4;
   uint64_t max_request = uint64_t{4} << 20;  // bytes
   Duration idle_timeout = std::chrono::seconds(30);
@@ -72,6 +73,7 @@ class ConfigParser {
   Status set_insecure(const std::string& value);
   Status set_unix_socket(const std::string& value);
   Status set_is_ovirt_host(const std::string& value);
+  Status set_direct(const std::string& value);
   Status set_connections(const std::string& value);
   Status set_max_request(const std::string& value);
   Status set_connect_timeout(const std::string& value);

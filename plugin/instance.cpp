@@ -60,7 +60,7 @@ Status Instance::discover() {
 Status Instance::discover_volume() {
   Result<volume::Discovery> found =
       volume::discover(*target_, config_.origin, environment_.connect, config_.auto_socket,
-                       config_.size);
+                       config_.size, config_.direct);
   if (!found.ok()) return found.status();
   found_ = std::make_unique<volume::Discovery>(std::move(found.value()));
   return {};

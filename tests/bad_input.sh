@@ -34,6 +34,8 @@ done
 refused max-request=1 'max-request=1: must be a size from 4K to 1G' "$good"
 refused target=ftp 'target=ftp: must be auto or one of: imageio' "$good"
 refused insecure=perhaps 'insecure=perhaps: must be true or false' "$good"
+refused direct=maybe 'direct=maybe: must be auto, true or false' "$good"
+refused direct= 'direct=: must be auto, true or false' "$good"
 refused is_ovirt_host=perhaps 'is_ovirt_host=perhaps: must be true or false' "$good"
 refused cafile=/nonexistent 'cafile=/nonexistent: cannot be read: No such file' "$good"
 refused "cafile=$TMP" "cafile=$TMP: must be a file, not a directory" "$good"

@@ -15,6 +15,7 @@ const char* method_name(Method method) {
     case Method::kGet: return "GET";
     case Method::kPut: return "PUT";
     case Method::kPatch: return "PATCH";
+    case Method::kPost: return "POST";
     case Method::kOptions: return "OPTIONS";
   }
   return "?";

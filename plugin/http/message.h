@@ -18,7 +18,7 @@
 
 namespace upload::http {
 
-enum class Method { kGet, kPut, kPatch, kOptions };
+enum class Method { kGet, kPut, kPatch, kPost, kOptions };
 
 [[nodiscard]] const char* method_name(Method method);
 

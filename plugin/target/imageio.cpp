@@ -71,6 +71,25 @@ class Imageio final : public Target {
 
   Result<Capabilities> read_options(const http::Reply& reply) const override;
 
+  // imageio refuses the method with 405, says Connection: close and closes, touching
+  // nothing. That is about this one connection (RFC 9110, section 7.6.1), so a reverse
+  // proxy does not pass it on.
+  std::optional<http::Request> probe_direct() const override {
+    http::Request request;
+    request.method = http::Method::kPost;
+    request.target = url_.target();
+    request.headers = {"Content-Type: application/octet-stream"};
+    request.text = "x";
+    request.what = "POST";
+    return request;
+  }
+
+  Result<bool> read_direct(const http::Reply& reply) const override {
+    if (Status status = classify(reply, 405); !status.ok())
+      return status.while_doing("POST, which is to be refused");
+    return reply.last;
+  }
+
   http::Request write(ByteRange range, std::vector<http::BodyPart> parts,
                       bool flush) const override {
     http::Request request;

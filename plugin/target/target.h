@@ -10,6 +10,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,18 @@ class Target {
 
   [[nodiscard]] virtual http::Request options() const = 0;
   [[nodiscard]] virtual Result<Capabilities> read_options(const http::Reply&) const = 0;
+
+  // A request that changes nothing and whose reply tells whether our connection is one
+  // of the server's, or ends at a reverse proxy in front of it. Nothing: the protocol has
+  // no such request.
+  [[nodiscard]] virtual std::optional<http::Request> probe_direct() const {
+    return std::nullopt;
+  }
+  // True: our connection is the server's. False: it is not. A failure: the reply does
+  // not tell.
+  [[nodiscard]] virtual Result<bool> read_direct(const http::Reply&) const {
+    return Status(Kind::kInvalid, "the protocol has no way to ask");
+  }
 
   // `parts` together are range.length bytes. `flush`: the reply comes when
   // this change is stable.

@@ -4,6 +4,12 @@
 // the size that the ticket allows, and costs the same for every image. Only
 // if that does not tell it, the extents are added up, which a server may take
 // a minute for.
+//
+// A flush covers what went over the same connection of the server. Through a reverse
+// proxy one of our connections may be many of the server's, and a flush, although it is
+// answered with success, may cover nothing. So the target is asked for a request whose
+// reply tells (Target::probe_direct). Whatever is not proof counts against us: each
+// change is then stable when it is acknowledged, which is right over any connection.
 
 #include "volume/discover.h"
 
@@ -79,11 +85,47 @@ Result<uint64_t> find_size(const target::Target& target, const http::Connector& 
   return sum.value();
 }
 
+// Whether a connection of ours is one of the server's; a failure: nobody knows.
+// `kept_open`: the connection was open after an ordinary reply.
+Result<bool> ask_direct(const target::Target& target, const http::Connector& connector,
+                        const http::Origin& origin, bool kept_open) {
+  // Then a close after the probe means nothing.
+  if (!kept_open) return Status(Kind::kLost, "the connection closes after every reply");
+  const std::optional<http::Request> probe = target.probe_direct();
+  if (!probe) return Status(Kind::kInvalid, "the protocol has no way to ask");
+  const auto connection = connect(connector, origin, origin.connect_timeout);
+  const Result<http::Reply> reply = connection->perform(*probe);
+  if (!reply.ok()) return reply.status();
+  return target.read_direct(reply.value());
+}
+
+target::Durability find_durability(const target::Target& target,
+                                   const http::Connector& connector,
+                                   const http::Origin& origin,
+                                   const target::Capabilities& capabilities,
+                                   std::optional<bool> direct, bool kept_open) {
+  using target::Durability;
+  if (capabilities.durability == Durability::kOnReply || !capabilities.can_write)
+    return capabilities.durability;
+  if (direct) return *direct ? Durability::kOnFlush : Durability::kOnReply;
+  const Result<bool> asked = ask_direct(target, connector, origin, kept_open);
+  if (asked.ok() && asked.value()) return Durability::kOnFlush;
+  const std::string why =
+      asked.ok() ? "there is a reverse proxy in front of the server, as the connection stays "
+                   "open after a POST"
+                 : "it is not known whether there is a reverse proxy in front of the server (" +
+                       asked.status().text() + ")";
+  log::warning("%s: %s: every write and zero is flushed on its own, which is safe but slower; "
+               "direct=true or direct=false says what is so",
+               origin.url.redacted().c_str(), why.c_str());
+  return Durability::kOnReply;
+}
+
 }  // namespace
 
 Result<Discovery> discover(const target::Target& target, http::Origin origin,
                            const http::Connector& connector, bool auto_socket,
-                           std::optional<uint64_t> size) {
+                           std::optional<uint64_t> size, std::optional<bool> direct) {
   auto connection = connect(connector, origin, origin.connect_timeout);
   Result<target::Capabilities> capabilities = ask_options(target, *connection);
   if (!capabilities.ok()) return capabilities.status();
@@ -104,9 +146,13 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
     }
   }
 
+  const bool kept_open = !connection->closed();
   const Result<uint64_t> found =
       find_size(target, connector, origin, capabilities.value(), *connection, size);
   if (!found.ok()) return found.status();
+  connection.reset();  // the server may allow only one
+  capabilities.value().durability =
+      find_durability(target, connector, origin, capabilities.value(), direct, kept_open);
   return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(),
                    found.value()};
 }

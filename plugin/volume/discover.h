@@ -2,7 +2,8 @@
 //
 // Discovery: what can be known of a volume before the first request is
 // served: whether the server can be reached and knows the ticket, what it
-// offers, by which way it is reached best, and the size of the disk.
+// offers, by which way it is reached best, whether a flush can be relied on, and the size
+// of the disk.
 //
 // It runs once, before nbdkit forks, on connections of its own that are
 // closed again; so a failure ends nbdkit before it serves anything.
@@ -27,8 +28,12 @@ struct Discovery {
 
 // `auto_socket`: use the unix socket that the server tells of, if it can be
 // connected. `size`: what the user says; must be the server's if that is known.
+// `direct`: what the user says of whether our connections are the server's; if nothing,
+// the server is asked, and without proof that they are, Capabilities::durability is
+// kOnReply, and a warning says so.
 [[nodiscard]] Result<Discovery> discover(const target::Target& target, http::Origin origin,
                                          const http::Connector& connector, bool auto_socket,
-                                         std::optional<uint64_t> size);
+                                         std::optional<uint64_t> size,
+                                         std::optional<bool> direct);
 
 }  // namespace upload::volume

@@ -194,7 +194,68 @@ TEST_CASE("servers from before OPTIONS, and such without zero or flush, are serv
   CHECK(f.stable(kMiB, 65536) == std::vector<char>(65536));
   CHECK(f.server.counters().requests_of(Op::zero) == 0);
   CHECK(f.server.counters().requests_of(Op::flush) == 0);
+  CHECK(f.server.counters().requests_of(Op::other) == 0);  // nothing to find out
   CHECK(f.server.counters().max_connections_open == 1);
+}
+
+TEST_CASE("where the way to the server is not known to be direct every change is stable",
+          "[e2e]") {
+  Fixture f;
+  // As through a reverse proxy, which keeps the connection.
+  Fault fault{.op = Op::other, .status = 405};
+  std::string text = "there is a reverse proxy in front of the server";
+  SECTION("kept open") {}
+  SECTION("a success") {
+    fault.action = Action::raw_json;
+    fault.body = "{}";
+    text = "it is not known whether there is a reverse proxy";
+  }
+  SECTION("no reply") {
+    fault.action = Action::close_before_body;
+    text = "it is not known whether there is a reverse proxy";
+  }
+  f.server.add_fault(fault);
+  Nbdkit nbdkit(f.keys());
+  INFO(nbdkit.log());
+  REQUIRE(nbdkit.serves());
+  CHECK(has(nbdkit.log(), text));
+  CHECK(has(nbdkit.log(), "direct=true or direct=false"));
+  NbdClient client(nbdkit);
+  CHECK(nbd_can_flush(client.handle()) == 1);
+  CHECK(nbd_can_fua(client.handle()) == 1);
+  const auto data = pattern(5, kMiB);
+  REQUIRE(client.write(kMiB, data.data(), data.size()) == 0);
+  CHECK(f.stable(kMiB, data.size()) == data);
+  REQUIRE(client.zero(kMiB, 65536) == 0);
+  CHECK(f.stable(kMiB, 65536) == std::vector<char>(65536));
+  CHECK(client.flush() == 0);
+  CHECK(f.server.counters().requests_of(Op::zero) == 1);
+  CHECK(f.server.counters().requests_of(Op::flush) == 0);
+  CHECK(f.server.counters().requests_of(Op::other) == 1);
+}
+
+TEST_CASE("a direct way is found with one question that touches nothing", "[e2e]") {
+  ServerOptions options;
+  SECTION("TLS") {}
+  SECTION("http") { options.tls = false; }
+  Fixture f(options);
+  const auto data = pattern(5, 65536);
+  f.server.fill("ticket", 0, data);
+  Nbdkit nbdkit(f.keys());
+  INFO(nbdkit.log());
+  REQUIRE(nbdkit.serves());
+  CHECK_FALSE(has(nbdkit.log(), "direct="));
+  CHECK(f.server.counters().requests_of(Op::other) == 1);
+  CHECK(f.stable(0, data.size()) == data);
+  NbdClient client(nbdkit);
+  REQUIRE(client.write(0, "x", 1) == 0);
+  CHECK(f.stable(0, 1)[0] == data[0]);
+  REQUIRE(client.flush() == 0);
+  CHECK(f.stable(0, 1)[0] == 'x');
+
+  Nbdkit told(f.keys({"direct=true"}));
+  REQUIRE(told.serves());
+  CHECK(f.server.counters().requests_of(Op::other) == 1);
 }
 
 TEST_CASE("a zero without the server's help is written out whole", "[e2e]") {
@@ -231,6 +292,8 @@ TEST_CASE("a local server is reached by its unix socket", "[e2e]") {
   NbdClient client(nbdkit);
   const auto data = pattern(7, 65536);
   REQUIRE(client.write(0, data.data(), data.size()) == 0);
+  CHECK_FALSE(has(nbdkit.log(), "direct="));
+  CHECK(f.stable(0, data.size()) != data);
   REQUIRE(client.flush() == 0);
   CHECK(f.stable(0, data.size()) == data);
   CHECK(f.server.counters().tls_handshakes == handshakes);

@@ -51,7 +51,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     }
     case 2: (void)target->check_read(reply, {0, size}).ok(); break;
-    case 3: (void)target->check_change(reply).ok(); break;
+    case 3:
+      (void)target->check_change(reply).ok();
+      (void)target->read_direct(reply).ok();
+      break;
     case 4: {
       const auto url = http::parse_url(rest);
       if (url.ok() && url.value().path.size() > 1) (void)url.value().redacted();

@@ -70,11 +70,20 @@ std::string a_file(const char* text = "x") {
 
 }  // namespace
 
+TEST_CASE("direct= is asked of the server, true or false; the last one counts", "[config]") {
+  Fixture f;
+  f.set("url", kUrl).set("direct", "true");
+  CHECK(f.complete().direct == true);
+  CHECK(f.set("direct", "off").complete().direct == false);
+  CHECK_FALSE(f.set("direct", "auto").complete().direct);
+}
+
 TEST_CASE("defaults are those of the manual", "[config]") {
   const Config config = Fixture().set("url", kUrl).complete();
   CHECK(config.target == "auto");
   CHECK_FALSE(config.size);
   CHECK_FALSE(config.auto_socket);
+  CHECK_FALSE(config.direct);
   CHECK(config.connections == 4);
   CHECK(config.idle_timeout == 30s);
   CHECK(config.origin.connect_timeout == 10s);
@@ -124,6 +133,9 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
       {"unix-socket", ""},
       {"unix-socket", "relative/path"},
       {"unix-socket", "@"},
+      {"direct", ""},
+      {"direct", "maybe"},
+      {"direct", "AUTO"},
       {"connections", ""},
       {"connections", "0"},
       {"connections", "-4"},

@@ -52,6 +52,26 @@ TEST_CASE("zero and flush are PATCHes in JSON", "[target]") {
   CHECK(imageio()->flush().text == R"({"op":"flush"})");
 }
 
+TEST_CASE("the probe is a POST of one byte, which only 405 and a close answer well",
+          "[target]") {
+  const auto probe = imageio()->probe_direct();
+  REQUIRE(probe);
+  CHECK(probe->method == http::Method::kPost);
+  CHECK(probe->target == "/images/t");
+  CHECK(probe->text.size() == 1);
+  http::Reply refused = reply(405);
+  CHECK_FALSE(imageio()->read_direct(refused).value());
+  refused.last = true;
+  CHECK(imageio()->read_direct(refused).value());
+  for (const int status : {200, 201, 403, 404, 500, 501}) {
+    INFO(status);
+    http::Reply other = reply(status);
+    CHECK_FALSE(imageio()->read_direct(other).ok());
+    other.last = true;
+    CHECK_FALSE(imageio()->read_direct(other).ok());
+  }
+}
+
 TEST_CASE("a read asks for the last byte inclusively, into the caller's memory", "[target]") {
   std::byte sink[512];
   const http::Request request = imageio()->read({1024, 512}, sink);
