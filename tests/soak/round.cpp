@@ -104,6 +104,9 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
   static constexpr const char* kConnectTimeouts[] = {"0.5", "1"};
   static constexpr const char* kIdleTimeouts[] = {"0.05", "0.3", "3600"};
   static constexpr const char* kReplay[] = {"64M", "64M", "16M"};
+  // A fault that meets the probe makes every change stable at once: not in most rounds.
+  static constexpr const char* kDirect[] = {"true", "true", "true", "true",
+                                            "true", "true", "auto", "false"};
   std::vector<std::string> keys = {
       std::string("timeout=") + random.any_of(kTimeouts),
       std::string("connect-timeout=") + random.any_of(kConnectTimeouts),
@@ -120,6 +123,7 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
     keys.push_back(std::string("spool-size=") + random.any_of(kSizes));
     keys.push_back(std::string("spool-flush=") + (local ? "local" : "remote"));
   }
+  keys.push_back(std::string("direct=") + random.any_of(kDirect));
   keys.insert(keys.end(), options.keys.begin(), options.keys.end());
   return keys;
 }
