@@ -80,6 +80,7 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.server.can_zero = !random.percent(15);
   plan.server.can_flush = !random.percent(8);
   plan.server.max_connections = pick(random, {1U, 2U, 4U, 8U});
+  plan.server.upstreams = random.percent(10) ? static_cast<unsigned>(random.between(1, 4)) : 0;
   plan.lives = pick(random, {1U, 1U, 2U, 3U});
   plan.kills_percent = random.percent(40) ? 70 : 0;
   plan.clients = static_cast<unsigned>(random.between(1, 8));
@@ -116,7 +117,11 @@ Plan draw_plan(Random& random, Mode mode) {
 
 Config draw_config(Random& random, const Plan& plan) {
   Config config;
-  config.origin.url = http::parse_url("https://server:54322/images/ticket").value();
+  // The same disk under another name.
+  const char* const host = random.percent(80) ? "server" : "127.0.0.1";
+  config.origin.url =
+      http::parse_url("https://" + std::string(host) + ":54322/images/ticket").value();
+  config.spool_leftovers = SpoolLeftovers::kSend;
   config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
   config.origin.timeout = plan.timeout;
   config.connections = pick(random, {1U, 2U, 4U});

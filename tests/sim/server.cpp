@@ -270,9 +270,12 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   wire.request.emplace();  // what was to be done is done
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok())
     return lost(wire, "connection reset before the reply");
-  if (reply.status >= 400 ? random.percent(30) : per_mille(behaviour.last)) {
+  // imageio closes after a method that it does not know; a proxy does not.
+  const bool unknown_method = reply.status == 405 && options_.upstreams == 0;
+  if (unknown_method || (reply.status >= 400 ? random.percent(reply.status == 405 ? 0 : 30)
+                                             : per_mille(behaviour.last))) {
     reply.last = true;
-    ++faults_;
+    faults_ += unknown_method ? 0 : 1;
     wire.open = false;
     lose(wire);
   } else if (per_mille(behaviour.closes)) {
@@ -367,7 +370,9 @@ Server::Request Server::parse(const http::Request& asked) const {
 http::Reply Server::answer(Wire& wire, const Request& request, const http::Request& asked) {
   http::Reply reply;
   reply.status = 200;
-  if (asked.method == http::Method::kOptions) {
+  if (asked.method == http::Method::kPost) {
+    reply.status = 405;
+  } else if (asked.method == http::Method::kOptions) {
     nlohmann::json features = nlohmann::json::array();
     if (options_.can_flush) features.push_back("flush");
     if (options_.can_zero) features.push_back("zero");
