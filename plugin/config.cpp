@@ -92,6 +92,10 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"retry-time", &ConfigParser::set_retry_time, true,
      "<SECONDS>\n"
      "    With replay: how long to try again (default: 300)."},
+    {"denied-wait", &ConfigParser::set_denied_wait, true,
+     "<SECONDS>\n"
+     "    With replay: how long a ticket that is denied after a connection was\n"
+     "    lost is waited for, to be added again (default: 0)."},
     {"spool", &ConfigParser::set_spool, true,
      "<DIR>\n"
      "    Keep changes in this directory while the server does not answer;\n"
@@ -348,6 +352,12 @@ Status ConfigParser::set_retry_time(const std::string& value) {
   return parse_seconds(value, config_.retry_time);
 }
 
+Status ConfigParser::set_denied_wait(const std::string& value) {
+  if (value != "0") return parse_seconds(value, config_.denied_wait);
+  config_.denied_wait = Duration::zero();
+  return {};
+}
+
 Status ConfigParser::set_spool(const std::string& value) {
   if (value.empty() || value[0] != '/')
     return bad("must be an absolute path: nbdkit changes its directory when it goes to the "
@@ -460,6 +470,13 @@ Result<Config> ConfigParser::complete() const {
   if (config.replay != 0 && config.replay < config.max_request)
     return bad(format("replay=%" PRIu64 " is too small for one request, max-request=%" PRIu64,
                       config.replay, config.max_request));
+  if (config.denied_wait > Duration::zero() && config.replay == 0)
+    return bad(format("denied-wait=%g needs replay=SIZE",
+                      std::chrono::duration<double>(config.denied_wait).count()));
+  if (config.denied_wait > config.retry_time)
+    return bad(format("denied-wait=%g is more than retry-time=%g",
+                      std::chrono::duration<double>(config.denied_wait).count(),
+                      std::chrono::duration<double>(config.retry_time).count()));
   if (!config.spool.empty() && config.replay == 0)
     return bad("spool=" + config.spool + " needs replay=SIZE");
   if (config.spool.empty() && config.spool_size)

@@ -37,6 +37,7 @@ struct Config {
   Duration idle_timeout = std::chrono::seconds(30);
   uint64_t replay = 0;  // bytes for the replay log; 0: none
   Duration retry_time = std::chrono::seconds(300);
+  Duration denied_wait{0};
   std::string spool;  // directory for the spool; empty: none
   std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
   bool spool_local = false;            // spool-flush=local
@@ -81,6 +82,7 @@ class ConfigParser {
   Status set_idle_timeout(const std::string& value);
   Status set_replay(const std::string& value);
   Status set_retry_time(const std::string& value);
+  Status set_denied_wait(const std::string& value);
   Status set_spool(const std::string& value);
   Status set_spool_size(const std::string& value);
   Status set_spool_flush(const std::string& value);

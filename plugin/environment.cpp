@@ -9,7 +9,7 @@
 
 namespace upload {
 
-Environment real_environment() {
+Environment real_environment(std::function<bool(Duration)> sleep_unless_ending) {
   static SteadyClock clock;
   return {clock, http::make_curl_connection,
           [](const std::string& directory, const journal::SpoolName& name)
@@ -17,7 +17,8 @@ Environment real_environment() {
             auto file = journal::SpoolFile::lock(directory, name, clock);
             if (!file.ok()) return file.status();
             return std::unique_ptr<journal::SpoolPlace>(std::move(file.value()));
-          }};
+          },
+          std::move(sleep_unless_ending)};
 }
 
 }  // namespace upload

@@ -24,9 +24,11 @@ struct Environment {
   std::function<Result<std::unique_ptr<journal::SpoolPlace>>(const std::string& directory,
                                                              const journal::SpoolName& name)>
       take_spool_place;
+  // Sleeps for so long at most. True: the process is to end; returns soon then.
+  std::function<bool(Duration)> sleep_unless_ending;
 };
 
-// The machine's own.
-[[nodiscard]] Environment real_environment();
+// The machine's own. What tells that the process is to end is nbdkit's.
+[[nodiscard]] Environment real_environment(std::function<bool(Duration)> sleep_unless_ending);
 
 }  // namespace upload

@@ -33,10 +33,14 @@ Instance::~Instance() { stop(); }
 Status Instance::discover() {
   target_ = target::make_target(config_.target, config_.origin.url);
   if (Status status = leftovers_.find(); !status.ok()) return status;
-  volume::Retry retry(clock_, config_.retry_time);
+  volume::Retry retry(clock_, {.total = config_.retry_time});
+  const TimePoint start = clock_.now();
   for (;;) {
     Status status = discover_volume();
     if (status.ok()) break;
+    // A server that was restarted may not know its tickets yet.
+    if (status.kind() == Kind::kDenied && clock_.now() - start < config_.denied_wait)
+      status = {Kind::kUnavailable, status.text()};
     // With leftovers it is an outage like any other.
     const auto when = leftovers_.to_send() ? retry.next(status) : std::nullopt;
     if (!when) return status.while_doing(config_.origin.url.redacted());
@@ -108,7 +112,9 @@ Status Instance::start() {
   volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered.can_zero};
   volume.replay = config_.replay;
   volume.retry_time = config_.retry_time;
+  volume.denied_wait = config_.denied_wait;
   volume.late = config_.origin.timeout;
+  volume.longest_attempt = config_.origin.connect_timeout + 2 * config_.origin.timeout;
   Result<std::shared_ptr<journal::Spool>> spool = open_spool();
   if (!spool.ok()) return spool.status();
   volume.spool = std::move(spool.value());
@@ -117,6 +123,14 @@ Status Instance::start() {
   volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
   keeper_ = std::make_unique<pool::Keeper>(*pool_, config_.idle_timeout, clock_);
+  shutdown_watch_ = std::make_unique<ShutdownWatch>(
+      ShutdownWatch::Hooks{environment_.sleep_unless_ending,
+                           [this] { return volume_->server_is_away(); },
+                           [this] {
+                             volume_->give_up();
+                             pool_->abort_requests();
+                           }},
+      clock_);
   UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; stable on %s; zero %d, extents %d",
                volume_->capabilities().can_write ? "writable" : "read-only",
                options.connections, found_->origin->name().c_str(),
@@ -127,13 +141,15 @@ Status Instance::start() {
 
 void Instance::stop() {
   if (!keeper_) return;
-  volume_->wait_for_spool();
+  volume_->wait_for_spool(std::min(config_.retry_time, ShutdownWatch::kPatience));
+  shutdown_watch_->stop();
   keeper_->request_stop();
   volume_->request_stop();
   pool_->close();
   keeper_->join();
   volume_->join();
   keeper_.reset();
+  shutdown_watch_.reset();
   wait_for_late_copies();
   if (upload_debug_stats != 0)
     for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
@@ -168,7 +184,7 @@ void Instance::ask_server() {
   auto origin = std::make_shared<http::Origin>(*found_->origin);
   origin->connect_timeout = std::min(origin->connect_timeout, kPatience);
   origin->timeout = std::min(origin->timeout, kPatience);
-  volume::Retry retry(clock_, kPatience);
+  volume::Retry retry(clock_, {.total = kPatience});
   for (;;) {
     const TimePoint start = clock_.now();
     const auto connection = environment_.connect(origin, 0, {});

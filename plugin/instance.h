@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/shutdown_watch.h"
 #include "base/stats.h"
 #include "config.h"
 #include "environment.h"
@@ -55,6 +56,7 @@ class Instance {
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<volume::Volume> volume_;
   std::unique_ptr<pool::Keeper> keeper_;
+  std::unique_ptr<ShutdownWatch> shutdown_watch_;
 };
 
 }  // namespace upload

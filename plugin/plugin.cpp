@@ -70,7 +70,12 @@ int nbd_error(Kind kind) {
 // Returns what a callback returns.
 int report(const Status& status) {
   if (status.ok()) return 0;
-  nbdkit_error("%s", upload::redacted(status.text()).c_str());
+  // At the end each request that was under way has the same to say, and the
+  // volume has said it.
+  if (status.kind() == Kind::kShutdown)
+    nbdkit_debug("%s", upload::redacted(status.text()).c_str());
+  else
+    nbdkit_error("%s", upload::redacted(status.text()).c_str());
   nbdkit_set_error(nbd_error(status.kind()));
   return -1;
 }
@@ -107,6 +112,15 @@ Result<std::string> read_password(const std::string& value) {
   return result;
 }
 
+// nbdkit's own sleep is the only one that tells. It prints a line when it does.
+bool sleep_unless_ending(upload::Duration time) {
+  using namespace std::chrono;
+  const auto s = duration_cast<seconds>(time);
+  const auto ns = duration_cast<nanoseconds>(time - s);
+  return nbdkit_nanosleep(static_cast<unsigned>(s.count()), static_cast<unsigned>(ns.count())) ==
+         -1;
+}
+
 // --- Starting -------------------------------------------------------------
 
 void upload_load() {
@@ -136,7 +150,7 @@ int upload_get_ready() {
       upload::log::warning(
           "insecure=true: the server's certificate is not checked; "
           "anyone on the way can read and change the disk");
-    instance = new Instance(*config, upload::real_environment());
+    instance = new Instance(*config, upload::real_environment(sleep_unless_ending));
     return instance->discover();
   });
 }

@@ -50,6 +50,9 @@ refused "spool=$TMP" "spool=$TMP needs replay=SIZE" "$good"
 refused spool-size=1G 'spool-size=1073741824 needs spool=DIR' "$good" replay=8M
 refused spool-flush=local 'spool-flush=local needs spool=DIR' "$good" replay=8M
 refused spool-flush=never 'spool-flush=never: must be remote or local' "$good" replay=8M
+refused denied-wait=-1 'denied-wait=-1: must be a number of seconds' "$good" replay=8M
+refused denied-wait=20 'denied-wait=20 needs replay=SIZE' "$good"
+refused denied-wait=20 'denied-wait=20 is more than retry-time=10' "$good" replay=8M retry-time=10
 refused spool-leftovers=send 'spool-leftovers=send needs spool=DIR' "$good" replay=8M
 for value in '' keep SEND; do
   refused "spool-leftovers=$value" "spool-leftovers=$value: must be send, discard or fail" \

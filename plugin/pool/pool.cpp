@@ -149,10 +149,13 @@ Result<Lease> Pool::wait_for(std::optional<http::ConnectionId> wanted) {
     if (lease) return std::move(*lease);
     waiters_.push_back({&waiter, wanted});
   }
-  for (;;) {
-    auto lease = waiter.wait_until(clock_, give_up_at(start));
+  for (TimePoint since = start;;) {
+    const TimePoint planned = give_up_at(since);
+    auto lease = waiter.wait_until(clock_, planned);
     if (lease) return std::move(*lease);
-    if (clock_.now() < give_up_at(start)) continue;  // something moved meanwhile
+    const TimePoint now = clock_.now();
+    if (now - planned > kStopped) since = now;
+    if (now < give_up_at(since)) continue;  // something moved meanwhile
     // Out of line, or else the grant is on its way.
     if (withdraw(waiter)) return wait_failure();
     return waiter.wait();
@@ -390,9 +393,8 @@ void Pool::keep_alive(Lease& lease) {
   for (PoolClient* client : clients) client->keep_alive(lease);
 }
 
-void Pool::close() {
+void Pool::abort_requests() {
   std::vector<Grant> grants;
-  std::vector<std::unique_ptr<Slot>> gone;
   {
     MutexLock lock(mutex_);
     closing_ = true;
@@ -403,12 +405,15 @@ void Pool::close() {
     for (const auto& slot : slots_) slot->connection->abort();
   }
   hand_out(std::move(grants));
-  {
-    MutexLock lock(mutex_);
-    while (idle_.size() != slots_.size()) all_back_.wait(mutex_);
-    idle_.clear();
-    gone = std::exchange(slots_, {});
-  }
+}
+
+void Pool::close() {
+  abort_requests();
+  std::vector<std::unique_ptr<Slot>> gone;
+  MutexLock lock(mutex_);
+  while (idle_.size() != slots_.size()) all_back_.wait(mutex_);
+  idle_.clear();
+  gone = std::exchange(slots_, {});
 }
 
 }  // namespace upload::pool

@@ -48,6 +48,11 @@ class LeaseWaiter {
   virtual void granted(Result<Lease> lease) = 0;
 };
 
+// Who wakes up later than this has not been slow: the whole process has been
+// stopped (SIGSTOP, a suspended machine). What was waited for may well have
+// come meanwhile.
+inline constexpr Duration kStopped = std::chrono::seconds(1);
+
 struct PoolOptions {
   unsigned connections = 4;  // upper bound, at least 1
   Duration connect_timeout = std::chrono::seconds(10);
@@ -93,6 +98,8 @@ class Pool {
   // Calls every client's keep_alive() with the lease.
   void keep_alive(Lease& lease) EXCLUDES(mutex_);
 
+  // Makes requests under way fail soon, and refuses waits from now on.
+  void abort_requests() EXCLUDES(mutex_);
   // Refuses waits from now on, aborts requests under way, waits for their
   // leases, closes all connections.
   void close() EXCLUDES(mutex_);

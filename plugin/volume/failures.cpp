@@ -47,12 +47,29 @@ void Volume::judge(pool::Lease& lease, Purpose purpose,
   if (flushes && !replays()) latch(failure);
 }
 
+// A ticket that is denied, where the server may have forgotten it in a restart, is
+// an outage like any other, for a while.
+Status Volume::unless_forgotten(Status failure) {
+  if (failure.kind() != Kind::kDenied || options_.denied_wait == Duration::zero()) return failure;
+  const TimePoint now = clock_.now();
+  MutexLock lock(mutex_);
+  const bool lost = connection_lost_ &&
+                    now - *connection_lost_ <= options_.denied_wait + options_.retry_time;
+  if (!lost) return failure;
+  if (!denied_since_ || *denied_since_ < last_success_.load()) denied_since_ = now;
+  if (now - *denied_since_ >= options_.denied_wait) return failure;
+  return {Kind::kUnavailable,
+          failure.text() + format(" (waiting for up to %lld seconds, denied-wait=)",
+                                  seconds(options_.denied_wait))};
+}
+
 void Volume::connection_lost(http::ConnectionId id, const Status& why) {
   const Status status =
       why.while_doing(options_.name + ": a connection with unflushed changes was lost");
   {
     // One step: a flush in between would find nothing dirty and no error.
     MutexLock lock(mutex_);
+    connection_lost_ = clock_.now();
     if (!log_.lost(id) || latched_) return;
     if (replays()) {
       changed_.notify_all();  // what hides its content is to be flushed now
@@ -140,6 +157,8 @@ Status Volume::latched() const {
 
 Status Volume::latched_or(const Status& status) const {
   MutexLock lock(mutex_);
+  if (!latched_ && stopping_ && !status.ok())
+    return {Kind::kShutdown, status.text() + " (nbdkit is to end)"};
   return latched_.value_or(status);
 }
 

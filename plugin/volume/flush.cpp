@@ -33,7 +33,7 @@ Status Volume::flush() {
         continue;
       }
       if (!replays()) return status;
-      if (!retry) retry.emplace(clock_, options_.retry_time);
+      if (!retry) retry.emplace(make_retry());
       if (wait_to_retry(*retry, status, Purpose::kFlush) == Next::kGiveUp)
         return latched_or(status);
       break;  // what it covered is on its way to another one
@@ -78,13 +78,15 @@ Status Volume::flush_connection(http::ConnectionId id) {
 
 Status Volume::ask_flush(pool::Lease& lease) {
   const Result<http::Reply> reply = lease.perform(options_.target->flush());
-  return reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
+  return unless_forgotten(reply.ok() ? options_.target->check_change(reply.value())
+                                     : reply.status());
 }
 
 // A question that changes nothing.
 Status Volume::ask_options(pool::Lease& lease) {
   const Result<http::Reply> reply = lease.perform(options_.target->options());
-  return reply.ok() ? options_.target->read_options(reply.value()).status() : reply.status();
+  return unless_forgotten(reply.ok() ? options_.target->read_options(reply.value()).status()
+                                     : reply.status());
 }
 
 Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
@@ -97,6 +99,7 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
   if (status.ok()) {
     stats_.add(op, 0, 1, clock_.now() - start);
     note_answer(start);
+    last_success_ = clock_.now();
     note_success();
     MutexLock lock(mutex_);
     log_.flushed(lease.id());

@@ -15,7 +15,7 @@ namespace upload::volume {
 
 Status Volume::read(ByteRange range, void* data) {
   assert(range.length > 0 && range.end() <= size());
-  Retry retry(clock_, options_.retry_time);
+  Retry retry = make_retry();
   for (;;) {
     bool again = false;
     const Status status = read_once(range, data, again);
@@ -84,8 +84,8 @@ Status Volume::read_from_server(ByteRange range, void* data) {
   const http::Request request = options_.target->read(range, data);
   const TimePoint start = clock_.now();
   const Result<http::Reply> reply = lease.value().perform(request);
-  const Status status =
-      reply.ok() ? options_.target->check_read(reply.value(), range) : reply.status();
+  const Status status = unless_forgotten(
+      reply.ok() ? options_.target->check_read(reply.value(), range) : reply.status());
   if (status.ok()) {
     stats_.add(Stats::Op::kRead, range.length, 1, clock_.now() - start);
     note_answer(start);
@@ -98,7 +98,7 @@ Status Volume::read_from_server(ByteRange range, void* data) {
 }
 
 Result<Extents> Volume::extents() {
-  Retry retry(clock_, options_.retry_time);
+  Retry retry = make_retry();
   for (;;) {
     Result<Extents> extents = extents_from_server();
     if (extents.ok() || !replays()) return extents;
@@ -136,6 +136,7 @@ Result<Extents> Volume::extents_from_server() {
   if (list.ok() && (list.value().empty() || list.value().back().range.end() < size()))
     list = Status(Kind::kMalformed, "the extents end before the disk does");
   if (!list.ok()) {
+    list = unless_forgotten(list.status());
     stats_.add_failure(Stats::Op::kExtents);
     judge(lease.value(), Purpose::kRead, list.status());
     return list.status().while_doing(options_.name + ": could not get the extents");

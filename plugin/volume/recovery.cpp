@@ -33,6 +33,12 @@ namespace upload::volume {
 
 // --- Trying again ---------------------------------------------------------
 
+Retry Volume::make_retry() const {
+  return {clock_, {.total = options_.retry_time,
+                   .asked = std::min(Retry::kLongestAsked, options_.retry_time / 4),
+                   .attempt = options_.longest_attempt}};
+}
+
 // Waits until it is time to try again. With a spool only reads wait: for
 // others an outage that outlasts one repetition begins spooling.
 Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) {
@@ -40,7 +46,7 @@ Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose 
     MutexLock lock(mutex_);
     if (latched_ || stopping_) return Next::kGiveUp;
   }
-  const std::optional<TimePoint> when = retry.next(failure);
+  const std::optional<TimePoint> when = retry.next(failure, last_success_);
   const bool spoolable =
       spools() && purpose != Purpose::kRead && Retry::worthwhile(failure);
   if (spoolable && (!when || *when > clock_.now())) {
@@ -49,7 +55,7 @@ Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose 
     return Next::kSpool;
   }
   if (!when) {
-    if (purpose != Purpose::kRead && Retry::worthwhile(failure)) give_up(retry, failure);
+    if (purpose != Purpose::kRead && Retry::worthwhile(failure)) retried_in_vain(retry, failure);
     return Next::kGiveUp;
   }
   note_outage(failure);
@@ -59,7 +65,7 @@ Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose 
   return latched_ || stopping_ ? Next::kGiveUp : Next::kTryAgain;
 }
 
-void Volume::give_up(const Retry& retry, const Status& failure) {
+void Volume::retried_in_vain(const Retry& retry, const Status& failure) {
   uint64_t orphans = 0;
   {
     MutexLock lock(mutex_);
@@ -240,7 +246,7 @@ std::vector<Volume::Pieces> Volume::runs_of(const Pieces& pieces) const {
 
 // Until they are stable on the server, or it is given up.
 Status Volume::send_again(const Pieces& pieces) {
-  Retry retry(clock_, options_.retry_time);
+  Retry retry = make_retry();
   for (;;) {
     const Status status = send_stable(pieces);
     if (status.ok()) {

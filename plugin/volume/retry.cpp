@@ -45,20 +45,27 @@ bool Retry::worthwhile(const Status& failure) {
   }
 }
 
-std::optional<TimePoint> Retry::next(const Status& failure) {
+std::optional<TimePoint> Retry::next(const Status& failure, TimePoint last_success) {
   if (!worthwhile(failure)) return std::nullopt;
   const TimePoint now = clock_.now();
+  const Duration asked = std::min<Duration>(failure.retry_after(), limits_.asked);
   if (failures_++ == 0) {
     first_ = now;
-    return std::min(now + failure.retry_after(), first_ + total_);
+    return next_ = std::min(now + asked, first_ + limits_.total);
   }
-  if (now - first_ >= total_) return std::nullopt;
+  const Duration stopped = now - next_ - limits_.attempt;
+  if (stopped > Duration::zero()) first_ += stopped;
+  const TimePoint give_up = std::min(std::max(first_, last_success) + limits_.total,
+                                     first_ + kMostTimes * limits_.total);
+  const bool few = failures_ < kFewestAttempts;
+  if (now >= give_up && !few) return std::nullopt;
   const unsigned doublings = std::min(failures_ - 2, kDoublings);
-  const Duration backoff = std::min(longest_, kFirst * (1 << doublings));
+  const Duration backoff = std::min(limits_.pause, kFirst * (1 << doublings));
   const auto wait = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(backoff) * random_between(0.5, 1));
   // The last try is at the end of the time, not after it.
-  return std::min(now + std::max<Duration>(wait, failure.retry_after()), first_ + total_);
+  const TimePoint next = now + std::max(wait, asked);
+  return next_ = few ? next : std::min(next, give_up);
 }
 
 Duration Retry::elapsed() const {

@@ -4,7 +4,8 @@
 //
 // The first repetition comes at once: a connection may just have been closed
 // by a server that is well. Later ones back off exponentially, with jitter,
-// and not before the server has said. One thread.
+// and not before the server has said (Retry-After), as far as that is sane.
+// One thread.
 
 #pragma once
 
@@ -20,28 +21,47 @@ namespace upload::volume {
 
 class Retry {
  public:
-  static constexpr Duration kLongest = std::chrono::seconds(5);
+  static constexpr Duration kLongestPause = std::chrono::seconds(5);
+  // Of what a server asks for; one that is well again is not left alone for an
+  // hour because it was busy for a moment.
+  static constexpr Duration kLongestAsked = std::chrono::seconds(60);
+  // However often something else succeeds, it is given up after so many times
+  // Limits::total.
+  static constexpr int kMostTimes = 10;
+  // However short Limits::total is beside the time that an attempt may take,
+  // so many attempts are made.
+  static constexpr unsigned kFewestAttempts = 4;
 
-  // From the first failure on, for `total` at most, with pauses of `longest`
-  // at most.
-  Retry(Clock& clock, Duration total, Duration longest = kLongest)
-      : clock_(clock), total_(total), longest_(longest) {}
+  struct Limits {
+    // For how long, since the first failure, or since anything has succeeded.
+    Duration total;
+    // Between two attempts, at most.
+    Duration pause = kLongestPause;
+    // The most that is done of what the server asks for.
+    Duration asked = kLongestAsked;
+    // An attempt and the pause before it take no longer. What does was a stop
+    // of the whole process (SIGSTOP, a suspended machine), and does not count.
+    Duration attempt = std::chrono::hours(24);
+  };
+  Retry(Clock& clock, const Limits& limits) : clock_(clock), limits_(limits) {}
 
   // A different time, or another server state, may make it succeed.
   [[nodiscard]] static bool worthwhile(const Status& failure);
 
-  // When to try again after this failure; nothing: give up.
-  [[nodiscard]] std::optional<TimePoint> next(const Status& failure);
+  // When to try again after this failure; nothing: give up. `last_success`: when
+  // anything of the same kind has last succeeded.
+  [[nodiscard]] std::optional<TimePoint> next(const Status& failure,
+                                              TimePoint last_success = TimePoint::min());
 
   // Since the first failure.
   [[nodiscard]] Duration elapsed() const;
 
  private:
   Clock& clock_;
-  const Duration total_;
-  const Duration longest_;
+  const Limits limits_;
   unsigned failures_ = 0;
   TimePoint first_;
+  TimePoint next_;  // when the attempt was to begin that has failed now
 };
 
 }  // namespace upload::volume

@@ -72,18 +72,44 @@ bool Volume::has_dead_rows() const {
 // --- Patience -------------------------------------------------------------
 
 // Until when something that began at `start` waits for the server to take
-// what is in the spool. Otherwise the server answers, or somebody is trying
-// again, and latches or begins spooling if that fails.
+// what is in the spool: for the retry time, and until some attempts have failed,
+// however long one may take.
 TimePoint Volume::patience(TimePoint start) const {
   if (state_ == State::kDirect) return TimePoint::max();
-  return std::max(start, progress_) + options_.retry_time;
+  const TimePoint since = std::max({start, held_back_until_, woken_late_});
+  if (failed_attempts_ >= Retry::kFewestAttempts)
+    return std::max(since, *failing_since_) + options_.retry_time;
+  return std::max(since, last_success_.load()) + options_.retry_time +
+         Retry::kFewestAttempts * options_.longest_attempt;
+}
+
+void Volume::note_draining_fails() {
+  if (!failing_since_) failing_since_ = clock_.now();
+  // Who waits has an end now.
+  if (++failed_attempts_ <= Retry::kFewestAttempts) changed_.notify_all();
+}
+
+void Volume::note_draining_works() {
+  if (!spools()) return;
+  MutexLock lock(mutex_);
+  forget_draining_fails();
+}
+
+void Volume::forget_draining_fails() {
+  failing_since_.reset();
+  failed_attempts_ = 0;
 }
 
 void Volume::wait_for_change(TimePoint until) {
-  if (until == TimePoint::max())
-    changed_.wait(mutex_);
-  else
-    clock_.wait_until(changed_, mutex_, until);
+  if (until == TimePoint::max()) return changed_.wait(mutex_);
+  clock_.wait_until(changed_, mutex_, until);
+  note_late_waking(until);
+}
+
+// After a wait that was to end then at the latest.
+void Volume::note_late_waking(TimePoint planned) {
+  const TimePoint now = clock_.now();
+  if (now - planned > pool::kStopped) woken_late_ = now;
 }
 
 std::string Volume::left_in_spool() const {
@@ -115,11 +141,16 @@ bool Volume::spool_is_busy() const {
   return state_ == State::kDraining;
 }
 
-void Volume::wait_for_spool() {
+void Volume::wait_for_spool(Duration patience) {
   MutexLock lock(mutex_);
   const TimePoint start = clock_.now();
-  while (spool_is_busy() && !latched_ && !stopping_ && clock_.now() < patience(start))
-    wait_for_change(patience(start));
+  while (spool_is_busy() && !latched_ && !stopping_) {
+    const TimePoint give_up =
+        failing_since_ ? std::max({start, *failing_since_, held_back_until_}) + patience
+                       : TimePoint::max();
+    if (clock_.now() >= give_up) return;
+    wait_for_change(give_up);
+  }
 }
 
 // --- Into the spool -------------------------------------------------------
@@ -138,7 +169,7 @@ void Volume::enter_spooling(const Status& why, TimePoint until) {
     if (state_ == State::kSpooling || latched_) return;
     state_ = State::kSpooling;
     queue_.set_spooling(true);
-    progress_ = std::max(progress_, clock_.now());
+    note_draining_fails();
     request_leases();
     work_.notify_one();
     changed_.notify_all();
@@ -337,7 +368,8 @@ std::vector<journal::Slice> Volume::slices_to_send(std::vector<journal::SpoolRow
     if (doubt) break;
     std::move(slices.begin(), slices.end(), std::back_inserter(all));
   }
-  if (row == rows.begin()) next_drain_ = doubt.value_or(next_drain_);
+  if (row == rows.begin() && doubt) next_drain_ = *doubt;
+  if (doubt && *doubt != LateCopies::kUnknown) held_back_until_ = *doubt;
   rows.erase(row, rows.end());
   std::sort(all.begin(), all.end(), [](const journal::Slice& a, const journal::Slice& b) {
     return a.range.offset < b.range.offset;
@@ -374,6 +406,7 @@ bool Volume::drop_rows(const std::vector<journal::SpoolRow>& rows) {
   if (status.ok()) return true;
   latch_unless_full(status);
   MutexLock lock(mutex_);
+  note_draining_fails();
   // Dropping takes room too, less for fewer.
   most_rows_ = std::max<size_t>(1, most_rows_ / 2);
   next_drain_ = clock_.now() + kDiskAgain;
@@ -395,7 +428,6 @@ void Volume::drained(const std::vector<journal::SpoolRow>& rows,
       dropped.insert(row.id);
     }
     std::erase_if(dead_rows_, [&](uint64_t id) { return dropped.contains(id); });
-    progress_ = clock_.now();
     most_rows_ = std::min(kMostRows, most_rows_ * 2);
     began = state_ == State::kSpooling;
     state_ = State::kDraining;
@@ -412,12 +444,17 @@ void Volume::drain_failed(const Status& failure) {
   {
     MutexLock lock(mutex_);
     if (latched_ || stopping_) return;
+    note_draining_fails();
     // Less is more likely to get through, where much is lost.
     most_rows_ = std::max<size_t>(1, most_rows_ / 2);
   }
   // Often enough that whoever has lost patience has seen it fail a few times.
   if (!drain_retry_)
-    drain_retry_.emplace(clock_, kForever, std::min(Retry::kLongest, options_.retry_time / 4));
+    drain_retry_.emplace(
+        clock_,
+        Retry::Limits{.total = kForever,
+                      .pause = std::min(Retry::kLongestPause, options_.retry_time / 4),
+                      .asked = std::min(Retry::kLongestAsked, options_.retry_time / 4)});
   const std::optional<TimePoint> when = drain_retry_->next(failure);
   if (!when) {
     std::string left;
@@ -454,6 +491,7 @@ void Volume::end_spooling() {
     // Unless more has come.
     if (!rows_.empty() || appending_ || queue_.ready_count(true) > 0) return;
     state_ = State::kDirect;
+    forget_draining_fails();
     queue_.set_spooling(false);
     has_leftovers_ = false;
     changed_.notify_all();

@@ -55,8 +55,8 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
       log_memory_(std::make_shared<journal::Memory>(options_.replay)),
       queue_(options_.limits),
       late_copies_(options_.late),
-      log_(log_memory_),
-      progress_(clock.now()) {
+      log_(log_memory_) {
+  last_success_ = clock.now();
   assert(replays() || !spools());
   pool_.add_client(*this);
   if (spools()) {
@@ -85,11 +85,37 @@ void Volume::join() {
   std::string left;
   {
     MutexLock lock(mutex_);
-    if (!rows_.empty()) left = left_in_spool();
+    if (!std::exchange(told_what_is_left_, true)) left = not_on_server();
   }
-  if (!left.empty())
-    log::warning("%s: %s; they are kept, and the next start with this url= and spool= "
-                 "sends them", options_.name.c_str(), left.c_str());
+  if (!left.empty()) log::warning("%s: %s", options_.name.c_str(), left.c_str());
+}
+
+bool Volume::server_is_away() {
+  MutexLock lock(mutex_);
+  return !latched_ && (outage_since_ || state_ == State::kSpooling);
+}
+
+void Volume::give_up() {
+  std::string left;
+  {
+    MutexLock lock(mutex_);
+    left = not_on_server();
+    told_what_is_left_ = true;
+  }
+  log::warning("%s: nbdkit is to end and the server does not answer: requests that wait for it "
+               "fail%s%s", options_.name.c_str(), left.empty() ? "" : "; ", left.c_str());
+  request_stop();
+}
+
+// In words; empty: everything that was acknowledged is.
+std::string Volume::not_on_server() const {
+  if (!rows_.empty())
+    return left_in_spool() + "; they are kept, and the next start with this url= and spool= "
+                             "sends them";
+  if (latched_ || !replays() || log_.empty()) return "";
+  const uint64_t orphans = log_.orphan_bytes();
+  if (orphans == 0) return "";
+  return format("%" PRIu64 " acknowledged bytes are not on the server, and are lost", orphans);
 }
 
 // --- Changes --------------------------------------------------------------
@@ -209,9 +235,12 @@ bool Volume::reserve(Change& change) {
 void Volume::wait_for_turn(Change& change) {
   const TimePoint start = clock_.now();
   while (change.state != Change::State::kDone && !change.leads) {
-    TimePoint give_up = pool_.give_up_at(start);
+    const TimePoint since = std::max(start, woken_late_);
+    TimePoint give_up = pool_.give_up_at(since);
     // Those in front may be trying again.
-    if (replays()) give_up = std::max(give_up, start + options_.retry_time + options_.late);
+    if (replays())
+      give_up = std::max(give_up, std::max(since, last_success_.load()) + options_.retry_time +
+                                      options_.late);
     if (change.state == Change::State::kTaken || change.spools) {
       // In a batch that is being sent, or on its way to the spool: that ends.
       change.woken.wait(mutex_);
@@ -219,6 +248,7 @@ void Volume::wait_for_turn(Change& change) {
       finish({&change}, pool_.wait_failure());
     } else {
       clock_.wait_until(change.woken, mutex_, give_up);
+      note_late_waking(give_up);
     }
   }
 }
@@ -289,7 +319,7 @@ bool Volume::send_batch(Change& leader) {
 // up. Nothing: it belongs into the spool.
 std::optional<Status> Volume::lead(std::optional<pool::Lease>& lease, const Change& leader) {
   Status status = leader.result;  // why there is no lease
-  Retry retry(clock_, options_.retry_time);
+  Retry retry = make_retry();
   for (;;) {
     if (spools()) {
       MutexLock lock(mutex_);
@@ -349,8 +379,8 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
   const uint64_t bytes = range_of(pieces).length;
   const TimePoint start = clock_.now();
   Result<http::Reply> reply = lease.perform(request);
-  Status status =
-      reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
+  Status status = unless_forgotten(
+      reply.ok() ? options_.target->check_change(reply.value()) : reply.status());
   if (status.ok() && !stable) status = lease.retired();
 
   const auto op = again                   ? Stats::Op::kReplay
@@ -359,7 +389,11 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
   if (status.ok()) {
     stats_.add(op, bytes, pieces.size(), clock_.now() - start);
     note_answer(start);
-    if (!again) note_success();
+    last_success_ = clock_.now();
+    if (again)
+      note_draining_works();
+    else
+      note_success();
     return status;
   }
   stats_.add_failure(op);

@@ -54,9 +54,15 @@ struct VolumeOptions {
   // With a replay log: how long to try again before the error latches; with
   // a spool: how long to wait for a server that takes nothing.
   Duration retry_time = std::chrono::seconds(300);
-  // How long after the loss of a connection its last request may still be
-  // applied by the server.
+  // With a replay log: how long a ticket that is denied after the loss of a
+  // connection is waited for. A server that was restarted may know its tickets
+  // only after somebody has told it.
+  Duration denied_wait{0};
+  // How long a server that is alive may take to apply a request whose
+  // connection was lost.
   Duration late = std::chrono::seconds(60);
+  // No attempt at a request takes longer, but where bytes move.
+  Duration longest_attempt = std::chrono::seconds(130);
   // With a replay log: where to keep changes during an outage; null: nowhere.
   std::shared_ptr<journal::Spool> spool;
   uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
@@ -76,8 +82,12 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
 
   // Until what was left in the spool by an earlier run is on the server.
   Status wait_for_leftovers() EXCLUDES(mutex_);
-  // Until the spool is empty, or the server takes nothing for the retry time.
-  void wait_for_spool() EXCLUDES(mutex_);
+  // Until the spool is empty, or the server has taken nothing for so long.
+  void wait_for_spool(Duration patience) EXCLUDES(mutex_);
+  // Requests wait for a server that does not answer.
+  [[nodiscard]] bool server_is_away() EXCLUDES(mutex_);
+  // request_stop(), and says why: what waits for the server fails.
+  void give_up() EXCLUDES(mutex_);
   // Ends waits for the server to come back; join() after Pool::close().
   void request_stop() EXCLUDES(mutex_);
   // Says what is left in the spool.
@@ -163,6 +173,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // What failures mean (failures.cpp).
   void judge(pool::Lease& lease, Purpose purpose, const Status& failure) noexcept
       EXCLUDES(mutex_);
+  Status unless_forgotten(Status failure) EXCLUDES(mutex_);
   void latch(const Status& why) EXCLUDES(mutex_);
   void set_latched(const Status& status) REQUIRES(mutex_);
   Status latched() const EXCLUDES(mutex_);
@@ -172,7 +183,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
 
   // Replay (recovery.cpp).
   Next wait_to_retry(Retry& retry, const Status& failure, Purpose purpose) EXCLUDES(mutex_);
-  void give_up(const Retry& retry, const Status& failure) EXCLUDES(mutex_);
+  void retried_in_vain(const Retry& retry, const Status& failure) EXCLUDES(mutex_);
+  [[nodiscard]] Retry make_retry() const;
   void note_outage(const Status& why) EXCLUDES(mutex_);
   void note_success() EXCLUDES(mutex_);
   void recover() EXCLUDES(mutex_);
@@ -214,9 +226,14 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void take_leftovers() REQUIRES(mutex_);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex_);
   void wait_for_change(TimePoint until) REQUIRES(mutex_);
+  void note_late_waking(TimePoint planned) REQUIRES(mutex_);
+  void note_draining_fails() REQUIRES(mutex_);
+  void note_draining_works() EXCLUDES(mutex_);
+  void forget_draining_fails() REQUIRES(mutex_);
   [[nodiscard]] TimePoint patience(TimePoint start) const REQUIRES(mutex_);
   [[nodiscard]] Status out_of_patience(const char* doing) const REQUIRES(mutex_);
   [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex_);
+  [[nodiscard]] std::string not_on_server() const REQUIRES(mutex_);
 
   // The server's acknowledgement means stable, with FUA or without.
   [[nodiscard]] bool always_stable() const {
@@ -236,6 +253,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // late_copies_.any_unknown(), without the mutex.
   std::atomic<bool> outage_ = false;
   std::atomic<bool> has_unknown_copies_ = false;
+  // When a change or a flush has last succeeded.
+  std::atomic<TimePoint> last_success_;
 
   // Taken before the pool's mutex.
   mutable Mutex mutex_;
@@ -254,7 +273,15 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Since rows were drained last.
   bool made_room_ GUARDED_BY(mutex_) = false;
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
+  // When a connection was last lost, and when the ticket was denied for the
+  // first time since a change or a flush has succeeded.
+  std::optional<TimePoint> connection_lost_ GUARDED_BY(mutex_);
+  std::optional<TimePoint> denied_since_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
+  bool told_what_is_left_ GUARDED_BY(mutex_) = false;
+  // When a wait was last found to have ended much too late: the process had
+  // been stopped, and whoever waits gets another round.
+  TimePoint woken_late_ GUARDED_BY(mutex_) = TimePoint::min();
   // There may be work for the recovery thread.
   CondVar work_;
   // Something that others wait for has changed: room in the log, orphans that
@@ -272,8 +299,13 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   bool appending_ GUARDED_BY(mutex_) = false;
   uint64_t reserved_room_ GUARDED_BY(mutex_) = 0;
   bool has_leftovers_ GUARDED_BY(mutex_) = false;
-  // When the server last took something from the spool.
-  TimePoint progress_ GUARDED_BY(mutex_);
+  // Since when every attempt to send something from the spool has failed;
+  // nothing: none has since the server last took something. And how many.
+  std::optional<TimePoint> failing_since_ GUARDED_BY(mutex_);
+  unsigned failed_attempts_ GUARDED_BY(mutex_) = 0;
+  // Until then it takes nothing because this volume does not send: late copies
+  // may come.
+  TimePoint held_back_until_ GUARDED_BY(mutex_) = TimePoint::min();
   // Not before that; after failures.
   TimePoint next_move_ GUARDED_BY(mutex_);
   TimePoint next_drain_ GUARDED_BY(mutex_);

@@ -152,9 +152,26 @@ struct World {
   Duration latest_timeout{0};
   // The plugin has said that nobody should start again before the time-out.
   bool told_to_wait = false;
+  // In this life something has failed; what follows from it is not looked at.
+  bool has_failed = false;
+
+  void judge_failure(const char* what, const Status& status, const Config& config);
 };
 
 World* the_world = nullptr;  // for the log
+
+// With a replay log nothing fails while the server has been well for longer than
+// it takes to notice.
+void World::judge_failure(const char* what, const Status& status, const Config& config) {
+  if (std::exchange(has_failed, true) || config.replay == 0 || plan.denies || plan.disk_fills)
+    return;
+  const Behaviour& b = plan.trouble;
+  if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
+  const auto well_since = server.well_since();
+  const Duration to_notice = config.origin.timeout + config.origin.connect_timeout + 20s;
+  if (!well_since || scheduler().now() - *well_since < to_notice) return;
+  fail(std::string(what) + " fails although the server is well: " + status.text());
+}
 
 // --- Clients --------------------------------------------------------------
 
@@ -344,6 +361,7 @@ void Client::ended(const char* what, const Status& status) {
   }
   ++failures_;
   ++world_.tally.failed;
+  world_.judge_failure(what, status, config_);
   if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.denies &&
       world_.plan.outages == 0 && !world_.plan.freezes)
     fail(std::string(what) + " fails although nothing has gone wrong: " + status.text());
@@ -386,6 +404,11 @@ Environment environment_of(World& world) {
   return {world.clock, world.server.connector(),
           [&world](const std::string& directory, const journal::SpoolName& name) {
             return world.disk.take(directory, name);
+          },
+          [](Duration time) {
+            // Seldom, since each time costs steps.
+            scheduler().sleep(std::max<Duration>(time, 20s));
+            return false;
           }};
 }
 
@@ -401,6 +424,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     return;
   }
   volume::Volume& volume = instance.volume();
+  world.has_failed = false;
   if (Status status = volume.wait_for_leftovers(); status.ok()) {
     std::vector<Thread> threads;
     std::vector<std::unique_ptr<Client>> clients;
@@ -416,6 +440,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     all_flushed = last.flush();
   } else {
     scheduler().note("the disk is not opened: %s", status.text().c_str());
+    world.judge_failure("opening the disk", status, config);
   }
   instance.stop();
   scheduler().note("stopped");
@@ -516,6 +541,10 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   one.print_trace = trace;
   static const auto line = [](const char* text) {
     scheduler().note("log: %s", text);
+    const auto well = the_world->server.well_since();
+    if (strstr(text, "every request fails from now on") != nullptr &&
+        (!well || scheduler().now() - *well < 150s))
+      the_world->has_failed = true;
     if (strstr(text, "do not write to the disk again before") != nullptr)
       the_world->told_to_wait = true;
   };

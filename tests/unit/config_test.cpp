@@ -168,6 +168,7 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
       {"spool-leftovers", ""},
       {"spool-leftovers", "keep"},
       {"retry-time", "0"},
+      {"denied-wait", "soon"},
       {"user", ""},
       {"user", "a:b"},
   };

@@ -154,7 +154,7 @@ struct Fixture {
   }
   // Until the spool is empty, and the volume direct.
   void settle() {
-    auto settled = std::async(std::launch::async, [&] { volume->wait_for_spool(); });
+    auto settled = std::async(std::launch::async, [&] { volume->wait_for_spool(300s); });
     pass_time(settled, 200ms);
   }
 
@@ -521,7 +521,7 @@ TEST_CASE("a disk that is too full to drop from is waited for", "[spool]") {
   for (uint64_t block = 0; block < 40; ++block) REQUIRE(f.write(block * 2).ok());
   vfs.set(FaultyVfs::Fault::kNoSpace);
   f.back();
-  auto settled = std::async(std::launch::async, [&] { f.volume->wait_for_spool(); });
+  auto settled = std::async(std::launch::async, [&] { f.volume->wait_for_spool(300s); });
   for (int i = 0; i < 100; ++i) {
     f.clock.advance(1s);
     std::this_thread::sleep_for(200us);
@@ -671,7 +671,7 @@ TEST_CASE("Retry-After is honoured while spooling", "[spool]") {
     return reply;
   });
   CHECK(f.write(0).ok());
-  for (int i = 0; i < 110; ++i) {
+  for (int i = 0; i < 55; ++i) {
     f.clock.advance(1s);
     std::this_thread::sleep_for(100us);
   }
