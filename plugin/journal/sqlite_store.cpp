@@ -134,7 +134,11 @@ Status SqliteStore::failure(const char* doing) const {
   if (error != 0) text += std::string(" (") + strerror(error) + ")";
   const bool full = (code & 0xff) == SQLITE_FULL ||
                     ((code & 0xff) == SQLITE_IOERR && (error == ENOSPC || error == EDQUOT));
-  return {full ? Kind::kNoSpace : Kind::kSpool, text};
+  // It passes, like a disk that is full, and nothing was written.
+  const bool starved =
+      (code & 0xff) == SQLITE_NOMEM ||
+      ((code & 0xff) == SQLITE_CANTOPEN && (error == EMFILE || error == ENFILE || error == ENOMEM));
+  return {full || starved ? Kind::kNoSpace : Kind::kSpool, text};
 }
 
 Status SqliteStore::damaged(std::string how) const {
@@ -179,6 +183,14 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, b
   if (Status status = store->load(options); !status.ok()) return status;
   if (verify)
     if (Status status = store->verify(); !status.ok()) return status;
+  // A transaction that changes a page opens the journal, which stays open: the
+  // process may be short of descriptors when the first change comes.
+  if (options.size != 0)
+    if (Status status =
+            store->execute("BEGIN IMMEDIATE; UPDATE spool SET count = count + 1;"
+                           "UPDATE spool SET count = count - 1; COMMIT");
+        !status.ok())
+      return status;
   return store;
 }
 
