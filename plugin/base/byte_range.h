@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace upload {
@@ -22,5 +23,11 @@ struct ByteRange {
   }
   friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
+
+// What two ranges that overlap have in common.
+[[nodiscard]] inline ByteRange intersection(ByteRange a, ByteRange b) {
+  const uint64_t offset = std::max(a.offset, b.offset);
+  return {offset, std::min(a.end(), b.end()) - offset};
+}
 
 }  // namespace upload

@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The log is a pair of interval maps from bytes to the record with their newest
-// content. Ranges are split, joined and looked up by Boost.ICL.
+// The log is three maps of segments, one for each reason why bytes may be
+// unstable: their connection has to be flushed; it is lost; the server is away.
+// So the oldest of each kind is known without a search.
 
 #include "journal/replay_log.h"
 
 #include <algorithm>
 #include <cassert>
 #include <cstring>
-#include <set>
 
 namespace upload::journal {
-
-namespace {
-
-template <typename Interval>
-ByteRange range_of(const Interval& interval) {
-  return {interval.lower(), interval.upper() - interval.lower()};
-}
-
-}  // namespace
 
 Record::~Record() {
   if (data) memory->give_back(std::move(data), range.length);
@@ -61,119 +52,97 @@ void ReplayLog::add(http::ConnectionId connection) {
 }
 
 void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
-  assert((connection == kNone) == (record->row != 0));
-  const Interval interval(record->range.offset, record->range.end());
+  const bool spooled = record->row != 0;
+  assert((connection == kNone) == spooled);
+  const ByteRange range = record->range;
   uint64_t since = ++sequence_;
   uint64_t for_orphans = since;
-  for (const Map* map : {&map_, &spooled_}) {
-    const auto [begin, end] = map->equal_range(interval);
-    for (auto it = begin; it != end; ++it) {
-      since = std::min(since, it->second.since);
-      if (it->second.connection == kNone) for_orphans = std::min(for_orphans, it->second.since);
-    }
-  }
+  for (const SegmentMap* map : maps())
+    map->each(range, [&](const Segment& hidden) {
+      since = std::min(since, hidden.since);
+      if (hidden.connection == kNone) for_orphans = std::min(for_orphans, hidden.since);
+    });
   if (connection != kNone) {
     uint64_t& dirty = dirty_.emplace(connection, sequence_).first->second;
-    // It is not sent again now: this has to be stable in its place.
+    // What was orphaned is not sent again now: this has to be stable in its place.
     dirty = std::min(dirty, for_orphans);
   }
-  const bool spooled = record->row != 0;
-  (spooled ? map_ : spooled_).erase(interval);
-  (spooled ? spooled_ : map_).set({interval, Entry{std::move(record), connection, since}});
+  supersede(range);
+  (spooled ? spooled_ : carried_).add({range, std::move(record), connection, since});
 }
 
 void ReplayLog::supersede(ByteRange range) {
-  map_.erase(Interval(range.offset, range.end()));
-  spooled_.erase(Interval(range.offset, range.end()));
+  carried_.erase(range);
+  orphans_.erase(range);
+  spooled_.erase(range);
 }
 
 void ReplayLog::move(const RecordPtr& record) {
   assert(record->row != 0);
-  const Interval all(record->range.offset, record->range.end());
-  const auto [begin, end] = map_.equal_range(all);
-  for (auto it = begin; it != end; ++it)
-    spooled_.set({it->first & all, Entry{record, kNone, it->second.since}});
-  map_.erase(all);
+  for (SegmentMap* map : {&carried_, &orphans_}) {
+    map->each(record->range, [&](const Segment& segment) {
+      spooled_.add({intersection(segment.range, record->range), record, kNone, segment.since});
+    });
+    map->erase(record->range);
+  }
 }
 
 void ReplayLog::flushed(http::ConnectionId connection) {
   dirty_.erase(connection);
-  std::vector<Interval> stable;
-  for (const auto& [interval, entry] : map_)
-    if (entry.connection == connection) stable.push_back(interval);
-  for (const Interval& interval : stable) map_.erase(interval);
+  carried_.take(connection);
 }
 
 bool ReplayLog::lost(http::ConnectionId connection) {
   if (dirty_.erase(connection) == 0) return false;
-  for (auto it = map_.begin(); it != map_.end(); ++it) {
-    Entry& entry = it->second;
-    if (entry.connection == connection) {
-      entry.connection = kNone;
-    } else if (entry.connection != kNone) {
-      // It may hide what was lost.
-      uint64_t& dirty = dirty_.at(entry.connection);
-      dirty = std::min(dirty, entry.since);
-    }
+  for (Segment& segment : carried_.take(connection)) {
+    segment.connection = kNone;
+    orphans_.add(std::move(segment));
   }
+  // What the others carried may hide what was lost.
+  for (auto& [other, dirty] : dirty_)
+    if (const auto oldest = carried_.oldest(other)) dirty = std::min(dirty, *oldest);
   return true;
 }
 
-bool ReplayLog::has_orphans() const {
-  return !spooled_.empty() ||
-         std::any_of(map_.begin(), map_.end(),
-                     [](const auto& item) { return item.second.connection == kNone; });
-}
-
-uint64_t ReplayLog::orphan_bytes() const {
-  uint64_t bytes = 0;
-  for (const Map* map : {&map_, &spooled_})
-    for (const auto& [interval, entry] : *map)
-      if (entry.connection == kNone) bytes += range_of(interval).length;
-  return bytes;
-}
-
-// The first stretch of entries that are wanted.
-template <typename Wanted>
-std::optional<ByteRange> ReplayLog::first_run(uint64_t most, Wanted wanted) const {
-  std::optional<ByteRange> run;
-  for (const auto& [interval, entry] : map_) {
-    const ByteRange range = range_of(interval);
-    if (!wanted(entry)) {
-      if (run) break;
-    } else if (!run) {
-      run = range;
-    } else if (range.offset != run->end() || run->length + range.length > most) {
-      break;
-    } else {
-      run->length += range.length;
+// The first segments of the maps together, as far as they are adjacent.
+std::optional<ByteRange> ReplayLog::first_run(std::initializer_list<const SegmentMap*> maps,
+                                              uint64_t most, uint64_t from) {
+  const auto next = [&](uint64_t offset) {
+    const Segment* first = nullptr;
+    for (const SegmentMap* map : maps) {
+      const Segment* const segment = map->first_from(offset);
+      if (first == nullptr || (segment != nullptr && segment->range.offset < first->range.offset))
+        first = segment;
     }
+    return first;
+  };
+  const Segment* segment = next(from);
+  if (segment == nullptr) return std::nullopt;
+  ByteRange run = segment->range;
+  while (run.length < most) {
+    segment = next(run.end());
+    if (segment == nullptr || segment->range.offset != run.end() ||
+        run.length + segment->range.length > most)
+      break;
+    run.length += segment->range.length;
   }
   return run;
 }
 
-std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most) const {
-  return first_run(most, [](const Entry& entry) { return entry.connection == kNone; });
+std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most, uint64_t from) const {
+  return first_run({&orphans_}, most, from);
 }
 
 std::optional<ByteRange> ReplayLog::first_in_memory(uint64_t most) const {
-  return first_run(most, [](const Entry&) { return true; });
-}
-
-void ReplayLog::add_slices(const Map& map, ByteRange range, std::vector<Slice>& result) {
-  const auto [begin, end] = map.equal_range(Interval(range.offset, range.end()));
-  for (auto it = begin; it != end; ++it) {
-    const uint64_t first = std::max(it->first.lower(), range.offset);
-    const uint64_t stop = std::min(it->first.upper(), range.end());
-    result.push_back({{first, stop - first}, it->second.record, it->second.connection});
-  }
+  return first_run({&carried_, &orphans_}, most, 0);
 }
 
 std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   std::vector<Slice> result;
-  add_slices(map_, range, result);
-  if (spooled_.empty()) return result;
-  add_slices(spooled_, range, result);
+  for (const SegmentMap* map : maps())
+    map->each(range, [&](const Segment& segment) {
+      result.push_back({intersection(segment.range, range), segment.record, segment.connection});
+    });
   std::sort(result.begin(), result.end(), [](const Slice& a, const Slice& b) {
     return a.range.offset < b.range.offset;
   });
@@ -188,11 +157,22 @@ std::vector<http::ConnectionId> ReplayLog::to_flush(uint64_t sequence) const {
 }
 
 bool ReplayLog::waits_for(Wait what, uint64_t sequence) const {
-  const Map& map = what == Wait::kRows ? spooled_ : map_;
-  return std::any_of(map.begin(), map.end(), [&](const auto& item) {
-    const Entry& entry = item.second;
-    return entry.since <= sequence && (what != Wait::kOrphans || entry.connection == kNone);
-  });
+  const auto is_old = [&](const SegmentMap& map) {
+    const auto oldest = map.oldest();
+    return oldest && *oldest <= sequence;
+  };
+  switch (what) {
+    case Wait::kOrphans: return is_old(orphans_);
+    case Wait::kRows: return is_old(spooled_);
+    case Wait::kMemory: return is_old(carried_) || is_old(orphans_);
+  }
+  return false;
+}
+
+uint64_t ReplayLog::looked_at() const {
+  uint64_t looked_at = 0;
+  for (const SegmentMap* map : maps()) looked_at += map->looked_at();
+  return looked_at;
 }
 
 }  // namespace upload::journal

@@ -24,9 +24,10 @@
 
 #pragma once
 
-#include <boost/icl/interval_map.hpp>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +36,7 @@
 #include "base/byte_range.h"
 #include "http/connection.h"
 #include "journal/memory.h"
+#include "journal/segment_map.h"
 #include "journal/store.h"
 
 namespace upload::journal {
@@ -63,8 +65,6 @@ struct Record {
     return data == nullptr ? nullptr : data.get() + (offset - range.offset);
   }
 };
-
-using RecordPtr = std::shared_ptr<const Record>;
 
 // A stretch of bytes whose newest content is in `record`.
 struct Slice {
@@ -111,13 +111,18 @@ class ReplayLog {
     return dirty_.contains(connection);
   }
 
-  [[nodiscard]] bool empty() const { return map_.empty() && spooled_.empty(); }
-  [[nodiscard]] bool has_in_memory() const { return !map_.empty(); }
-  [[nodiscard]] bool has_orphans() const;
-  [[nodiscard]] uint64_t orphan_bytes() const;
-  // The first orphans in memory, as far as they are adjacent, at most `most`
-  // bytes of data.
-  [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most) const;
+  [[nodiscard]] bool empty() const { return !has_in_memory() && spooled_.empty(); }
+  [[nodiscard]] bool has_in_memory() const {
+    return !carried_.empty() || has_orphans_in_memory();
+  }
+  [[nodiscard]] bool has_orphans_in_memory() const { return !orphans_.empty(); }
+  [[nodiscard]] bool has_orphans() const {
+    return has_orphans_in_memory() || !spooled_.empty();
+  }
+  [[nodiscard]] uint64_t orphan_bytes() const { return orphans_.bytes() + spooled_.bytes(); }
+  // The first orphans in memory from an offset on, as far as they are adjacent,
+  // at most `most` bytes unless the first alone has more.
+  [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most, uint64_t from = 0) const;
   // Likewise of all that is in memory, orphans or not.
   [[nodiscard]] std::optional<ByteRange> first_in_memory(uint64_t most) const;
   // What is in the range, in order.
@@ -133,34 +138,25 @@ class ReplayLog {
   enum class Wait { kOrphans, kRows, kMemory };
   [[nodiscard]] bool waits_for(Wait what, uint64_t sequence) const;
 
+  // As SegmentMap's.
+  [[nodiscard]] uint64_t looked_at() const;
+
  private:
-  struct Entry {
-    RecordPtr record;
-    http::ConnectionId connection = kNone;
-    uint64_t since = 0;  // the oldest sequence whose content here is not stable
-
-    friend bool operator==(const Entry&, const Entry&) = default;
-    // The map's type asks for it; set() and erase() don't use it.
-    Entry& operator+=(const Entry& other) { return *this = other; }
-  };
-  using Interval = boost::icl::right_open_interval<uint64_t>;
-  using Map =
-      boost::icl::interval_map<uint64_t, Entry, boost::icl::partial_enricher, std::less,
-                               boost::icl::inplace_plus, boost::icl::inter_section, Interval>;
-
-  template <typename Wanted>
-  [[nodiscard]] std::optional<ByteRange> first_run(uint64_t most, Wanted wanted) const;
-  static void add_slices(const Map& map, ByteRange range, std::vector<Slice>& result);
+  using Maps = std::array<const SegmentMap*, 3>;
+  [[nodiscard]] Maps maps() const { return {&carried_, &orphans_, &spooled_}; }
+  static std::optional<ByteRange> first_run(std::initializer_list<const SegmentMap*> maps,
+                                            uint64_t most, uint64_t from);
 
   const std::shared_ptr<Memory> memory_;
   uint64_t sequence_ = 0;
   // The dirty connections, and the oldest sequence that a flush of each makes
   // stable.
   std::map<http::ConnectionId, uint64_t> dirty_;
-  // What is in memory, and what is in the spool: of no byte both. The first is
-  // bounded by the memory, and looked through; the second may be large.
-  Map map_;
-  Map spooled_;
+  // What is in memory, of connections that are dirty, and of those that are
+  // lost; and what is in the spool. Of no byte two of them.
+  SegmentMap carried_;
+  SegmentMap orphans_;
+  SegmentMap spooled_;
 };
 
 }  // namespace upload::journal

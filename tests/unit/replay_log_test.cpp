@@ -2,7 +2,10 @@
 
 #include "journal/replay_log.h"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <random>
 #include <string>
 
 #include "catch.h"
@@ -198,4 +201,171 @@ TEST_CASE("buffers that were given back are used again, within the limit", "[log
   CHECK(Memory::capacity(1) == 4096);
   CHECK(Memory::capacity(5000) == 8192);
   CHECK(Memory::capacity(65537) == 131072);
+}
+
+namespace {
+
+using upload::journal::SpoolRow;
+
+// What the log should know, byte by byte, in the plainest way.
+struct Model {
+  struct Byte {
+    uint64_t change = 0;  // whose content is the newest; 0: the byte is stable
+    uint64_t connection = 0;
+    uint64_t since = 0;
+    bool row = false;
+  };
+  explicit Model(uint64_t size) : bytes(size) {}
+
+  void add(ByteRange range, uint64_t change, uint64_t connection, bool row) {
+    uint64_t since = ++sequence;
+    uint64_t for_orphans = since;
+    for (uint64_t at = range.offset; at < range.end(); ++at) {
+      if (bytes[at].change == 0) continue;
+      since = std::min(since, bytes[at].since);
+      if (bytes[at].connection == 0) for_orphans = std::min(for_orphans, bytes[at].since);
+    }
+    for (uint64_t at = range.offset; at < range.end(); ++at)
+      bytes[at] = {change, connection, since, row};
+    if (connection == 0) return;
+    const auto dirty_since = dirty.emplace(connection, sequence).first;
+    dirty_since->second = std::min(dirty_since->second, for_orphans);
+  }
+  void flushed(uint64_t connection) {
+    dirty.erase(connection);
+    for (Byte& byte : bytes)
+      if (byte.change != 0 && byte.connection == connection) byte = {};
+  }
+  void lost(uint64_t connection) {
+    if (dirty.erase(connection) == 0) return;
+    for (Byte& byte : bytes) {
+      if (byte.change == 0 || byte.connection == 0) continue;
+      if (byte.connection == connection)
+        byte.connection = 0;
+      else
+        dirty[byte.connection] = std::min(dirty[byte.connection], byte.since);
+    }
+  }
+  void move(ByteRange range, uint64_t change) {
+    for (uint64_t at = range.offset; at < range.end(); ++at)
+      if (bytes[at].change != 0 && !bytes[at].row)
+        bytes[at] = {change, 0, bytes[at].since, true};
+  }
+  Ids to_flush(uint64_t up_to) const {
+    Ids ids;
+    for (const auto& [connection, since] : dirty)
+      if (since <= up_to) ids.push_back(connection);
+    return ids;
+  }
+  bool any(uint64_t up_to, bool row, bool orphan) const {
+    return std::any_of(bytes.begin(), bytes.end(), [&](const Byte& byte) {
+      return byte.change != 0 && byte.since <= up_to && byte.row == row &&
+             (!orphan || byte.connection == 0);
+    });
+  }
+
+  std::vector<Byte> bytes;
+  std::map<uint64_t, uint64_t> dirty;
+  uint64_t sequence = 0;
+};
+
+void check_same(const Fixture& f, const Model& model, uint64_t up_to) {
+  std::vector<Model::Byte> bytes(model.bytes.size());
+  uint64_t orphan_bytes = 0;
+  for (const Slice& slice : f.log.slices({0, bytes.size()}))
+    for (uint64_t at = slice.range.offset; at < slice.range.end(); ++at) {
+      REQUIRE(bytes[at].change == 0);  // no byte twice
+      bytes[at] = {slice.record->change, slice.connection, 0, slice.record->row != 0};
+      orphan_bytes += slice.connection == ReplayLog::kNone ? 1 : 0;
+    }
+  const bool same = std::equal(
+      bytes.begin(), bytes.end(), model.bytes.begin(), [](const auto& one, const auto& other) {
+        return one.change == other.change && one.connection == other.connection &&
+               one.row == other.row;
+      });
+  REQUIRE(same);
+  REQUIRE(f.log.orphan_bytes() == orphan_bytes);
+  REQUIRE(f.log.has_orphans() == (orphan_bytes > 0));
+  REQUIRE(f.log.to_flush(up_to) == model.to_flush(up_to));
+  REQUIRE(f.log.waits_for(Wait::kOrphans, up_to) == model.any(up_to, false, true));
+  REQUIRE(f.log.waits_for(Wait::kRows, up_to) == model.any(up_to, true, false));
+  REQUIRE(f.log.waits_for(Wait::kMemory, up_to) == model.any(up_to, false, false));
+}
+
+}  // namespace
+
+TEST_CASE("after any history the log knows what a model knows byte by byte", "[log]") {
+  constexpr uint64_t kSize = 48;
+  for (unsigned seed = 1; seed <= 60; ++seed) {
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    Fixture f(uint64_t{64} << 20);
+    Model model(kSize);
+    for (int step = 0; step < 300; ++step) {
+      const ByteRange range{random() % (kSize - 8), random() % 8 + 1};
+      const uint64_t connection = random() % 4 + 1;
+      SpoolRow row;
+      row.range = range;
+      switch (random() % 12) {
+        case 0: f.log.flushed(connection), model.flushed(connection); break;
+        case 1: (void)f.log.lost(connection), model.lost(connection); break;
+        case 2:
+          f.log.supersede(range);
+          std::fill_n(model.bytes.begin() + range.offset, range.length, Model::Byte());
+          break;
+        case 3:
+          row.id = row.sequence = ++f.change;
+          f.log.move(ReplayLog::make_record(row));
+          model.move(range, f.change);
+          break;
+        case 4:
+        case 5:
+          row.id = row.sequence = ++f.change;
+          f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+          model.add(range, f.change, 0, true);
+          break;
+        default:
+          f.write(range.offset, std::string(range.length, 'a'), connection);
+          model.add(range, f.change, connection, false);
+      }
+      check_same(f, model, random() % (f.log.last_sequence() + 1));
+    }
+  }
+}
+
+TEST_CASE("what a change or a question costs does not grow with the log", "[log]") {
+  for (const bool spooled : {false, true}) {
+    INFO("spooled " << spooled);
+    uint64_t last = 0;
+    Fixture f(uint64_t{1} << 30);
+    for (const uint64_t changes : {1000, 100000}) {
+      for (uint64_t i = f.log.last_sequence(); i < changes; ++i) {
+        SpoolRow row;
+        row.id = row.sequence = i + 1;
+        row.range = {i * 7919 % 200000 * 16, 8};
+        row.zero = true;
+        if (spooled)
+          f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+        else
+          f.zero(row.range.offset, 8, i % 4 + 1);
+      }
+      const uint64_t before = f.log.looked_at();
+      f.zero(16 * 4711, 8, 1);
+      f.log.supersede({16 * 4711, 8});
+      (void)f.log.first_orphans(1);
+      (void)f.log.first_in_memory(1);
+      (void)f.log.has_orphans();
+      (void)f.log.orphan_bytes();
+      (void)f.log.slices({0, 16});
+      for (const Wait what : {Wait::kOrphans, Wait::kRows, Wait::kMemory})
+        (void)f.log.waits_for(what, 1);
+      const uint64_t cost = f.log.looked_at() - before;
+      CHECK(cost <= 24);
+      CHECK((last == 0 || cost <= last + 4));
+      last = cost;
+    }
+    const uint64_t before = f.log.looked_at();
+    f.log.flushed(1);  // costs what it makes stable
+    CHECK(f.log.looked_at() - before <= (spooled ? 1 : 100000 / 4 + 1));
+  }
 }
