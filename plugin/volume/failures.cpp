@@ -72,7 +72,7 @@ void Volume::connection_lost(http::ConnectionId id, const Status& why) {
     connection_lost_ = clock_.now();
     if (!log_.lost(id) || latched_) return;
     if (replays()) {
-      changed_.notify_all();  // what hides its content is to be flushed now
+      wake_all();  // what hides its content is to be flushed now
       if (!log_.has_orphans()) return;
       work_.notify_one();
     } else {
@@ -102,7 +102,7 @@ void Volume::latch(const Status& why) {
 void Volume::set_latched(const Status& status) {
   latched_ = status;
   finish(queue_.waiting(), status);
-  changed_.notify_all();
+  wake_all();
   work_.notify_all();
 }
 

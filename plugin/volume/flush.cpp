@@ -14,6 +14,31 @@
 
 namespace upload::volume {
 
+// --- Who waits for what ---------------------------------------------------
+
+void Volume::wait_for(CondVar& reason, TimePoint until) {
+  if (until == TimePoint::max()) return reason.wait(mutex_);
+  clock_.wait_until(reason, mutex_, until);
+  note_late_waking(until);
+}
+
+// After an error, a change of the state, or the end.
+void Volume::wake_all() {
+  for (CondVar* reason : {&changed_, &stable_, &room_}) reason->notify_all();
+}
+
+// After anything else that may be what somebody waits for. This is called for each
+// acknowledgement, and wakes nobody who would only find that there is more to wait
+// for: a flush that covers less, or a change that wants less room, waits no longer
+// than others, so only the least of each has to be asked about.
+void Volume::wake_waiting() {
+  if (!waiting_flushes_.empty() && !must_wait(*waiting_flushes_.begin())) stable_.notify_all();
+  if (waits_for_spool_ && !spool_is_busy()) stable_.notify_all();
+  if (!waiting_for_room_.empty() && has_room_for(*waiting_for_room_.begin())) room_.notify_all();
+}
+
+// --- Flush ----------------------------------------------------------------
+
 Status Volume::flush() {
   const TimePoint start = clock_.now();
   uint64_t last = 0;
@@ -41,26 +66,30 @@ Status Volume::flush() {
   }
 }
 
-// Waits for what needs no flush but to be sent again, or to get into the
-// spool. None: all up to `last` is stable.
+// Is anything up to `last` unstable that needs no flush but to be sent again, or
+// to get into the spool?
+bool Volume::must_wait(uint64_t last) const {
+  using Wait = journal::ReplayLog::Wait;
+  if (!options_.spool_local && log_.waits_for(Wait::kRows, last)) return true;
+  // While spooling, all that is in memory moves to the spool.
+  return log_.waits_for(state_ == State::kSpooling ? Wait::kMemory : Wait::kOrphans, last);
+}
+
+// Waits while it must. None: all up to `last` is stable.
 Result<std::vector<http::ConnectionId>> Volume::connections_to_flush(uint64_t last,
                                                                      TimePoint start) {
-  using Wait = journal::ReplayLog::Wait;
   MutexLock lock(mutex_);
   for (;;) {
     if (latched_) return *latched_;
-    const bool rows = log_.waits_for(Wait::kRows, last) && !options_.spool_local;
-    if (state_ == State::kSpooling) {
-      // All that is in memory moves to the spool.
-      if (!rows && !log_.waits_for(Wait::kMemory, last))
-        return std::vector<http::ConnectionId>();
-    } else if (!rows && !log_.waits_for(Wait::kOrphans, last)) {
-      return log_.to_flush(last);
-    }
+    if (!must_wait(last))
+      return state_ == State::kSpooling ? std::vector<http::ConnectionId>()
+                                        : log_.to_flush(last);
     if (stopping_) return Status(Kind::kShutdown, "the plugin is shutting down");
     // The recovery thread sees to it, or latches.
     if (clock_.now() >= patience(start)) return out_of_patience("flush");
-    wait_for_change(patience(start));
+    const auto waiting = waiting_flushes_.insert(last);
+    wait_for(stable_, patience(start));
+    waiting_flushes_.erase(waiting);
   }
 }
 
@@ -103,7 +132,7 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
     note_success();
     MutexLock lock(mutex_);
     log_.flushed(lease.id());
-    changed_.notify_all();  // there is room in the log
+    wake_waiting();  // there is room in the log
     return status;
   }
   stats_.add_failure(op);

@@ -46,7 +46,7 @@ Status Volume::read_once(ByteRange range, void* data, bool& again) {
   if (!unstable.empty()) {
     unstable.clear();
     MutexLock lock(mutex_);
-    changed_.notify_all();  // it may have been the last to hold a record
+    wake_waiting();  // it may have been the last to hold a record
   }
   return status;
 }

@@ -193,7 +193,7 @@ void Volume::let_go(std::list<Change>& changes) {
   for (Change& change : changes)
     if (change.state == Change::State::kTaken) taken.push_back(&change);
   finish(taken, {});
-  changed_.notify_all();
+  wake_waiting();
 }
 
 // Sends the first orphans in memory again.

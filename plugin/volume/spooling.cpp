@@ -86,7 +86,7 @@ TimePoint Volume::patience(TimePoint start) const {
 void Volume::note_draining_fails() {
   if (!failing_since_) failing_since_ = clock_.now();
   // Who waits has an end now.
-  if (++failed_attempts_ <= Retry::kFewestAttempts) changed_.notify_all();
+  if (++failed_attempts_ <= Retry::kFewestAttempts) wake_all();
 }
 
 void Volume::note_draining_works() {
@@ -98,12 +98,6 @@ void Volume::note_draining_works() {
 void Volume::forget_draining_fails() {
   failing_since_.reset();
   failed_attempts_ = 0;
-}
-
-void Volume::wait_for_change(TimePoint until) {
-  if (until == TimePoint::max()) return changed_.wait(mutex_);
-  clock_.wait_until(changed_, mutex_, until);
-  note_late_waking(until);
 }
 
 // After a wait that was to end then at the latest.
@@ -131,7 +125,7 @@ Status Volume::wait_for_leftovers() {
     if (latched_) return *latched_;
     if (stopping_) return {Kind::kShutdown, "the plugin is shutting down"};
     if (clock_.now() >= patience(start)) return out_of_patience("open the disk");
-    wait_for_change(patience(start));
+    wait_for(changed_, patience(start));
   }
   return {};
 }
@@ -144,13 +138,15 @@ bool Volume::spool_is_busy() const {
 void Volume::wait_for_spool(Duration patience) {
   MutexLock lock(mutex_);
   const TimePoint start = clock_.now();
+  waits_for_spool_ = true;
   while (spool_is_busy() && !latched_ && !stopping_) {
     const TimePoint give_up =
         failing_since_ ? std::max({start, *failing_since_, held_back_until_}) + patience
                        : TimePoint::max();
-    if (clock_.now() >= give_up) return;
-    wait_for_change(give_up);
+    if (clock_.now() >= give_up) break;
+    wait_for(stable_, give_up);
   }
+  waits_for_spool_ = false;
 }
 
 // --- Into the spool -------------------------------------------------------
@@ -172,7 +168,7 @@ void Volume::enter_spooling(const Status& why, TimePoint until) {
     note_draining_fails();
     request_leases();
     work_.notify_one();
-    changed_.notify_all();
+    wake_all();
   }
   log::warning("%s: the server does not answer, changes go to the spool %s from now on: %s",
                options_.name.c_str(), options_.spool->path().c_str(), why.text().c_str());
@@ -227,7 +223,10 @@ void Volume::append(const Change& leader) {
   for (size_t i = 0; i < contents.size(); ++i) {
     if (!results[i].ok()) continue;
     // It may have been on its way here since before the spool was drained.
-    if (state_ == State::kDirect) state_ = State::kDraining;
+    if (state_ == State::kDirect) {
+      state_ = State::kDraining;
+      wake_all();
+    }
     add_row(contents[i].row);
   }
   const std::vector<Change*> batch = leader.batch;  // goes with the leader
@@ -480,7 +479,7 @@ void Volume::drop_dead_rows() {
     return latch_unless_full(status);
   MutexLock lock(mutex_);
   for (const uint64_t id : dead) rows_.remove(journal::SpoolRow(*rows_.find(id)));
-  changed_.notify_all();
+  wake_waiting();
 }
 
 void Volume::end_spooling() {
@@ -494,7 +493,7 @@ void Volume::end_spooling() {
     forget_draining_fails();
     queue_.set_spooling(false);
     has_leftovers_ = false;
-    changed_.notify_all();
+    wake_all();
   }
   log::warning("%s: the spool is empty, changes go to the server again",
                options_.name.c_str());

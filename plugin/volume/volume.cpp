@@ -47,6 +47,14 @@
 
 namespace upload::volume {
 
+namespace {
+
+uint64_t data_bytes(const Change& change) {
+  return change.is_zero() ? 0 : change.range.length;
+}
+
+}  // namespace
+
 Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& stats)
     : options_(std::move(options)),
       pool_(pool),
@@ -77,7 +85,7 @@ void Volume::request_stop() {
   MutexLock lock(mutex_);
   stopping_ = true;
   work_.notify_all();
-  changed_.notify_all();
+  wake_all();
 }
 
 void Volume::join() {
@@ -195,7 +203,7 @@ Status Volume::admit(Change& change) {
       return {Kind::kLost, options_.name + ": an earlier change here failed, and the server "
                                            "may still be applying it; start again"};
     if (doubt) {
-      wait_for_change(*doubt);
+      wait_for(changed_, *doubt);
       continue;
     }
     if (reserve(change)) return {};
@@ -203,29 +211,38 @@ Status Volume::admit(Change& change) {
     // The recovery thread makes room, or else latches.
     room_wanted_ = true;
     work_.notify_one();
-    wait_for_change(patience(start));
+    const auto waiting = waiting_for_room_.insert(data_bytes(change));
+    wait_for(room_, patience(start));
+    waiting_for_room_.erase(waiting);
   }
 }
 
-// Memory for its content, if it may be kept there; else room in the spool.
-// What is in memory may have to move to the spool: there is room for that too.
-bool Volume::reserve(Change& change) {
-  if (!replays()) return true;
-  const uint64_t bytes = change.is_zero() ? 0 : change.range.length;
+// What is in memory may have to move to the spool: there must be room for that too.
+bool Volume::has_room_for(uint64_t bytes) const {
   const bool direct = state_ != State::kSpooling;
   const uint64_t memory = journal::ReplayLog::cost(bytes);
-  const uint64_t room = journal::SpoolIndex::cost(bytes);
-  if (spools() && rows_.used() + reserved_room_ + log_memory_->used() +
-                          (direct ? memory : room) > options_.spool_size)
+  const uint64_t room = direct ? memory : journal::SpoolIndex::cost(bytes);
+  if (spools() &&
+      rows_.used() + reserved_room_ + log_memory_->used() + room > options_.spool_size)
     return false;
+  return !direct || log_memory_->used() + memory <= log_memory_->limit();
+}
+
+// Memory for its content, if it may be kept there; else room in the spool.
+bool Volume::reserve(Change& change) {
+  if (!replays()) return true;
+  const uint64_t bytes = data_bytes(change);
+  const bool direct = state_ != State::kSpooling;
+  const bool logged = !change.fua && !always_stable();
+  if (direct && !logged && !spools()) return true;
+  if (!has_room_for(bytes)) return false;
   if (!direct) {
-    change.room = room;
-    reserved_room_ += room;
+    change.room = journal::SpoolIndex::cost(bytes);
+    reserved_room_ += change.room;
     change.spools = true;
     return true;
   }
-  const bool logged = !change.fua && !always_stable();
-  if (!logged && !spools()) return true;
+  const uint64_t memory = journal::ReplayLog::cost(bytes);
   if (!log_memory_->reserve(memory)) return false;
   change.memory = memory;
   return true;
@@ -339,7 +356,7 @@ std::optional<Status> Volume::lead(std::optional<pool::Lease>& lease, const Chan
       const Pieces pieces = pieces_of(leader.batch);
       while (const std::optional<TimePoint> doubt = in_doubt(pieces)) {
         if (latched_ || stopping_ || state_ == State::kSpooling) break;
-        wait_for_change(*doubt);
+        wait_for(changed_, *doubt);
       }
     }
     Result<pool::Lease> other = pool_.lease();
@@ -439,7 +456,7 @@ void Volume::acknowledge(const std::vector<Change*>& batch, http::ConnectionId i
   assert(!rows_.overlaps(range_of(batch)));
   if (batch.front()->fua || always_stable()) {
     log_.supersede(range_of(batch));
-    changed_.notify_all();  // it may have been what a flush waits for
+    wake_waiting();  // it may have been what a flush waits for
     return;
   }
   if (!replays()) {
@@ -448,7 +465,7 @@ void Volume::acknowledge(const std::vector<Change*>& batch, http::ConnectionId i
   }
   for (journal::RecordPtr& record : records) log_.add(std::move(record), id);
   for (Change* change : batch) change->memory = 0;  // it is the record's now
-  changed_.notify_all();                            // older content has made room
+  wake_waiting();                                   // older content has made room
   if (log_.half_full() || state_ == State::kSpooling) work_.notify_one();
 }
 
@@ -458,7 +475,7 @@ void Volume::finish(const std::vector<Change*>& changes, const Status& result) {
     if (change->memory + change->room > 0) {
       log_memory_->unreserve(std::exchange(change->memory, 0));
       reserved_room_ -= std::exchange(change->room, 0);
-      changed_.notify_all();
+      wake_waiting();
     }
     change->result = result;
     // Under the mutex: once it is free the change may cease to exist.

@@ -26,6 +26,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -135,6 +136,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // The path of a change, in its order (volume.cpp).
   Status commit(Change& change) noexcept EXCLUDES(mutex_);
   Status admit(Change& change) REQUIRES(mutex_);
+  [[nodiscard]] bool has_room_for(uint64_t bytes) const REQUIRES(mutex_);
   bool reserve(Change& change) REQUIRES(mutex_);
   void wait_for_turn(Change& change) REQUIRES(mutex_);
   void request_leases() REQUIRES(mutex_);
@@ -162,7 +164,13 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Result<bool> read_row(const journal::Slice& slice, std::byte* to) EXCLUDES(mutex_);
   Result<Extents> extents_from_server() EXCLUDES(mutex_);
 
+  // Who waits for what (flush.cpp).
+  void wait_for(CondVar& reason, TimePoint until) REQUIRES(mutex_);
+  void wake_all() REQUIRES(mutex_);
+  void wake_waiting() REQUIRES(mutex_);
+
   // flush.cpp
+  [[nodiscard]] bool must_wait(uint64_t last) const REQUIRES(mutex_);
   Result<std::vector<http::ConnectionId>> connections_to_flush(uint64_t last, TimePoint start)
       EXCLUDES(mutex_);
   Status flush_connection(http::ConnectionId id) EXCLUDES(mutex_);
@@ -225,7 +233,6 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void end_spooling() EXCLUDES(mutex_);
   void take_leftovers() REQUIRES(mutex_);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex_);
-  void wait_for_change(TimePoint until) REQUIRES(mutex_);
   void note_late_waking(TimePoint planned) REQUIRES(mutex_);
   void note_draining_fails() REQUIRES(mutex_);
   void note_draining_works() EXCLUDES(mutex_);
@@ -284,9 +291,17 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   TimePoint woken_late_ GUARDED_BY(mutex_) = TimePoint::min();
   // There may be work for the recovery thread.
   CondVar work_;
-  // Something that others wait for has changed: room in the log, orphans that
-  // were sent again, an error, the end.
+  // An error, the end, another state, or more is known of late copies.
   CondVar changed_;
+  // What is waited for besides, with who waits: an acknowledgement wakes them
+  // only if one of them can go on (wake_waiting).
+  // What a flush waits for, to be stable: the last sequence that each covers.
+  CondVar stable_;
+  std::multiset<uint64_t> waiting_flushes_ GUARDED_BY(mutex_);
+  bool waits_for_spool_ GUARDED_BY(mutex_) = false;
+  // Room in the log or the spool: the bytes of data that each wants to add.
+  CondVar room_;
+  std::multiset<uint64_t> waiting_for_room_ GUARDED_BY(mutex_);
 
   // Not used without a spool. Of every byte that a row of the spool is about
   // the newest content is in the spool: a change that overlaps a row becomes
