@@ -116,6 +116,8 @@ class ReplayLog {
     return !carried_.empty() || has_orphans_in_memory();
   }
   [[nodiscard]] bool has_orphans_in_memory() const { return !orphans_.empty(); }
+  // Segments of them.
+  [[nodiscard]] size_t orphans_in_memory() const { return orphans_.count(); }
   [[nodiscard]] bool has_orphans() const {
     return has_orphans_in_memory() || !spooled_.empty();
   }

@@ -6,11 +6,14 @@
 // What was acknowledged over a connection that is lost becomes orphaned in
 // the log; the recovery thread sends it again over another connection, in
 // this way:
-//   - it takes the range of some orphans in the queue, like a change: later
-//     changes that overlap it wait, earlier ones it waits for;
+//   - it takes the ranges of some orphans in the queue, like changes: later
+//     changes that overlap them wait, earlier ones it waits for;
 //   - then it looks again at what is still orphaned there, since an earlier
-//     change may have been newer, and sends that, to be stable at once: what
-//     was achieved is kept, however often connections are lost.
+//     change may have been newer, and sends that over one connection, which it
+//     flushes at the end: what was achieved is kept, however often connections
+//     are lost. How much goes before a flush grows while that works, and halves
+//     with each failure.
+// Where there is much, more threads do the same over the other connections.
 // So for each byte the newest content is what the server gets last
 // (invariant 7), and a flush returns when nothing up to its beginning is left
 // in the log (invariant 5).
@@ -25,11 +28,19 @@
 #include <algorithm>
 #include <cassert>
 #include <cinttypes>
+#include <system_error>
 
 #include "base/log.h"
 #include "volume/volume.h"
 
 namespace upload::volume {
+
+namespace {
+
+// Of one who replays or drains, with a connection that others wait for.
+constexpr Duration kLongestTurn = std::chrono::milliseconds(500);
+
+}  // namespace
 
 // --- Trying again ---------------------------------------------------------
 
@@ -110,7 +121,7 @@ void Volume::recover() {
   for (;;) {
     switch (wait_for_work()) {
       case Work::kStop: return;
-      case Work::kReplay: (void)replay().ok(); break;
+      case Work::kReplay: replay_all(); break;
       case Work::kMakeRoom: make_room(); break;
       case Work::kMove: move_to_spool(); break;
       case Work::kDrain: drain(); break;
@@ -145,7 +156,7 @@ std::optional<Volume::Work> Volume::next_work() {
     // Also without rows: somebody has to find out that the server is back.
     return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
   }
-  if (log_.first_orphans(1)) return Work::kReplay;
+  if (log_.has_orphans_in_memory()) return Work::kReplay;
   const bool drains = !rows_.empty() && now >= next_drain_;
   // In turns with draining, or writers that fill the log would stop it.
   if ((log_.half_full() || room_wanted_) && !(drains && made_room_) &&
@@ -196,28 +207,66 @@ void Volume::let_go(std::list<Change>& changes) {
   wake_waiting();
 }
 
-// Sends the first orphans in memory again.
+// Sends the orphans in memory again, over as many connections as there is work for.
+void Volume::replay_all() {
+  size_t helpers = 0;
+  {
+    MutexLock lock(mutex_);
+    replay_from_ = 0;
+    helpers = std::min<size_t>(pool_.limit(), log_.orphans_in_memory() / kWorthAThread);
+  }
+  const auto work = [this] {
+    for (bool more = true; more;) more = replay().ok() && has_more_to_replay();
+  };
+  std::vector<Thread> threads;
+  try {
+    while (threads.size() + 1 < helpers) threads.emplace_back(work);
+  } catch (const std::system_error& error) {
+    UPLOAD_DEBUG(journal, "replay: no more threads: %s", error.what());
+  }
+  work();
+  for (Thread& thread : threads) thread.join();
+}
+
+bool Volume::has_more_to_replay() {
+  MutexLock lock(mutex_);
+  return !latched_ && !stopping_ && state_ != State::kSpooling &&
+         log_.first_orphans(1, replay_from_).has_value();
+}
+
+// The next orphans in memory that nobody else is about to send.
+std::vector<ByteRange> Volume::next_orphans() {
+  std::vector<ByteRange> ranges;
+  uint64_t total = 0;
+  while (ranges.size() < most_replayed_ && total < kMostReplayedBytes) {
+    const auto range = log_.first_orphans(options_.limits.max_request, replay_from_);
+    if (!range) break;
+    ranges.push_back(*range);
+    replay_from_ = range->end();
+    total += range->length;
+  }
+  return ranges;
+}
+
+// Sends the next orphans in memory again.
 Status Volume::replay() {
-  std::list<Change> held(1);
+  std::list<Change> held;
   std::vector<journal::Slice> slices;
   {
     MutexLock lock(mutex_);
-    const auto orphans = log_.first_orphans(options_.limits.max_request);
-    if (!orphans || latched_) return {};
-    held.front().range = *orphans;
+    if (latched_) return {};
+    for (const ByteRange range : next_orphans()) held.emplace_back().range = range;
+    if (held.empty()) return {};
     if (!hold(held)) return latched_.value_or(Status());
-    slices = log_.slices(*orphans);
+    for (const Change& change : held)
+      for (journal::Slice& slice : log_.slices(change.range)) slices.push_back(std::move(slice));
   }
   Pieces pieces;
   for (const journal::Slice& slice : slices)
     if (slice.connection == journal::ReplayLog::kNone && slice.record->row == 0)
       pieces.push_back(
           {slice.range, slice.record->at(slice.range.offset), slice.record->change});
-  Status status;
-  for (const Pieces& run : runs_of(pieces)) {
-    status = send_again(run);
-    if (!status.ok()) break;
-  }
+  const Status status = send_again(runs_of(pieces));
   slices.clear();  // with them records may go: there is room in the log
   MutexLock lock(mutex_);
   let_go(held);
@@ -244,35 +293,68 @@ std::vector<Volume::Pieces> Volume::runs_of(const Pieces& pieces) const {
   return runs;
 }
 
-// Until they are stable on the server, or it is given up.
-Status Volume::send_again(const Pieces& pieces) {
-  Retry retry = make_retry();
-  for (;;) {
-    const Status status = send_stable(pieces);
-    if (status.ok()) {
-      {
-        // Nobody could change them meanwhile: their range is taken.
-        MutexLock lock(mutex_);
-        log_.supersede(range_of(pieces));
-      }
-      note_success();
-      return status;
+// Until all are stable on the server, or it is given up.
+Status Volume::send_again(std::span<const Pieces> runs) {
+  std::optional<Retry> retry;
+  while (!runs.empty()) {
+    size_t most = 0;
+    {
+      MutexLock lock(mutex_);
+      most = std::min(most_replayed_, runs.size());
     }
-    if (!Retry::worthwhile(status)) {
-      latch(status.while_doing("acknowledged data could not be sent again"));
-      return status;
+    const Result<size_t> sent = send_stable(runs.first(most));
+    if (sent.ok()) {
+      retry.reset();
+      replayed(runs.first(sent.value()));
+      runs = runs.subspan(sent.value());
+      continue;
     }
-    if (wait_to_retry(retry, status, Purpose::kStableChange) != Next::kTryAgain)
-      return latched_or(status);
+    {
+      // Less is more likely to get through, where much is lost.
+      MutexLock lock(mutex_);
+      most_replayed_ = std::max<size_t>(1, most / 2);
+    }
+    if (!Retry::worthwhile(sent.status())) {
+      latch(sent.status().while_doing("acknowledged data could not be sent again"));
+      return sent.status();
+    }
+    if (!retry) retry.emplace(make_retry());
+    if (wait_to_retry(*retry, sent.status(), Purpose::kStableChange) != Next::kTryAgain)
+      return latched_or(sent.status());
   }
+  return {};
 }
 
-Status Volume::send_stable(const Pieces& pieces) {
+// Nobody could change them meanwhile: their ranges are held.
+void Volume::replayed(std::span<const Pieces> runs) {
+  {
+    MutexLock lock(mutex_);
+    for (const Pieces& run : runs) log_.supersede(range_of(run));
+    most_replayed_ = std::min(kMostReplayed, most_replayed_ + most_replayed_ / 4 + 1);
+    wake_waiting();
+  }
+  note_success();
+}
+
+// Sends runs over one connection, and makes them stable, as many as don't keep the
+// connection from others for long. Returns how many. A failure says nothing of any
+// of them: those that were sent before it may be stable or lost.
+Result<size_t> Volume::send_stable(std::span<const Pieces> runs) {
   Result<pool::Lease> lease = pool_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
-  if (Status status = latched(); !status.ok()) return status;
-  return send(lease.value(), pieces, true, true);
+  const TimePoint enough = clock_.now() + kLongestTurn;
+  // One alone is stable with its own reply.
+  const bool one = runs.size() == 1 || always_stable();
+  size_t sent = 0;
+  do {
+    if (Status status = latched(); !status.ok()) return status;
+    if (Status status = send(lease.value(), runs[sent], one, true); !status.ok()) return status;
+    ++sent;
+  } while (!one && sent < runs.size() && clock_.now() < enough);
+  if (!one)
+    if (Status status = flush_lease(lease.value(), Purpose::kFlush); !status.ok()) return status;
+  return sent;
 }
 
 }  // namespace upload::volume

@@ -311,6 +311,7 @@ void Volume::drain() {
     if (!rows.empty() && !hold_rows(rows, held)) return;
     slices = slices_to_send(rows);
     if (rows.empty() && !held.empty()) return let_go(held);
+    replay_from_ = 0;
   }
   // Without rows: what did not get into the spool.
   const Status status = rows.empty() ? replay() : send_rows(slices);
@@ -392,8 +393,12 @@ Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
     }
     pieces.push_back({slice.range, data, record.change});
   }
-  for (const Pieces& run : runs_of(pieces))
-    if (Status status = send_stable(run); !status.ok()) return status;
+  const std::vector<Pieces> runs = runs_of(pieces);
+  for (std::span<const Pieces> left = runs; !left.empty();) {
+    const Result<size_t> sent = send_stable(left);
+    if (!sent.ok()) return sent.status();
+    left = left.subspan(sent.value());
+  }
   return {};
 }
 

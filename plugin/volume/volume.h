@@ -27,6 +27,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -199,9 +200,13 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   Work wait_for_work() EXCLUDES(mutex_);
   std::optional<Work> next_work() REQUIRES(mutex_);
   void make_room() EXCLUDES(mutex_);
+  void replay_all() EXCLUDES(mutex_);
+  bool has_more_to_replay() EXCLUDES(mutex_);
+  std::vector<ByteRange> next_orphans() REQUIRES(mutex_);
   Status replay() EXCLUDES(mutex_);
-  Status send_again(const Pieces& pieces) EXCLUDES(mutex_);
-  Status send_stable(const Pieces& pieces) EXCLUDES(mutex_);
+  Status send_again(std::span<const Pieces> runs) EXCLUDES(mutex_);
+  void replayed(std::span<const Pieces> runs) EXCLUDES(mutex_);
+  Result<size_t> send_stable(std::span<const Pieces> runs) EXCLUDES(mutex_);
   bool hold(std::list<Change>& changes) REQUIRES(mutex_);
   void let_go(std::list<Change>& changes) REQUIRES(mutex_);
   std::vector<Pieces> runs_of(const Pieces& pieces) const;
@@ -279,6 +284,15 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   bool room_wanted_ GUARDED_BY(mutex_) = false;
   // Since rows were drained last.
   bool made_room_ GUARDED_BY(mutex_) = false;
+  // Those who replay take orphans from here on, so that no two take the same.
+  uint64_t replay_from_ GUARDED_BY(mutex_) = 0;
+  // Runs that are sent over one connection before it is flushed.
+  static constexpr size_t kMostReplayed = 256;
+  size_t most_replayed_ GUARDED_BY(mutex_) = kMostReplayed / 8;
+  // What a thread holds the ranges of, about.
+  static constexpr uint64_t kMostReplayedBytes = uint64_t{16} << 20;
+  // Orphaned segments that are worth another thread.
+  static constexpr size_t kWorthAThread = 16;
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
   // When a connection was last lost, and when the ticket was denied for the
   // first time since a change or a flush has succeeded.

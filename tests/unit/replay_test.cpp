@@ -3,6 +3,7 @@
 // A volume with a replay log over fake connections: what is sent again, in
 // which order, and when it is given up.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <future>
@@ -109,6 +110,48 @@ TEST_CASE("after a flush that fails its data is sent again, to be stable", "[rep
     CHECK(f.what() ==
           Texts{kWrite0, kWrite1, "flush", "write 8192 bytes at offset 0"});
   }
+}
+
+TEST_CASE("many orphans are sent again with few flushes", "[replay]") {
+  Fixture f(1);
+  for (uint64_t i = 0; i < 40; ++i) CHECK(f.write(2 * i).ok());
+  f.server.close_idle(1);
+  CHECK(f.volume.flush().ok());
+  CHECK(f.count("flush") <= 2);
+  size_t stable = 0;
+  for (const auto& sent : f.server.sent()) stable += sent.target == "/images/t?flush=y" ? 1 : 0;
+  CHECK(stable <= 1);
+  CHECK(f.server.sent().size() <= 40 + 40 + 2);
+}
+
+TEST_CASE("many orphans are sent again over several connections", "[replay]") {
+  Fixture f(4);
+  f.server.open_first();
+  for (uint64_t i = 0; i < 50; ++i) CHECK(f.write(2 * i).ok());
+  f.server.close_idle(1);
+  const size_t before = f.server.sent().size();
+  f.server.hold();
+  auto flushed = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  f.server.await_sent(before + 2);
+  const auto sent = f.server.sent();
+  CHECK(sent[before].connection != sent[before + 1].connection);
+  CHECK(sent[before].target == "/images/t?flush=n");
+  f.server.release_all();
+  CHECK(flushed.get().ok());
+}
+
+TEST_CASE("a replay ends though connections die every few requests", "[replay]") {
+  Fixture f(2);
+  for (uint64_t i = 0; i < 40; ++i) CHECK(f.write(2 * i).ok());
+  f.server.close_idle(1);
+  std::atomic<int> requests = 0;
+  f.server.on_request([&](const http::Request&) -> Result<http::Reply> {
+    if (++requests % 3 == 0) return kReset;
+    return FakeServer::ok();
+  });
+  auto flushed = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  while (flushed.wait_for(1ms) != std::future_status::ready) f.clock.advance(100ms);
+  CHECK(flushed.get().ok());
 }
 
 TEST_CASE("only the newest content is sent again", "[replay]") {
