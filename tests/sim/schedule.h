@@ -28,7 +28,7 @@ struct Tally {
   uint64_t faults = 0;
   uint64_t kills = 0;
   uint64_t steps = 0;
-  uint64_t hash = 0;
+  uint64_t hash = 0;  // of the traces: their sum
   void operator+=(const Tally& other);
 };
 

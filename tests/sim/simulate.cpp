@@ -38,9 +38,12 @@ constexpr const char* kHelp =
     "  --schedules N  run so many, with fresh seeds (default: 1000)\n"
     "  --minutes N    run for so long\n"
     "  --mode MODE    off, replay, spool or local; all in turn if not given\n"
-    "  --first N      the first seed, in place of a fresh one\n"
+    "  --first N      the first seed, in place of a fresh one; then one after another\n"
     "  --jobs N       so many at a time (default: 2)\n"
-    "  --trace        print what happens\n";
+    "  --trace        print what happens\n"
+    "\n"
+    "The trace hash is of all schedules together: the same seeds give the same one.\n"
+    "Exits 0 if none has failed, 1 or 3 if one has, 2 if it does not understand.\n";
 
 struct Options {
   std::optional<uint64_t> seed;
@@ -61,14 +64,24 @@ uint64_t number(const std::string& option, const std::string& text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size())
-    refuse(option + " " + text + ": must be a number");
+    refuse(option + " " + text + ": must be a whole number from 0 to 2^64 - 1");
+  return value;
+}
+
+double minutes(const std::string& text) {
+  constexpr double kMost = 60 * 24 * 365;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  // Neither a NaN nor an infinity is in the range.
+  if (error != std::errc() || end != text.data() + text.size() || !(value > 0 && value <= kMost))
+    refuse("--minutes " + text + ": must be a number, more than 0 and at most 525600");
   return value;
 }
 
 // SEED as printed: VERSION-MODE-NUMBER; or just the number.
 void read_seed(const std::string& text, Options& options) {
   const size_t mode = text.find('-');
-  if (mode == text.npos) {
+  if (mode == text.npos || mode == 0) {
     options.seed = number("--seed", text);
     return;
   }
@@ -78,13 +91,15 @@ void read_seed(const std::string& text, Options& options) {
     refuse("--seed " + text + ": is of version " + text.substr(0, mode) + ", and this is " +
            UPLOAD_SIM_VERSION + ": it would be another schedule");
   options.mode = upload::sim::mode_named(text.substr(mode + 1, last - mode - 1));
-  if (!options.mode) refuse("--seed " + text + ": there is no such mode");
+  if (!options.mode) refuse("--seed " + text + ": its mode must be off, replay, spool or local");
   options.seed = number("--seed", text.substr(last + 1));
 }
 
 Options read_options(int argc, char** argv) {
   Options options;
   options.first = std::random_device{}();
+  std::string runs;  // the option that says how much is to be run
+  std::optional<Mode> mode;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--help") {
@@ -97,16 +112,20 @@ Options read_options(int argc, char** argv) {
     }
     if (i + 1 == argc) refuse(option + ": is unknown, or lacks a value; see --help");
     const std::string value = argv[++i];
+    if (option == "--seed" || option == "--schedules" || option == "--minutes") {
+      if (!runs.empty()) refuse(option + ": cannot be given together with " + runs);
+      runs = option;
+    }
     if (option == "--seed") {
       read_seed(value, options);
     } else if (option == "--schedules") {
       options.schedules = number(option, value);
+      if (options.schedules < 1) refuse("--schedules " + value + ": must be at least 1");
     } else if (option == "--minutes") {
-      options.minutes = atof(value.c_str());
-      if (!(options.minutes > 0)) refuse("--minutes " + value + ": must be more than 0");
+      options.minutes = minutes(value);
     } else if (option == "--mode") {
-      options.mode = upload::sim::mode_named(value);
-      if (!options.mode) refuse("--mode " + value + ": must be off, replay, spool or local");
+      mode = upload::sim::mode_named(value);
+      if (!mode) refuse("--mode " + value + ": must be off, replay, spool or local");
     } else if (option == "--first") {
       options.first = number(option, value);
     } else if (option == "--jobs") {
@@ -116,6 +135,9 @@ Options read_options(int argc, char** argv) {
       refuse(option + ": is unknown; see --help");
     }
   }
+  if (mode && options.mode && *mode != *options.mode)
+    refuse(std::string("--mode ") + upload::sim::name_of(*mode) + ": the seed is of another mode");
+  if (mode) options.mode = mode;
   return options;
 }
 
@@ -143,6 +165,9 @@ class Runner {
 
   int run() {
     const auto start = std::chrono::steady_clock::now();
+    printf("simulate: version %s, from seed %llu\n", UPLOAD_SIM_VERSION,
+           static_cast<unsigned long long>(options_.first));
+    fflush(stdout);
     for (;;) {
       const double minutes =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 60;
@@ -220,10 +245,10 @@ class Runner {
       all += tally_[i];
     }
     print_line("all", all);
-    printf("simulate: %llu failed, %.1f s, %.0f schedules a second, from seed %llu\n",
+    printf("simulate: %llu failed, %.1f s, %.0f schedules a second, trace hash %016llx\n",
            static_cast<unsigned long long>(failures_), seconds,
            static_cast<double>(all.schedules) / seconds,
-           static_cast<unsigned long long>(options_.first));
+           static_cast<unsigned long long>(all.hash));
   }
 
   static void print_line(const char* name, const Tally& t) {
