@@ -433,6 +433,44 @@ TEST_CASE("with replay: an expired ticket during a recovery ends it at once", "[
   CHECK_FALSE(cell.write(2));
 }
 
+// libcurl takes these for successes. The server has not read the data, and says that
+// the connection ends: libcurl then sends no more.
+TEST_CASE("a success that comes before the whole change was sent is none", "[matrix]") {
+  constexpr uint64_t kLarge = uint64_t{32} << 20;  // more than sockets hold
+  const Watchdog watchdog("an early success");
+  Server server((ServerOptions()));
+  server.start();
+  TicketOptions ticket;
+  ticket.size_bytes = kLarge;
+  server.add_ticket(ticket);
+  const Nbdkit nbdkit({"url=" + server.url("ticket"), "cafile=" + server.ca_file(),
+                       "timeout=0.7"});
+  REQUIRE(nbdkit.serves());
+  NbdClient client(nbdkit);
+  Fault fault;
+  fault.op = Op::put;
+  fault.action = Action::answer_before_body;
+  server.add_fault(fault);
+  const std::vector<char> data = pattern(1, kLarge);
+  CHECK(client.write(0, data.data(), data.size(), true) != 0);
+  CHECK(server.counters().faults_fired == 1);
+}
+
+TEST_CASE("a reply that breaks off after its status line is none", "[matrix]") {
+  for (const Op op : {Op::flush, Op::put}) {
+    INFO(name_of(op));
+    Cell cell("a reply cut after its status line");
+    REQUIRE(cell.write(0));
+    cell.server().add_fault(fault_of({"", Action::close_mid_reply, 0, true}, op, 1));
+    if (op == Op::flush)
+      CHECK_FALSE(cell.flush());
+    else
+      CHECK_FALSE(cell.write(2, true));
+    CHECK(cell.server().counters().faults_fired == 1);
+    CHECK_FALSE(cell.write(4));
+  }
+}
+
 TEST_CASE("a keeper's failure is told by the next write, by a read and by flush",
           "[matrix]") {
   for (const Schedule& schedule :

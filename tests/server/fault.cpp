@@ -23,6 +23,7 @@ constexpr std::array<std::string_view, kOpCount> kOpNames = {
 constexpr std::string_view kActionNames[] = {
     "close_before_body",
     "reset",
+    "answer_before_body",
     "stall",
     "delay",
     "close_after_body",

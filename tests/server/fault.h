@@ -31,6 +31,7 @@ enum class Action {
   // flush the (small) body has been read by then.
   close_before_body,  // the header was read, nothing else: close
   reset,              // the same, but with an RST
+  answer_before_body, // the header was read, nothing else: 200, `Connection: close`, close
   stall,              // no answer until release_stalled(), which lets the request go on
                       // as if nothing had been; nothing is done if the peer goes first
   delay,              // sleep for Fault::delay, then as usual

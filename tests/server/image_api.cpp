@@ -336,6 +336,11 @@ std::optional<Reply> ImageApi::fault_before(HttpReader& http, Exchange& exchange
   if (exchange.meets(Action::reset)) {
     return Reply::dropped(CloseMode::reset);
   }
+  if (exchange.meets(Action::answer_before_body)) {
+    Reply reply;
+    reply.close = true;
+    return reply;
+  }
   if (exchange.meets(Action::stall) && !stall()) {
     return Reply::dropped(CloseMode::silent);
   }
