@@ -65,7 +65,8 @@ class MemoryStore final : public journal::Store {
     return true;
   }
   Status shrink() override {
-    scheduler().sleep(1ms);
+    // It may be long, so that others come in between.
+    scheduler().sleep(std::chrono::milliseconds(scheduler().random().below(2) * 200 + 1));
     return failed_;
   }
 

@@ -14,6 +14,7 @@
 //   - that operations end within a bound that follows from the parameters;
 //   - that no operation fails while the server has been well for so long that
 //     the parameters say it must not;
+//   - that with spool-flush=local no flush fails while the disk is well;
 //   - memory and room against their limits; connections that are left open;
 //   - whatever the plugin itself asserts.
 
@@ -56,6 +57,7 @@ struct Plan {
   unsigned fua = 5, flush = 5, read = 25, zero = 15, extents = 2;
   unsigned hot = 50;
   uint64_t most_bytes = 0;
+  bool storm = false;
   unsigned idle_percent = 0;  // before an operation a client may rest for minutes
   Behaviour trouble;
   unsigned outages = 0;  // of each life
@@ -71,6 +73,30 @@ struct Plan {
 template <typename T, size_t kSize>
 T pick(Random& random, const T (&list)[kSize]) {
   return list[random.below(kSize)];
+}
+
+// Many clients write to the same few cells, and flush, over connections that break all
+// the time: content is hidden by newer content while either is being flushed or lost.
+void make_storm(Random& random, Plan& plan) {
+  plan.storm = true;
+  plan.server.max_connections = 4;
+  plan.server.upstreams = 0;
+  plan.server.can_flush = true;
+  plan.lives = 1;
+  plan.clients = static_cast<unsigned>(random.between(3, 8));
+  plan.operations = 25;
+  plan.hot = 100;
+  plan.flush = pick(random, {10U, 30U});
+  plan.read = 2;
+  plan.fua = 0;
+  plan.idle_percent = 0;
+  plan.outages = 0;
+  const bool harsh = plan.trouble.harsh;
+  plan.trouble = Behaviour();
+  plan.trouble.lost = pick(random, {uint64_t{50}, uint64_t{200}});
+  plan.trouble.closes = pick(random, {uint64_t{0}, uint64_t{100}});
+  plan.trouble.harsh = harsh;
+  plan.trouble.latency = pick(random, {Duration(5ms), Duration(100ms)});
 }
 
 Plan draw_plan(Random& random, Mode mode) {
@@ -112,6 +138,7 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.stops = random.percent(15);
   plan.disk_fills = random.percent(10);
   plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
+  if (random.percent(10)) make_storm(random, plan);
   return plan;
 }
 
@@ -125,6 +152,7 @@ Config draw_config(Random& random, const Plan& plan) {
   config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
   config.origin.timeout = plan.timeout;
   config.connections = pick(random, {1U, 2U, 4U});
+  if (plan.storm) config.connections = std::max(config.connections, 2U);
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
   config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
   config.retry_time = pick(random, {Duration(5s), Duration(30s), Duration(300s)});
@@ -232,6 +260,7 @@ Cells Client::draw_cells() {
     const uint64_t place = random_.any_of(kPlaces);
     cells.count = std::min<uint64_t>(cells.count, 16);
     cells.first = place + random_.below(16);
+    if (world_.plan.storm) cells = {random_.below(3), random_.between(1, 3)};
   } else {
     cells.count = std::min(cells.count, all);
     cells.first = random_.below(all - cells.count + 1);
@@ -362,6 +391,12 @@ void Client::ended(const char* what, const Status& status) {
   ++failures_;
   ++world_.tally.failed;
   world_.judge_failure(what, status, config_);
+  // Whatever the server does, the spool takes it; but first the thread that moves the
+  // log there may have to wait for the end of a request of its own.
+  if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
+      !world_.plan.denies &&
+      config_.retry_time > 3 * (config_.origin.timeout + config_.origin.connect_timeout))
+    fail("a flush that the spool satisfies fails: " + status.text());
   if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.denies &&
       world_.plan.outages == 0 && !world_.plan.freezes)
     fail(std::string(what) + " fails although nothing has gone wrong: " + status.text());

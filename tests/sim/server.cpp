@@ -219,7 +219,10 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     return lost(wire, "connection reset while sending");
   }
   if (scheduler().now() < frozen_until_) {
-    const TimePoint give_up = scheduler().now() + origin.timeout;
+    // The link may break meanwhile, which the server does not learn.
+    const TimePoint give_up =
+        scheduler().now() +
+        (random.percent(30) ? some_of(origin.timeout) : Duration(origin.timeout));
     while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
       scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
     if (wire.aborted || !wire.open || scheduler().now() < frozen_until_) {
