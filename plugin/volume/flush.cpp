@@ -123,6 +123,7 @@ Status Volume::flush_lease(pool::Lease& lease, Purpose purpose) noexcept {
   const TimePoint start = clock_.now();
   // Old servers have no flush, and any request keeps a connection alive.
   Status status = always_stable() ? ask_options(lease) : ask_flush(lease);
+  note_long_attempt(start);
 
   const auto op = keeping ? Stats::Op::kKeepAlive : Stats::Op::kFlush;
   if (status.ok()) {

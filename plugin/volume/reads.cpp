@@ -84,6 +84,7 @@ Status Volume::read_from_server(ByteRange range, void* data) {
   const http::Request request = options_.target->read(range, data);
   const TimePoint start = clock_.now();
   const Result<http::Reply> reply = lease.value().perform(request);
+  note_long_attempt(start);
   const Status status = unless_forgotten(
       reply.ok() ? options_.target->check_read(reply.value(), range) : reply.status());
   if (status.ok()) {

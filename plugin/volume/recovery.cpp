@@ -46,8 +46,7 @@ constexpr Duration kLongestTurn = std::chrono::milliseconds(500);
 
 Retry Volume::make_retry() const {
   return {clock_, {.total = options_.retry_time,
-                   .asked = std::min(Retry::kLongestAsked, options_.retry_time / 4),
-                   .attempt = options_.longest_attempt}};
+                   .asked = std::min(Retry::kLongestAsked, options_.retry_time / 4)}};
 }
 
 // Waits until it is time to try again. With a spool only reads wait: for
@@ -56,6 +55,7 @@ Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose 
   {
     MutexLock lock(mutex_);
     if (latched_ || stopping_) return Next::kGiveUp;
+    retry.forget_before(woken_late_);
   }
   const std::optional<TimePoint> when = retry.next(failure, last_success_);
   const bool spoolable =

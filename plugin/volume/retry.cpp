@@ -51,10 +51,8 @@ std::optional<TimePoint> Retry::next(const Status& failure, TimePoint last_succe
   const Duration asked = std::min<Duration>(failure.retry_after(), limits_.asked);
   if (failures_++ == 0) {
     first_ = now;
-    return next_ = std::min(now + asked, first_ + limits_.total);
+    return std::min(now + asked, first_ + limits_.total);
   }
-  const Duration stopped = now - next_ - limits_.attempt;
-  if (stopped > Duration::zero()) first_ += stopped;
   const TimePoint give_up = std::min(std::max(first_, last_success) + limits_.total,
                                      first_ + kMostTimes * limits_.total);
   const bool few = failures_ < kFewestAttempts;
@@ -65,7 +63,7 @@ std::optional<TimePoint> Retry::next(const Status& failure, TimePoint last_succe
       std::chrono::duration<double>(backoff) * random_between(0.5, 1));
   // The last try is at the end of the time, not after it.
   const TimePoint next = now + std::max(wait, asked);
-  return next_ = few ? next : std::min(next, give_up);
+  return few ? next : std::min(next, give_up);
 }
 
 Duration Retry::elapsed() const {

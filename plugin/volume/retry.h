@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "base/clock.h"
@@ -39,9 +40,6 @@ class Retry {
     Duration pause = kLongestPause;
     // The most that is done of what the server asks for.
     Duration asked = kLongestAsked;
-    // An attempt and the pause before it take no longer. What does was a stop
-    // of the whole process (SIGSTOP, a suspended machine), and does not count.
-    Duration attempt = std::chrono::hours(24);
   };
   Retry(Clock& clock, const Limits& limits) : clock_(clock), limits_(limits) {}
 
@@ -52,6 +50,9 @@ class Retry {
   // anything of the same kind has last succeeded.
   [[nodiscard]] std::optional<TimePoint> next(const Status& failure,
                                               TimePoint last_success = TimePoint::min());
+  // The process was stopped until then (SIGSTOP, a suspended machine): what was
+  // before does not count.
+  void forget_before(TimePoint when) { first_ = std::max(first_, when); }
 
   // Since the first failure.
   [[nodiscard]] Duration elapsed() const;
@@ -61,7 +62,6 @@ class Retry {
   const Limits limits_;
   unsigned failures_ = 0;
   TimePoint first_;
-  TimePoint next_;  // when the attempt was to begin that has failed now
 };
 
 }  // namespace upload::volume

@@ -106,6 +106,13 @@ void Volume::note_late_waking(TimePoint planned) {
   if (now - planned > pool::kStopped) woken_late_ = now;
 }
 
+// After an attempt that began then.
+void Volume::note_long_attempt(TimePoint began) {
+  if (clock_.now() - began <= options_.longest_attempt) return;
+  MutexLock lock(mutex_);
+  woken_late_ = clock_.now();
+}
+
 std::string Volume::left_in_spool() const {
   return format("%zu changes of together %" PRIu64 " bytes are in the spool %s and not on "
                 "the server yet", rows_.count(), rows_.used(), options_.spool->path().c_str());
@@ -331,6 +338,7 @@ Status Volume::probe() {
   lease.value().replace_if_closed();
   const TimePoint start = clock_.now();
   const Status status = ask_options(lease.value());
+  note_long_attempt(start);
   if (status.ok()) {
     note_answer(start);
     return status;

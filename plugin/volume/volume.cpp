@@ -396,6 +396,7 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
   const uint64_t bytes = range_of(pieces).length;
   const TimePoint start = clock_.now();
   Result<http::Reply> reply = lease.perform(request);
+  note_long_attempt(start);
   Status status = unless_forgotten(
       reply.ok() ? options_.target->check_change(reply.value()) : reply.status());
   if (status.ok() && !stable) status = lease.retired();

@@ -239,6 +239,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void take_leftovers() REQUIRES(mutex_);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex_);
   void note_late_waking(TimePoint planned) REQUIRES(mutex_);
+  void note_long_attempt(TimePoint began) EXCLUDES(mutex_);
   void note_draining_fails() REQUIRES(mutex_);
   void note_draining_works() EXCLUDES(mutex_);
   void forget_draining_fails() REQUIRES(mutex_);

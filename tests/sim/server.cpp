@@ -58,6 +58,7 @@ class SimConnection final : public http::Connection {
     if (closed_ || aborted_) return Status(Kind::kLost, "the connection is closed");
     if (!wire_.open && wire_.id == 0)
       if (Status status = open(); !status.ok()) {
+        scheduler().note("%s: %s", printed(request).c_str(), status.text().c_str());
         closed_ = true;
         return status;
       }
