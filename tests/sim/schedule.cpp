@@ -169,7 +169,7 @@ Config draw_config(Random& random, const Plan& plan) {
 // Everything that outlives a life.
 struct World {
   World(const Plan& p, uint64_t seed)
-      : plan(p), server(p.server), model(p.server.size), random(seed, 3) {}
+      : plan(p), server(p.server), model(p.server.size, true), random(seed, 3) {}
   const Plan plan;
   Server server;
   Disk disk;

@@ -22,8 +22,9 @@ struct Model::Content {
   bool foreign = false;  // not of this cell
 };
 
-Model::Model(uint64_t size)
+Model::Model(uint64_t size, bool keeps_hidden)
     : geometry_(size),
+      keeps_hidden_(keeps_hidden),
       writes_(1),
       histories_(geometry_.cells(), {{0, 0, 0, true}}),
       under_way_(geometry_.cells(), 0),
@@ -74,7 +75,7 @@ void Model::end_write(Time operation, Cells cells, bool acknowledged, bool fua) 
 void Model::flushed(Time operation) {
   const std::lock_guard lock(mutex_);
   for (uint64_t cell = 0; cell < floors_.size(); ++cell)
-    if (under_way_[cell] == 0 && last_ended_[cell] < operation)
+    if (keeps_hidden_ || (under_way_[cell] == 0 && last_ended_[cell] < operation))
       raise_floor(cell, operation);
 }
 

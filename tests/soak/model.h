@@ -100,7 +100,10 @@ class Model {
  public:
   using Time = uint64_t;
 
-  explicit Model(uint64_t size);
+  // `keeps_hidden`: the server makes stable what a connection has carried when that
+  // is flushed, also where another connection has hidden it since. Then a flush
+  // raises the floor of every cell.
+  explicit Model(uint64_t size, bool keeps_hidden = false);
 
   [[nodiscard]] const Geometry& geometry() const { return geometry_; }
 
@@ -163,6 +166,7 @@ class Model {
   void prune(uint64_t cell);
 
   const Geometry geometry_;
+  const bool keeps_hidden_;
   mutable std::mutex mutex_;  // all below
   Time now_ = 0;
   std::set<Time> active_;
