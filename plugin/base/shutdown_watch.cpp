@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Two phases: until nbdkit is to end it sleeps in short pieces, since nothing
-// but nbdkit's own sleep tells (nbdkit_nanosleep(3)), and that can't be woken by
-// us; then it looks at the server several times a second.
+// Two phases: while the server is away it sleeps in short pieces until nbdkit is
+// to end, since nothing but nbdkit's own sleep tells (nbdkit_nanosleep(3)), and that
+// can't be woken by us; then it looks at the server several times a second.
+//
+// While all is well it does not use that sleep: it prints an error when nbdkit
+// ends.
 
 #include "base/shutdown_watch.h"
 
@@ -13,6 +16,7 @@ namespace {
 // nbdkit ends at once when it was asked to; otherwise (with --single) stop()
 // waits for the rest of one of these.
 constexpr Duration kPiece = std::chrono::milliseconds(500);
+constexpr Duration kWellLook = std::chrono::seconds(1);
 constexpr Duration kLook = std::chrono::milliseconds(100);
 
 }  // namespace
@@ -36,15 +40,20 @@ bool ShutdownWatch::stopping() {
   return stopping_;
 }
 
+// False: stop() has come first.
 bool ShutdownWatch::wait_for_shutdown() {
-  while (!hooks_.sleep_unless_ending(kPiece))
-    if (stopping()) return false;
-  return true;
+  while (!stopping()) {
+    if (!hooks_.is_away())
+      pause(kWellLook);
+    else if (hooks_.sleep_unless_ending(kPiece))
+      return true;
+  }
+  return false;
 }
 
-void ShutdownWatch::pause() {
+void ShutdownWatch::pause(Duration time) {
   MutexLock lock(mutex_);
-  const TimePoint until = clock_.now() + kLook;
+  const TimePoint until = clock_.now() + time;
   while (!stopping_ && clock_.now() < until)
     clock_.wait_until(stop_requested_, mutex_, until);
 }
@@ -56,7 +65,7 @@ void ShutdownWatch::run() {
     const TimePoint now = clock_.now();
     if (!hooks_.is_away()) well = now;
     if (now - well >= kPatience) return hooks_.give_up();
-    pause();
+    pause(kLook);
   }
 }
 

@@ -47,7 +47,7 @@ class ShutdownWatch {
   void run() EXCLUDES(mutex_);
   bool wait_for_shutdown() EXCLUDES(mutex_);
   [[nodiscard]] bool stopping() EXCLUDES(mutex_);
-  void pause() EXCLUDES(mutex_);
+  void pause(Duration time) EXCLUDES(mutex_);
 
   const Hooks hooks_;
   Clock& clock_;
