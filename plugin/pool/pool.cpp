@@ -149,13 +149,19 @@ Result<Lease> Pool::wait_for(std::optional<http::ConnectionId> wanted) {
     if (lease) return std::move(*lease);
     waiters_.push_back({&waiter, wanted});
   }
-  for (TimePoint since = start;;) {
-    const TimePoint planned = give_up_at(since);
+  TimePoint since = start;
+  for (bool last_look = false;;) {
+    // A stop of the process may have ended just now: the others get a moment.
+    const TimePoint planned = last_look ? clock_.now() + kStopped : give_up_at(since);
     auto lease = waiter.wait_until(clock_, planned);
     if (lease) return std::move(*lease);
     const TimePoint now = clock_.now();
     if (now - planned > kStopped) since = now;
-    if (now < give_up_at(since)) continue;  // something moved meanwhile
+    const bool over = now >= give_up_at(since);  // nothing moved meanwhile
+    if (!over || !std::exchange(last_look, over)) {
+      last_look = over;
+      continue;
+    }
     // Out of line, or else the grant is on its way.
     if (withdraw(waiter)) return wait_failure();
     return waiter.wait();

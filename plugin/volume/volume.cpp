@@ -251,6 +251,7 @@ bool Volume::reserve(Change& change) {
 // Returns when the change is done or leads a batch.
 void Volume::wait_for_turn(Change& change) {
   const TimePoint start = clock_.now();
+  bool last_look = false;
   while (change.state != Change::State::kDone && !change.leads) {
     const TimePoint since = std::max(start, woken_late_);
     TimePoint give_up = pool_.give_up_at(since);
@@ -261,11 +262,14 @@ void Volume::wait_for_turn(Change& change) {
     if (change.state == Change::State::kTaken || change.spools) {
       // In a batch that is being sent, or on its way to the spool: that ends.
       change.woken.wait(mutex_);
-    } else if (clock_.now() >= give_up) {
+    } else if (last_look && clock_.now() >= give_up) {
       finish({&change}, pool_.wait_failure());
     } else {
-      clock_.wait_until(change.woken, mutex_, give_up);
-      note_late_waking(give_up);
+      // A stop of the process may have ended just now: the others get a moment.
+      last_look = clock_.now() >= give_up;
+      const TimePoint until = last_look ? clock_.now() + pool::kStopped : give_up;
+      clock_.wait_until(change.woken, mutex_, until);
+      note_late_waking(until);
     }
   }
 }

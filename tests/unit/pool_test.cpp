@@ -200,6 +200,8 @@ TEST_CASE("a wait ends when nothing has moved for connect-timeout and timeout", 
   CHECK(held.perform({}).ok());  // progress: patience begins anew
   pass_69_seconds();
   f.clock.advance(1s);
+  f.clock.await_sleepers(1);  // for a last look
+  f.clock.advance(1s);
   const Status status = waiting.get();
   CHECK(status.kind() == Kind::kPoolWait);
   CHECK(status.text() ==

@@ -393,6 +393,8 @@ TEST_CASE("a change that waits too long says for what", "[volume]") {
   auto overlapping = f.write_async(0);
   f.clock.await_sleepers(2);
   f.clock.advance(71s);
+  f.clock.await_sleepers(2);  // for a last look
+  f.clock.advance(1s);
   CHECK(waiting.get().text().find("no connection became free") != std::string::npos);
   CHECK(overlapping.get().kind() == Kind::kPoolWait);
   f.server.release_all();
