@@ -195,6 +195,8 @@ void World::judge_failure(const char* what, const Status& status, const Config& 
     return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
+  // A stop may end at the very moment at which a wait is given up.
+  if (plan.stops && scheduler().now() - scheduler().stopped_until() < 5s) return;
   const auto well_since = server.well_since();
   const Duration to_notice = config.origin.timeout + config.origin.connect_timeout + 20s;
   if (!well_since || scheduler().now() - *well_since < to_notice) return;

@@ -201,6 +201,7 @@ void Scheduler::stop_process(Duration time) {
   }
   now_ = end;
   stopped_time_ += time;
+  stopped_until_ = now_;
 }
 
 // Lets time pass until something happens. False: nothing ever will.

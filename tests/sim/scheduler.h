@@ -91,6 +91,8 @@ class Scheduler {
   // Nobody runs until then: the process is stopped (SIGSTOP). Events happen.
   void stop_process(Duration time);
   [[nodiscard]] Duration stopped_time() const { return stopped_time_; }
+  // When the last stop has ended.
+  [[nodiscard]] TimePoint stopped_until() const { return stopped_until_; }
 
   // Runs until all fibers have ended, or so many more steps were made: then
   // what is left is killed, and the result is false.
@@ -136,6 +138,7 @@ class Scheduler {
   std::map<std::pair<TimePoint, uint64_t>, std::function<void()>> events_;
   uint64_t last_timer_ = 0;
   Duration stopped_time_{0};
+  TimePoint stopped_until_;
 };
 
 // The one there is.
