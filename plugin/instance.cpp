@@ -189,10 +189,11 @@ void Instance::ask_server() {
     const TimePoint start = clock_.now();
     const auto connection = environment_.connect(origin, 0, {});
     const Result<http::Reply> reply = connection->perform(target_->options());
-    // Any answer to this question will do, but one that a proxy gives.
-    Status status = reply.status();
-    if (reply.ok() && reply.value().status < 500) return volume_->note_answer(start);
-    if (reply.ok()) status = {Kind::kUnavailable, "no answer of its own"};
+    // Any answer to this question will do, but one that a proxy may give.
+    const Status status =
+        reply.ok() ? target_->read_options(reply.value()).status() : reply.status();
+    if (reply.ok() && (status.ok() || !volume::Retry::worthwhile(status)))
+      return volume_->note_answer(start);
     const std::optional<TimePoint> when = retry.next(status);
     if (!when) return;
     clock_.sleep_until(*when);
