@@ -175,4 +175,22 @@ uint64_t ReplayLog::looked_at() const {
   return looked_at;
 }
 
+void ReplayLog::check() const {
+  uint64_t end = 0;
+  for (const Slice& slice : slices({0, UINT64_MAX})) {
+    assert(slice.range.offset >= end);  // of no byte two
+    end = slice.range.end();
+  }
+  for (const SegmentMap* map : maps())
+    map->each({0, UINT64_MAX}, [&](const Segment& segment) {
+      assert(segment.since > 0 && segment.since <= sequence_);
+      assert((segment.record->row != 0) == (map == &spooled_));
+      assert((segment.connection == kNone) == (map != &carried_));
+      // A flush of the connection is asked for by whoever needs the segment.
+      const auto dirty = dirty_.find(segment.connection);
+      assert(map != &carried_ || dirty != dirty_.end());
+      (void)dirty;
+    });
+}
+
 }  // namespace upload::journal

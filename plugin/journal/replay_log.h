@@ -142,6 +142,8 @@ class ReplayLog {
 
   // As SegmentMap's.
   [[nodiscard]] uint64_t looked_at() const;
+  // Asserts what holds between connections and segments.
+  void check() const;
 
  private:
   using Maps = std::array<const SegmentMap*, 3>;

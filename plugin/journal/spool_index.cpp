@@ -5,6 +5,8 @@
 
 #include "journal/spool_index.h"
 
+#include <boost/icl/interval_set.hpp>
+#include <algorithm>
 #include <cassert>
 
 namespace upload::journal {
@@ -33,6 +35,24 @@ const SpoolRow* SpoolIndex::find(uint64_t id) const {
 
 bool SpoolIndex::overlaps(ByteRange range) const {
   return boost::icl::intersects(cover_, Interval(range.offset, range.end()));
+}
+
+bool SpoolIndex::hides(const SpoolRow& row, ByteRange range) const {
+  for (auto it = by_age_.upper_bound(Age(row.sequence, row.id)); it != by_age_.end(); ++it)
+    if (it->second.range.overlaps(range)) return true;
+  return false;
+}
+
+bool SpoolIndex::may_go(const SpoolRow& row) const {
+  boost::icl::interval_set<uint64_t, std::less, Interval> seen;
+  seen.add(Interval(row.range.offset, row.range.end()));
+  const auto self = by_age_.find(Age(row.sequence, row.id));
+  for (auto it = std::next(self); it != by_age_.end(); ++it)
+    seen.subtract(Interval(it->second.range.offset, it->second.range.end()));
+  return std::none_of(by_age_.begin(), self, [&](const auto& older) {
+    const ByteRange range = older.second.range;
+    return boost::icl::intersects(seen, Interval(range.offset, range.end()));
+  });
 }
 
 std::vector<SpoolRow> SpoolIndex::oldest(uint64_t most_data, uint64_t most_zero,

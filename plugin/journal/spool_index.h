@@ -40,6 +40,11 @@ class SpoolIndex {
   // The server's content of some byte of the range is not the newest, or will
   // not be after the rows there are sent.
   [[nodiscard]] bool overlaps(ByteRange range) const;
+  // Newer rows than `row` hide some byte of `range`. `row` may go before older rows: of
+  // none does it hide what newer rows don't. For checks: they take as long as there are
+  // rows.
+  [[nodiscard]] bool hides(const SpoolRow& row, ByteRange range) const;
+  [[nodiscard]] bool may_go(const SpoolRow& row) const;
   // The oldest rows, one at least unless it is empty: not more than so many
   // bytes of data, of zeroes, and rows.
   [[nodiscard]] std::vector<SpoolRow> oldest(uint64_t most_data, uint64_t most_zero,

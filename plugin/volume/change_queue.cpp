@@ -66,6 +66,34 @@ std::vector<Change*> ChangeQueue::waiting() const {
   return changes;
 }
 
+std::vector<Change*> ChangeQueue::all() const {
+  std::vector<Change*> changes(blocked_.begin(), blocked_.end());
+  for (const auto& [offset, change] : active_) changes.push_back(change);
+  return changes;
+}
+
+void ChangeQueue::check() const {
+  size_t ready = 0;
+  uint64_t end = 0;
+  for (const auto& [offset, change] : active_) {
+    assert(offset == change->range.offset && offset >= end);  // invariant 7
+    end = change->range.end();
+    const bool taken = change->state == Change::State::kTaken;
+    assert(taken || change->state == Change::State::kReady);
+    assert(ready_[change->spools ? 1 : 0].contains(change->sequence) == !taken);
+    ready += taken ? 0 : 1;
+  }
+  assert(ready_[0].size() + ready_[1].size() == ready);
+  // Whoever is blocked has something to wait for.
+  for (auto it = blocked_.begin(); it != blocked_.end(); ++it) {
+    assert((*it)->state == Change::State::kBlocked);
+    assert(overlaps_active((*it)->range) ||
+           std::any_of(blocked_.begin(), it, [&](const Change* earlier) {
+             return earlier->range.overlaps((*it)->range);
+           }));
+  }
+}
+
 void ChangeQueue::finish(const std::vector<Change*>& changes) {
   for (Change* change : changes) {
     if (change->state == Change::State::kBlocked) {

@@ -107,6 +107,9 @@ class ChangeQueue {
 
   // Every change that is not taken.
   [[nodiscard]] std::vector<Change*> waiting() const;
+  [[nodiscard]] std::vector<Change*> all() const;
+  // Asserts what holds between the changes.
+  void check() const;
 
  private:
   using Active = std::map<uint64_t, Change*>;

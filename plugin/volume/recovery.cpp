@@ -297,22 +297,12 @@ std::vector<Volume::Pieces> Volume::runs_of(const Pieces& pieces) const {
 Status Volume::send_again(std::span<const Pieces> runs) {
   std::optional<Retry> retry;
   while (!runs.empty()) {
-    size_t most = 0;
-    {
-      MutexLock lock(mutex_);
-      most = std::min(most_replayed_, runs.size());
-    }
-    const Result<size_t> sent = send_stable(runs.first(most));
+    const Result<size_t> sent = send_some(runs);
     if (sent.ok()) {
       retry.reset();
-      replayed(runs.first(sent.value()));
+      note_success();
       runs = runs.subspan(sent.value());
       continue;
-    }
-    {
-      // Less is more likely to get through, where much is lost.
-      MutexLock lock(mutex_);
-      most_replayed_ = std::max<size_t>(1, most / 2);
     }
     if (!Retry::worthwhile(sent.status())) {
       latch(sent.status().while_doing("acknowledged data could not be sent again"));
@@ -325,15 +315,25 @@ Status Volume::send_again(std::span<const Pieces> runs) {
   return {};
 }
 
-// Nobody could change them meanwhile: their ranges are held.
-void Volume::replayed(std::span<const Pieces> runs) {
+// Makes the first of the runs stable on the server, and returns how many; the log
+// forgets them. Nobody could change them meanwhile: their ranges are held.
+Result<size_t> Volume::send_some(std::span<const Pieces> runs) {
+  size_t most = 0;
   {
     MutexLock lock(mutex_);
-    for (const Pieces& run : runs) log_.supersede(range_of(run));
+    most = std::min(most_replayed_, runs.size());
+  }
+  Result<size_t> sent = send_stable(runs.first(most));
+  MutexLock lock(mutex_);
+  if (sent.ok()) {
+    for (const Pieces& run : runs.first(sent.value())) log_.supersede(range_of(run));
     most_replayed_ = std::min(kMostReplayed, most_replayed_ + most_replayed_ / 4 + 1);
     wake_waiting();
+  } else {
+    // Less is more likely to get through, where much is lost.
+    most_replayed_ = std::max<size_t>(1, most / 2);
   }
-  note_success();
+  return sent;
 }
 
 // Sends runs over one connection, and makes them stable, as many as don't keep the

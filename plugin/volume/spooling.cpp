@@ -248,11 +248,13 @@ void Volume::add_row(const journal::SpoolRow& row) {
     if (slice.record->row != 0) hidden.insert(slice.record->row);
   rows_.add(row);
   log_.add(journal::ReplayLog::make_record(row), journal::ReplayLog::kNone);
-  for (const uint64_t id : hidden)
-    if (!is_seen(*rows_.find(id))) dead_rows_.push_back(id);
+  for (const uint64_t id : hidden) {
+    const journal::SpoolRow& other = *rows_.find(id);
+    if (other.sequence > partly_sent_ && !is_seen(other)) dead_rows_.push_back(id);
+  }
 }
 
-// Is some byte of the row not hidden?
+// Is some byte of the row not hidden, and not yet sent?
 bool Volume::is_seen(const journal::SpoolRow& row) const {
   const std::vector<journal::Slice> slices = log_.slices(row.range);
   return std::any_of(slices.begin(), slices.end(), [&](const journal::Slice& slice) {
@@ -318,11 +320,12 @@ void Volume::drain() {
     if (!rows.empty() && !hold_rows(rows, held)) return;
     slices = slices_to_send(rows);
     if (rows.empty() && !held.empty()) return let_go(held);
+    if (!rows.empty()) partly_sent_ = std::max(partly_sent_, rows.back().sequence);
     replay_from_ = 0;
   }
   // Without rows: what did not get into the spool.
   const Status status = rows.empty() ? replay() : send_rows(slices);
-  if (status.ok() && drop_rows(rows)) drained(rows, slices);
+  if (status.ok() && drop_rows(rows)) drained(rows);
   {
     MutexLock lock(mutex_);
     let_go(held);
@@ -385,7 +388,9 @@ std::vector<journal::Slice> Volume::slices_to_send(std::vector<journal::SpoolRow
   return all;
 }
 
-// Makes the content of the slices stable on the server.
+// Makes the content of the slices stable on the server. What was achieved is kept,
+// however often connections are lost: the log forgets it, and only the rest of the rows
+// is sent the next time. The rows stay until all of them is stable.
 Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
   std::vector<std::unique_ptr<std::byte[]>> buffers;
   Pieces pieces;
@@ -403,8 +408,9 @@ Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
   }
   const std::vector<Pieces> runs = runs_of(pieces);
   for (std::span<const Pieces> left = runs; !left.empty();) {
-    const Result<size_t> sent = send_stable(left);
+    const Result<size_t> sent = send_some(left);
     if (!sent.ok()) return sent.status();
+    drain_retry_.reset();
     left = left.subspan(sent.value());
   }
   return {};
@@ -426,14 +432,12 @@ bool Volume::drop_rows(const std::vector<journal::SpoolRow>& rows) {
 }
 
 // The server has the rows, and the store has them no more.
-void Volume::drained(const std::vector<journal::SpoolRow>& rows,
-                     const std::vector<journal::Slice>& slices) {
+void Volume::drained(const std::vector<journal::SpoolRow>& rows) {
   uint64_t left = 0;
   bool began = false;
   drain_retry_.reset();
   {
     MutexLock lock(mutex_);
-    for (const journal::Slice& slice : slices) log_.supersede(slice.range);
     std::set<uint64_t> dropped;
     for (const journal::SpoolRow& row : rows) {
       rows_.remove(row);

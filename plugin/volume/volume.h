@@ -15,7 +15,7 @@
 //     that overlap it from the server.
 //
 // Where it is: the path of a change is in volume.cpp, the others' in reads.cpp
-// and flush.cpp; what failures mean, in failures.cpp; what is done about them
+// and flush.cpp; what failures mean, in failures.cpp; what always holds, in check.cpp; what is done about them
 // with a replay log, in recovery.cpp, and with a spool, in spooling.cpp.
 //
 // Thread safe: each method blocks its caller, and any number of threads call.
@@ -119,6 +119,10 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void connection_lost(http::ConnectionId id, const Status& why) override EXCLUDES(mutex_);
   void keep_alive(pool::Lease& lease) override EXCLUDES(mutex_);
 
+  // Asserts what holds between the parts, if `held` is the mutex that guards them; the
+  // caller has it. For the simulation.
+  void check(const Mutex& held) const NO_THREAD_SAFETY_ANALYSIS;
+
  private:
   enum class Purpose { kRead, kChange, kStableChange, kFlush, kKeepAlive };
   // Where changes go; drawn in docs/architecture.md.
@@ -205,7 +209,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   std::vector<ByteRange> next_orphans() REQUIRES(mutex_);
   Status replay() EXCLUDES(mutex_);
   Status send_again(std::span<const Pieces> runs) EXCLUDES(mutex_);
-  void replayed(std::span<const Pieces> runs) EXCLUDES(mutex_);
+  Result<size_t> send_some(std::span<const Pieces> runs) EXCLUDES(mutex_);
   Result<size_t> send_stable(std::span<const Pieces> runs) EXCLUDES(mutex_);
   bool hold(std::list<Change>& changes) REQUIRES(mutex_);
   void let_go(std::list<Change>& changes) REQUIRES(mutex_);
@@ -231,8 +235,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
       REQUIRES(mutex_);
   Status send_rows(const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
   bool drop_rows(const std::vector<journal::SpoolRow>& rows) EXCLUDES(mutex_);
-  void drained(const std::vector<journal::SpoolRow>& rows,
-               const std::vector<journal::Slice>& slices) EXCLUDES(mutex_);
+  void drained(const std::vector<journal::SpoolRow>& rows) EXCLUDES(mutex_);
   void drop_dead_rows() EXCLUDES(mutex_);
   [[nodiscard]] bool has_dead_rows() const REQUIRES(mutex_);
   void end_spooling() EXCLUDES(mutex_);
@@ -326,6 +329,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   uint64_t last_row_ GUARDED_BY(mutex_) = 0;
   // Rows of which newer ones hide everything.
   std::vector<uint64_t> dead_rows_ GUARDED_BY(mutex_);
+  // Of rows up to that sequence some bytes may be on the server already, and no longer in
+  // the log. They go in their order only: what they hide, newer rows need not hide.
+  uint64_t partly_sent_ GUARDED_BY(mutex_) = 0;
   bool appending_ GUARDED_BY(mutex_) = false;
   uint64_t reserved_room_ GUARDED_BY(mutex_) = 0;
   bool has_leftovers_ GUARDED_BY(mutex_) = false;

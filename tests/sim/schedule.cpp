@@ -66,6 +66,9 @@ struct Plan {
   bool denies = false;
   bool stops = false;     // the process is stopped now and then (SIGSTOP)
   bool disk_fills = false;
+  // Whether Volume::check() is asked at every unlock. It takes longer than all else, so
+  // that a schedule in eight does.
+  bool checks = false;
   // The same in each life: it bounds what a server may do late.
   Duration timeout{0};
 };
@@ -461,6 +464,8 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     return;
   }
   volume::Volume& volume = instance.volume();
+  if (world.plan.checks)
+    scheduler().at_unlock = [&volume](const Mutex& mutex) { volume.check(mutex); };
   world.has_failed = false;
   if (Status status = volume.wait_for_leftovers(); status.ok()) {
     std::vector<Thread> threads;
@@ -480,6 +485,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     world.judge_failure("opening the disk", status, config);
   }
   instance.stop();
+  scheduler().at_unlock = nullptr;
   scheduler().note("stopped");
 }
 
@@ -499,6 +505,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
     if (all_flushed && !config.spool_local) check_stable_image(world, "after a life");
     return true;
   }
+  scheduler().at_unlock = nullptr;
   ++world.tally.kills;
   world.server.lose_all_connections(config.origin.timeout);
   world.disk.unlock_all();
@@ -576,6 +583,7 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   Random random(seed, 2);
   Scheduler one(seed, Scheduler::Limits());
   one.print_trace = trace;
+  if (trace) setvbuf(stdout, nullptr, _IOLBF, 0);  // all of it, where an assertion ends it
   static const auto line = [](const char* text) {
     scheduler().note("log: %s", text);
     const auto well = the_world->server.well_since();
@@ -587,6 +595,7 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   };
   log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
   Plan plan = draw_plan(random, mode);
+  plan.checks = seed / std::size(kModes) % 8 == 0;
   plan.most_bytes = uint64_t{32} << 10;
   World world(plan, seed);
   the_world = &world;
