@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -172,10 +171,9 @@ Result<std::vector<std::unique_ptr<SpoolPlace>>> SpoolFile::others() {
 Status SpoolFile::take_over(SpoolPlace& other) {
   // Ours is empty if there is one; the other takes its place.
   unlink((path_ + "-journal").c_str());
-  // Whoever closed it has emptied it.
-  const std::string journal = other.path() + "-journal";
-  assert(!is_there(journal) || std::filesystem::file_size(journal) == 0);
-  unlink(journal.c_str());
+  // Whoever opened it has taken back what there was to be taken back. What is left is the
+  // beginning of a journal, of a process that was killed before the file was touched.
+  unlink((other.path() + "-journal").c_str());
   const int directory = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool done = directory >= 0 && rename(other.path().c_str(), path_.c_str()) == 0 &&
                     fsync(directory) == 0;

@@ -186,12 +186,17 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, b
   // A transaction that changes a page opens the journal, which stays open: the
   // process may be short of descriptors when the first change comes.
   if (options.size != 0)
-    if (Status status =
-            store->execute("BEGIN IMMEDIATE; UPDATE spool SET count = count + 1;"
-                           "UPDATE spool SET count = count - 1; COMMIT");
-        !status.ok())
-      return status;
+    if (Status status = store->open_journal(); !status.ok()) return status;
   return store;
+}
+
+// A disk that is full may have room by the time that the first change comes.
+Status SqliteStore::open_journal() {
+  const Status status = execute("BEGIN IMMEDIATE; UPDATE spool SET count = count + 1;"
+                                "UPDATE spool SET count = count - 1; COMMIT");
+  if (status.ok() || status.kind() != Kind::kNoSpace) return status;
+  // It may have been rolled back already.
+  return sqlite3_get_autocommit(database_.get()) != 0 ? Status() : execute("ROLLBACK");
 }
 
 // Under another name, then moved: no file by this name is ever half made.

@@ -74,6 +74,7 @@ class SqliteStore final : public Store {
   Status load(const Options& options);
   Status load_about();
   Status prepare_all();
+  Status open_journal();
   Status set_url(const std::string& url);
   Status verify();
   Status execute(const char* sql);

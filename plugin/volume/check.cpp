@@ -49,6 +49,10 @@ void Volume::check(const Mutex& held) const {
   }
   assert(room == reserved_room_);
   assert(memory <= log_memory_->used() && log_memory_->used() <= log_memory_->limit());
+  // Not what rows cost besides their data: a record that newer ones have cut becomes
+  // several rows.
+  const uint64_t data = rows_.used() - rows_.count() * journal::SpoolIndex::cost(0);
+  assert(has_leftovers_ || data + reserved_room_ + log_memory_->used() <= options_.spool_size);
 
   assert(has_unknown_copies_ || !late_copies_.any_unknown());
   // After an error nobody is left in the queue who waits for a connection.

@@ -1,54 +1,46 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Disk: the directory in which spools are, in memory, for the bulk of
-// schedules. What a transaction has changed is there, whole, when it returns,
-// and survives the process; one that the process is killed in is there or not.
-//
-// The disk may be full for a while, or fail for good.
+// Disk: the directory in which spools are. It outlives the plugin's lives.
 
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "base/clock.h"
 #include "journal/store.h"
-#include "sim/scheduler.h"
 
 namespace upload::sim {
 
 class Disk {
  public:
+  virtual ~Disk() = default;
+
   // As SpoolFile::lock().
-  [[nodiscard]] Result<std::unique_ptr<journal::SpoolPlace>> take(const std::string& directory,
-                                                                  const journal::SpoolName& name);
-  // The process that held the places is gone.
-  void unlock_all();
+  [[nodiscard]] virtual Result<std::unique_ptr<journal::SpoolPlace>> take(
+      const journal::SpoolName& name, const Clock& clock) = 0;
+  // How many rows there are in all stores, none of which is in use.
+  [[nodiscard]] virtual uint64_t rows() = 0;
 
-  bool full = false;
-  bool broken = false;
+  // An earlier life has left one.
+  [[nodiscard]] virtual bool has_stores() = 0;
+  // A store is open, or a place is locked.
+  [[nodiscard]] virtual bool in_use() = 0;
 
-  [[nodiscard]] uint64_t rows() const;
-  [[nodiscard]] uint64_t bytes() const;
+  // There is no room, until there is again.
+  virtual void set_full(bool full) = 0;
+  // Soon something fails, once.
+  virtual void fail_soon() = 0;
+  // All is well from now on.
+  virtual void mend() = 0;
 
- private:
-  friend class MemoryStore;
-  friend class MemoryPlace;
-  struct Row {
-    journal::SpoolRow row;
-    std::vector<char> data;
-  };
-  struct File {
-    bool locked = false;
-    bool exists = false;
-    std::string url;
-    uint64_t size = 0;
-    std::map<uint64_t, Row> rows;  // by id
-  };
-  std::map<std::pair<std::string, std::string>, File> files_;  // by path and host of the URL
+  // The process that used it is gone.
+  virtual void killed() = 0;
+  // After killed(), or when nothing is in use.
+  virtual void lose_power() = 0;
+  // What it said to be durable may not be: a store may have to be refused.
+  [[nodiscard]] virtual bool has_lied() const = 0;
 };
 
 }  // namespace upload::sim

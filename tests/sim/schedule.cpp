@@ -31,9 +31,10 @@
 #include "http/url.h"
 #include "instance.h"
 #include "sim/clock.h"
-#include "sim/disk.h"
+#include "sim/memory_disk.h"
 #include "sim/scheduler.h"
 #include "sim/server.h"
+#include "sim/sqlite_disk.h"
 #include "soak/model.h"
 
 namespace upload::sim {
@@ -66,6 +67,8 @@ struct Plan {
   bool denies = false;
   bool stops = false;     // the process is stopped now and then (SIGSTOP)
   bool disk_fills = false;
+  bool disk_fails = false;
+  bool real_store = false;  // SQLite's, in place of one in memory
   // Whether Volume::check() is asked at every unlock. It takes longer than all else, so
   // that a schedule in eight does.
   bool checks = false;
@@ -141,11 +144,14 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.stops = random.percent(15);
   plan.disk_fills = random.percent(10);
   plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
+  plan.disk_fails = random.percent(6);
+  plan.real_store = (mode == Mode::kSpool || mode == Mode::kLocal) && random.percent(12);
   if (random.percent(10)) make_storm(random, plan);
   return plan;
 }
 
-Config draw_config(Random& random, const Plan& plan) {
+// `anything_left`: in a spool, by an earlier life.
+Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   Config config;
   // The same disk under another name.
   const char* const host = random.percent(80) ? "server" : "127.0.0.1";
@@ -161,7 +167,13 @@ Config draw_config(Random& random, const Plan& plan) {
   config.retry_time = pick(random, {Duration(5s), Duration(30s), Duration(300s)});
   if (plan.mode == Mode::kOff) return config;
   config.replay = pick(random, {uint64_t{64} << 10, uint64_t{256} << 10, uint64_t{1} << 20});
-  if (plan.mode == Mode::kReplay) return config;
+  if (plan.mode == Mode::kReplay) {
+    // In some lives it is forgotten.
+    if (random.percent(8)) config.replay = 0;
+    return config;
+  }
+  // Without a spool only where nothing is left in one: its user is told to.
+  if (random.percent(8) && !anything_left) return config;
   config.spool = "/spool";
   config.spool_local = plan.mode == Mode::kLocal;
   const uint64_t factor = pick(random, {uint64_t{0}, uint64_t{1}, uint64_t{2}});
@@ -172,10 +184,15 @@ Config draw_config(Random& random, const Plan& plan) {
 // Everything that outlives a life.
 struct World {
   World(const Plan& p, uint64_t seed)
-      : plan(p), server(p.server), model(p.server.size, true), random(seed, 3) {}
+      : plan(p), server(p.server), model(p.server.size, true), random(seed, 3) {
+    if (p.real_store)
+      disk = std::make_unique<SqliteDisk>();
+    else
+      disk = std::make_unique<MemoryDisk>();
+  }
   const Plan plan;
   Server server;
-  Disk disk;
+  std::unique_ptr<Disk> disk;
   SimClock clock;
   Model model;
   Random random;  // of what the clients do
@@ -185,6 +202,10 @@ struct World {
   bool told_to_wait = false;
   // In this life something has failed; what follows from it is not looked at.
   bool has_failed = false;
+  // The disk had said that something was durable that was not, and the power went: the
+  // start may be refused.
+  bool may_be_damaged = false;
+  std::string not_started;  // why not
 
   void judge_failure(const char* what, const Status& status, const Config& config);
 };
@@ -194,7 +215,8 @@ World* the_world = nullptr;  // for the log
 // With a replay log nothing fails while the server has been well for longer than
 // it takes to notice.
 void World::judge_failure(const char* what, const Status& status, const Config& config) {
-  if (std::exchange(has_failed, true) || config.replay == 0 || plan.denies || plan.disk_fills)
+  if (std::exchange(has_failed, true) || config.replay == 0 || plan.denies || plan.disk_fills ||
+      plan.disk_fails)
     return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
@@ -399,11 +421,11 @@ void Client::ended(const char* what, const Status& status) {
   // Whatever the server does, the spool takes it; but first the thread that moves the
   // log there may have to wait for the end of a request of its own.
   if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
-      !world_.plan.denies &&
+      !world_.plan.disk_fails && !world_.plan.denies &&
       config_.retry_time > 3 * (config_.origin.timeout + config_.origin.connect_timeout))
     fail("a flush that the spool satisfies fails: " + status.text());
-  if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.denies &&
-      world_.plan.outages == 0 && !world_.plan.freezes)
+  if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.disk_fails &&
+      !world_.plan.denies && world_.plan.outages == 0 && !world_.plan.freezes)
     fail(std::string(what) + " fails although nothing has gone wrong: " + status.text());
 }
 
@@ -424,8 +446,10 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
   } else if (plan.freezes && random.percent(50)) {
     world.server.freeze(time);
   } else if (plan.disk_fills && random.percent(50)) {
-    world.disk.full = true;
-    scheduler().at(scheduler().now() + time, [&world] { world.disk.full = false; });
+    world.disk->set_full(true);
+    scheduler().at(scheduler().now() + time, [&world] { world.disk->set_full(false); });
+  } else if (plan.disk_fails && random.percent(70)) {
+    world.disk->fail_soon();
   } else {
     world.server.go_away(time, random.percent(30));
   }
@@ -442,8 +466,8 @@ void plan_trouble(World& world, std::shared_ptr<bool> over) {
 
 Environment environment_of(World& world) {
   return {world.clock, world.server.connector(),
-          [&world](const std::string& directory, const journal::SpoolName& name) {
-            return world.disk.take(directory, name);
+          [&world](const std::string&, const journal::SpoolName& name) {
+            return world.disk->take(name, world.clock);
           },
           [](Duration time) {
             // Seldom, since each time costs steps.
@@ -456,11 +480,11 @@ Environment environment_of(World& world) {
 void live(World& world, const Config& config, unsigned operations, bool& all_flushed) {
   Instance instance(config, environment_of(world));
   if (Status status = instance.discover(); !status.ok()) {
-    scheduler().note("does not start: %s", status.text().c_str());
+    world.not_started = status.text();
     return;
   }
   if (Status status = instance.start(); !status.ok()) {
-    scheduler().note("does not start: %s", status.text().c_str());
+    world.not_started = status.text();
     return;
   }
   volume::Volume& volume = instance.volume();
@@ -489,36 +513,55 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
   scheduler().note("stopped");
 }
 
+void lose_power(World& world) {
+  world.disk->lose_power();
+  world.may_be_damaged = world.may_be_damaged || world.disk->has_lied();
+}
+
 // False: it was killed.
 bool run_life(World& world, const Config& config, unsigned operations,
               std::optional<uint64_t> kill_after) {
   auto over = std::make_shared<bool>(false);
   if (operations > 0) plan_trouble(world, over);
   bool all_flushed = false;
+  world.not_started.clear();
   scheduler().spawn("main", [&] { live(world, config, operations, all_flushed); });
   const bool ended = scheduler().run(kill_after);
   *over = true;
   if (ended) {
     require(world.server.open_connections() == 0, "connections are left open");
+    require(!world.disk->in_use(), "a spool or its lock is left open");
     // What was acknowledged and not flushed may be lost with the process.
     if (!all_flushed) world.model.crashed();
     if (all_flushed && !config.spool_local) check_stable_image(world, "after a life");
+    if (!world.not_started.empty())
+      scheduler().note("did not start: %s", world.not_started.c_str());
+    if (scheduler().random().percent(10)) lose_power(world);
     return true;
   }
   scheduler().at_unlock = nullptr;
   ++world.tally.kills;
   world.server.lose_all_connections(config.origin.timeout);
-  world.disk.unlock_all();
+  world.disk->killed();
+  if (scheduler().random().percent(30)) lose_power(world);
   world.model.crashed();
   return false;
 }
 
 void pass_time(Duration time) { scheduler().stop_process(time); }
 
+// As who writes to the disk must where nothing knows of late copies.
+void wait_for_late(World& world) {
+  while (!world.server.well_since()) pass_time(1min);
+  pass_time(world.plan.timeout);
+}
+
 void run_plan(World& world, Random& random) {
   const Plan& plan = world.plan;
   for (unsigned life = 0; life < plan.lives; ++life) {
-    const Config config = draw_config(random, plan);
+    const Config config = draw_config(random, plan, world.disk->has_stores());
+    // What the lives before had under way only a spool can tell.
+    if (life > 0 && config.spool.empty() && plan.mode != Mode::kReplay) wait_for_late(world);
     world.server.behaviour = plan.trouble;
     std::optional<uint64_t> kill_after;
     if (random.percent(plan.kills_percent))
@@ -528,23 +571,26 @@ void run_plan(World& world, Random& random) {
     // Nobody but a spool can tell the next life what a killed one had under way.
     if (killed && config.spool.empty()) pass_time(config.origin.timeout);
     // The user does what the plugin says.
-    if (std::exchange(world.told_to_wait, false)) {
-      while (!world.server.well_since()) pass_time(1min);
-      pass_time(config.origin.timeout);
-    }
+    if (std::exchange(world.told_to_wait, false)) wait_for_late(world);
     if (random.percent(30)) pass_time(std::chrono::seconds(random.below(100)));
   }
   // The last: all is well, and all that is left arrives.
   world.server.behaviour = Behaviour();
-  world.disk.full = false;
+  world.disk->mend();
   while (!world.server.well_since()) pass_time(10min);
-  Config config = draw_config(random, plan);
+  Config config = draw_config(random, plan, true);
   config.retry_time = 300s;
   bool flushed = false;
+  world.not_started.clear();
   scheduler().spawn("main", [&] { live(world, config, 0, flushed); });
   (void)scheduler().run();
+  if (world.may_be_damaged && world.not_started.find("is damaged") != std::string::npos) {
+    scheduler().note("refused: %s", world.not_started.c_str());
+    return;
+  }
+  if (!world.not_started.empty()) fail("the last life does not start: " + world.not_started);
   require(flushed, "the last life's flush fails");
-  require(world.disk.rows() == 0, "the last life leaves rows in the spool");
+  require(world.disk->rows() == 0, "the last life leaves rows in the spool");
   // Whatever was on its way has come by now.
   pass_time(world.latest_timeout + 10min);
   check_stable_image(world, "at the end");

@@ -16,12 +16,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <random>
 #include <string>
 
 #include "sim/schedule.h"
+#include "sim/sqlite_disk.h"
 #include "sim_version.h"
 
 namespace {
@@ -232,6 +234,8 @@ class Runner {
     for (size_t i = 0; i < std::size(upload::sim::kModes); ++i) tally_[i] += board.tally[i];
     if (status != 0) {
       ++failures_;
+      std::error_code ignored;
+      std::filesystem::remove_all(upload::sim::SqliteDisk::directory_of(pid), ignored);
       report_failure(options_, board.seed, status);
     }
     munmap(found->second.board, sizeof(Board));

@@ -451,6 +451,51 @@ TEST_CASE("on a full disk no store is made, and nothing is left of it", "[store]
   }
 }
 
+TEST_CASE("on a full disk a store that is there is opened", "[store]") {
+  FaultyVfs vfs;
+  for (uint64_t point = 0; point < 6; ++point) {
+    Fixture f;
+    REQUIRE(append(*f.store(), 1, 3).ok());
+    vfs.set(Fault::kNoSpace, point);
+    auto store = f.open(false);
+    INFO(store.status().text());
+    REQUIRE(store.ok());
+    CHECK(ids_of(*store.value()) == Ids{1, 2, 3});
+    vfs.set(Fault::kNone);
+    const Ids first = {1};
+    CHECK(store.value()->drop(first).ok());
+    CHECK(append(*store.value(), 4).ok());
+  }
+}
+
+TEST_CASE("a store that has the beginning of a journal beside it changes its name", "[store]") {
+  Fixture f;
+  const std::string directory = f.directory.path();
+  auto place = lock(directory, {"a:1", "/disk"});
+  REQUIRE(place.ok());
+  const std::string path = place.value()->path();
+  {
+    auto store = place.value()->open("https://a:1/...", kSize, false);
+    REQUIRE(store.ok());
+    const Row row(1);
+    REQUIRE(store.value()->append({&row.content, 1}).ok());
+  }
+  place.value().reset();
+  // As of a process that was killed before it had synced the journal of a change.
+  spill(path + "-journal", std::string(516, '\0'));
+  auto other = lock(directory, {"b:1", "/disk"});
+  REQUIRE(other.ok());
+  auto places = other.value()->others();
+  REQUIRE(places.ok());
+  REQUIRE(places.value().size() == 1);
+  REQUIRE(places.value()[0]->open("", 0, true).ok());
+  REQUIRE(other.value()->take_over(*places.value()[0]).ok());
+  auto store = other.value()->open("https://b:1/...", kSize, true);
+  REQUIRE(store.ok());
+  CHECK(store.value()->rows().value().size() == 1);
+  CHECK(!fs::exists(path + "-journal"));
+}
+
 TEST_CASE("a store that is open needs no more descriptors", "[store]") {
   Fixture f;
   const auto store = f.store();

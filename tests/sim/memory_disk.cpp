@@ -3,7 +3,7 @@
 // A file is a map of rows. Time passes before and after a transaction; it
 // itself happens at once.
 
-#include "sim/disk.h"
+#include "sim/memory_disk.h"
 
 #include <algorithm>
 #include <cstring>
@@ -17,7 +17,7 @@ using journal::SpoolRow;
 
 class MemoryStore final : public journal::Store {
  public:
-  MemoryStore(Disk& disk, Disk::File& file) : disk_(disk), file_(file) {}
+  MemoryStore(MemoryDisk& disk, MemoryDisk::File& file) : disk_(disk), file_(file) {}
 
   Result<std::vector<SpoolRow>> rows() override {
     std::vector<SpoolRow> rows;
@@ -37,7 +37,7 @@ class MemoryStore final : public journal::Store {
       const SpoolRow& row = content.row;
       require(row.range.length > 0 && row.range.end() <= file_.size, "a row beyond the disk");
       require(row.zero == (content.data == nullptr), "a row of zeroes with data");
-      Disk::Row kept{row, {}};
+      MemoryDisk::Row kept{row, {}};
       if (content.data != nullptr) {
         const auto* const data = static_cast<const char*>(content.data);
         kept.data.assign(data, data + row.range.length);
@@ -48,7 +48,7 @@ class MemoryStore final : public journal::Store {
     return end();
   }
   Status drop(std::span<const uint64_t> ids) override {
-    if (Status status = begin(disk_.full && scheduler().random().percent(30)); !status.ok())
+    if (Status status = begin(disk_.full_ && scheduler().random().percent(30)); !status.ok())
       return status;
     for (const uint64_t id : ids)
       require(file_.rows.erase(id) == 1, "a row is dropped that is not there");
@@ -74,8 +74,9 @@ class MemoryStore final : public journal::Store {
   Status begin(bool writes) {
     scheduler().sleep(500us);
     if (!failed_.ok()) return failed_;
-    if (disk_.broken) return failed_ = {Kind::kSpool, "the spool could not be synced"};
-    if (writes && disk_.full) return {Kind::kNoSpace, "the disk is full"};
+    if (std::exchange(disk_.breaks_, false))
+      return failed_ = {Kind::kSpool, "the spool could not be synced"};
+    if (writes && disk_.full_) return {Kind::kNoSpace, "the disk is full"};
     return {};
   }
   static Status end() {
@@ -83,14 +84,14 @@ class MemoryStore final : public journal::Store {
     return {};
   }
 
-  Disk& disk_;
-  Disk::File& file_;
+  MemoryDisk& disk_;
+  MemoryDisk::File& file_;
   Status failed_;
 };
 
 class MemoryPlace final : public journal::SpoolPlace {
  public:
-  MemoryPlace(Disk& disk, journal::SpoolName name, Disk::File& file)
+  MemoryPlace(MemoryDisk& disk, journal::SpoolName name, MemoryDisk::File& file)
       : disk_(disk), name_(std::move(name)), path_(name_.host + name_.path), file_(file) {}
   ~MemoryPlace() override { file_.locked = false; }
 
@@ -121,7 +122,7 @@ class MemoryPlace final : public journal::SpoolPlace {
     return places;
   }
   Status take_over(journal::SpoolPlace& other) override {
-    Disk::File& from = static_cast<MemoryPlace&>(other).file_;
+    MemoryDisk::File& from = static_cast<MemoryPlace&>(other).file_;
     require(!file_.exists || file_.rows.empty(), "a spool with changes is replaced");
     file_.exists = std::exchange(from.exists, false);
     file_.url = from.url;
@@ -132,35 +133,40 @@ class MemoryPlace final : public journal::SpoolPlace {
   }
 
  private:
-  Disk& disk_;
+  MemoryDisk& disk_;
   const journal::SpoolName name_;
   const std::string path_;
-  Disk::File& file_;
+  MemoryDisk::File& file_;
 };
 
-Result<std::unique_ptr<journal::SpoolPlace>> Disk::take(const std::string&,
-                                                        const journal::SpoolName& name) {
+Result<std::unique_ptr<journal::SpoolPlace>> MemoryDisk::take(const journal::SpoolName& name,
+                                                              const Clock&) {
   File& file = files_[{name.path, name.host}];
   if (file.locked) return Status(Kind::kSpool, "another nbdkit uses the spool");
   file.locked = true;
   return std::unique_ptr<journal::SpoolPlace>(std::make_unique<MemoryPlace>(*this, name, file));
 }
 
-void Disk::unlock_all() {
+void MemoryDisk::fail_soon() { breaks_ = true; }
+
+void MemoryDisk::killed() {
   for (auto& [path, file] : files_) file.locked = false;
 }
 
-uint64_t Disk::rows() const {
+bool MemoryDisk::has_stores() {
+  return std::any_of(files_.begin(), files_.end(),
+                     [](const auto& file) { return file.second.exists; });
+}
+
+bool MemoryDisk::in_use() {
+  return std::any_of(files_.begin(), files_.end(),
+                     [](const auto& file) { return file.second.locked; });
+}
+
+uint64_t MemoryDisk::rows() {
   uint64_t rows = 0;
   for (const auto& [path, file] : files_) rows += file.rows.size();
   return rows;
-}
-
-uint64_t Disk::bytes() const {
-  uint64_t bytes = 0;
-  for (const auto& [path, file] : files_)
-    for (const auto& [id, row] : file.rows) bytes += row.data.size();
-  return bytes;
 }
 
 }  // namespace upload::sim
