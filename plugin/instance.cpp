@@ -17,6 +17,8 @@ namespace {
 // Merged zeroes: few requests for a large disk, each quick enough for a
 // server that has to write them out.
 constexpr uint64_t kMaxZero = uint64_t{256} << 20;
+// A disk that takes longer for a transaction hangs.
+constexpr Duration kSlowestDisk = std::chrono::seconds(60);
 // Less than what a request costs on most links.
 constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 
@@ -87,7 +89,8 @@ Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
                  spool_place_->path().c_str(),
                  time_text(store.value()->about().changed_at).c_str());
   return std::make_shared<journal::Spool>(std::move(spool_place_), std::move(store.value()),
-                                          std::move(rows.value()));
+                                          std::move(rows.value()), clock_,
+                                          std::max(config_.retry_time, kSlowestDisk));
 }
 
 Status Instance::start() {

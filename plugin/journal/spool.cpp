@@ -1,25 +1,54 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Jobs belong to the threads that wait for them, and are done in their order.
+// Jobs are done in their order. What a job works on it shares with who waits for it, so
+// that neither needs the other to be there.
 
 #include "journal/spool.h"
 
-#include <cassert>
+#include <cstring>
 #include <utility>
+
+#include "base/log.h"
 
 namespace upload::journal {
 
+namespace {
+
+// Later than this after its time a wait has not ended because of the disk: the process
+// was stopped (SIGSTOP), and the disk gets another round.
+constexpr Duration kStopped = std::chrono::seconds(1);
+
+// Contents with their data.
+struct Batch {
+  explicit Batch(std::span<const SpoolContent> others) : contents(others.begin(), others.end()) {
+    for (SpoolContent& content : contents) {
+      if (content.data == nullptr) continue;
+      const uint64_t length = content.row.range.length;
+      data.push_back(std::make_unique_for_overwrite<std::byte[]>(length));
+      memcpy(data.back().get(), content.data, length);
+      content.data = data.back().get();
+    }
+  }
+  std::vector<SpoolContent> contents;
+  std::vector<std::unique_ptr<std::byte[]>> data;
+  Status result;
+};
+
+}  // namespace
+
 Spool::Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
-             std::vector<SpoolRow> rows)
+             std::vector<SpoolRow> rows, Clock& clock, Duration patience)
     : place_(std::move(place)),
       store_(std::move(store)),
       rows_(std::move(rows)),
+      clock_(clock),
+      patience_(patience),
       thread_([this] { serve(); }) {}
 
 Spool::~Spool() {
   {
     MutexLock lock(mutex_);
-    assert(jobs_.empty());
+    jobs_.clear();  // nobody waits for them
     stopping_ = true;
     work_.notify_one();
   }
@@ -31,54 +60,83 @@ Spool::~Spool() {
 
 void Spool::serve() {
   for (;;) {
-    Job* job = nullptr;
+    std::shared_ptr<Job> job;
     {
       MutexLock lock(mutex_);
       while (jobs_.empty() && !stopping_) work_.wait(mutex_);
       if (jobs_.empty()) return;
-      job = jobs_.front();
+      job = std::move(jobs_.front());
       jobs_.pop_front();
     }
     job->run(*store_);
     MutexLock lock(mutex_);
     job->done = true;
-    // Under the mutex: once it is free the job may cease to exist.
     job->woken.notify_one();
   }
 }
 
-void Spool::run(std::function<void(Store&)> work) {
-  Job job;
-  job.run = std::move(work);
+void Spool::wait_for(Job& job) {
+  TimePoint until = clock_.now() + patience_;
+  while (!job.done && failed_.ok() && clock_.now() < until) {
+    clock_.wait_until(job.woken, mutex_, until);
+    if (clock_.now() - until > kStopped) until = clock_.now() + patience_;
+  }
+}
+
+Status Spool::run(std::function<void(Store&)> work) {
+  const auto job = std::make_shared<Job>();
+  job->run = std::move(work);
   MutexLock lock(mutex_);
-  jobs_.push_back(&job);
+  if (!failed_.ok()) return failed_;
+  jobs_.push_back(job);
   work_.notify_one();
-  while (!job.done) job.woken.wait(mutex_);
+  wait_for(*job);
+  if (job->done) return {};
+  if (failed_.ok())
+    failed_ = {Kind::kSpool, format("the disk of the spool %s has not answered for %lld seconds",
+                                    path().c_str(), seconds(patience_))};
+  // Those that have not begun never will.
+  for (const auto& other : jobs_) other->woken.notify_one();
+  jobs_.clear();
+  return failed_;
 }
 
 Status Spool::append(std::span<const SpoolContent> contents) {
-  Status status;
-  run([&](Store& store) { status = store.append(contents); });
-  return status;
+  const auto batch = std::make_shared<Batch>(contents);
+  const Status done = run([batch](Store& store) { batch->result = store.append(batch->contents); });
+  return done.ok() ? batch->result : done;
 }
 
 Status Spool::drop(std::span<const uint64_t> ids) {
-  Status status;
-  if (ids.empty()) return status;
-  run([&](Store& store) { status = store.drop(ids); });
-  return status;
+  if (ids.empty()) return {};
+  struct Drop {
+    std::vector<uint64_t> ids;
+    Status result;
+  };
+  const auto drop = std::make_shared<Drop>(Drop{{ids.begin(), ids.end()}, {}});
+  const Status done = run([drop](Store& store) { drop->result = store.drop(drop->ids); });
+  return done.ok() ? drop->result : done;
 }
 
 Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) {
-  Result<bool> there = false;
-  run([&](Store& store) { there = store.read(id, skip, buffer, length); });
-  return there;
+  struct Read {
+    std::unique_ptr<std::byte[]> data;
+    Result<bool> result = false;
+  };
+  const auto read = std::make_shared<Read>();
+  read->data = std::make_unique_for_overwrite<std::byte[]>(length);
+  const Status done = run([=](Store& store) {
+    read->result = store.read(id, skip, read->data.get(), length);
+  });
+  if (!done.ok()) return done;
+  if (read->result.ok() && read->result.value()) memcpy(buffer, read->data.get(), length);
+  return read->result;
 }
 
 Status Spool::shrink() {
-  Status status;
-  run([&](Store& store) { status = store.shrink(); });
-  return status;
+  const auto result = std::make_shared<Status>();
+  const Status done = run([result](Store& store) { *result = store.shrink(); });
+  return done.ok() ? *result : done;
 }
 
 }  // namespace upload::journal

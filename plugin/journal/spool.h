@@ -4,6 +4,11 @@
 // store waits for it, holding no mutex; so no more jobs wait than there are
 // threads.
 //
+// A disk that hangs keeps nobody for longer than the patience: then the spool has
+// failed, like a store that has, and says so at once from then on. The thread may still
+// be in a call of the store: what it works on is its own, and whatever it does is not
+// looked at any more.
+//
 // Thread safe.
 
 #pragma once
@@ -17,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "base/thread.h"
@@ -26,10 +32,11 @@ namespace upload::journal {
 
 class Spool {
  public:
-  // Starts the thread. `rows` are those of the store.
+  // Starts the thread. `rows` are those of the store. The clock outlives the spool.
   Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
-        std::vector<SpoolRow> rows);
-  // After the last call of the others. Removes the store if it is empty.
+        std::vector<SpoolRow> rows, Clock& clock, Duration patience);
+  // After the last call of the others. Waits for the store, however long it hangs.
+  // Removes it if it is empty.
   ~Spool();
   // Does not: that it is there tells the next process that requests of this
   // one may still be at work in the server.
@@ -39,7 +46,7 @@ class Spool {
   // What was in the file at the start. To be taken once.
   [[nodiscard]] std::vector<SpoolRow> take_rows() { return std::move(rows_); }
 
-  // As Store's.
+  // As Store's; Kind::kSpool too: it has hung.
   Status append(std::span<const SpoolContent> contents) EXCLUDES(mutex_);
   Status drop(std::span<const uint64_t> ids) EXCLUDES(mutex_);
   Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length)
@@ -52,7 +59,10 @@ class Spool {
     bool done = false;
     CondVar woken;
   };
-  void run(std::function<void(Store&)> work) EXCLUDES(mutex_);
+  // Has the thread do it. `work` owns what it uses: it may be done later than anybody
+  // waits. An error: it was not done in time, and may yet be.
+  Status run(std::function<void(Store&)> work) EXCLUDES(mutex_);
+  void wait_for(Job& job) REQUIRES(mutex_);
   void serve() EXCLUDES(mutex_);
 
   const std::unique_ptr<SpoolPlace> place_;
@@ -60,9 +70,12 @@ class Spool {
   std::unique_ptr<Store> store_;
   std::vector<SpoolRow> rows_;
   std::atomic<bool> keep_ = false;
+  Clock& clock_;
+  const Duration patience_;
 
   Mutex mutex_;
-  std::deque<Job*> jobs_ GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Job>> jobs_ GUARDED_BY(mutex_);
+  Status failed_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   CondVar work_;
 

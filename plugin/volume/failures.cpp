@@ -74,7 +74,7 @@ void Volume::connection_lost(http::ConnectionId id, const Status& why) {
     if (replays()) {
       wake_all();  // what hides its content is to be flushed now
       if (!log_.has_orphans()) return;
-      work_.notify_one();
+      wake_workers();
     } else {
       set_latched(status);
     }
@@ -103,7 +103,7 @@ void Volume::set_latched(const Status& status) {
   latched_ = status;
   finish(queue_.waiting(), status);
   wake_all();
-  work_.notify_all();
+  wake_workers();
 }
 
 // Changes of those ranges have failed, and the server may be applying them
@@ -132,7 +132,7 @@ void Volume::note_answer(TimePoint began) {
   if (!late_copies_.answered(began, clock_.now())) return;
   has_unknown_copies_ = late_copies_.any_unknown();
   changed_.notify_all();
-  work_.notify_one();
+  wake_workers();
 }
 
 // Until when copies of other changes may come to where these go.

@@ -37,6 +37,12 @@ void Volume::wake_waiting() {
   if (!waiting_for_room_.empty() && has_room_for(*waiting_for_room_.begin())) room_.notify_all();
 }
 
+// There may be work for the threads behind.
+void Volume::wake_workers() {
+  recovery_work_.notify_one();
+  spool_work_.notify_one();
+}
+
 // --- Flush ----------------------------------------------------------------
 
 Status Volume::flush() {
@@ -85,7 +91,7 @@ Result<std::vector<http::ConnectionId>> Volume::connections_to_flush(uint64_t la
       return state_ == State::kSpooling ? std::vector<http::ConnectionId>()
                                         : log_.to_flush(last);
     if (stopping_) return Status(Kind::kShutdown, "the plugin is shutting down");
-    // The recovery thread sees to it, or latches.
+    // The threads behind see to it, or latch.
     if (clock_.now() >= patience(start)) return out_of_patience("flush");
     const auto waiting = waiting_flushes_.insert(last);
     wait_for(stable_, patience(start));

@@ -19,8 +19,7 @@
 // in the log (invariant 5).
 //
 // The recovery thread also flushes when the log is half full, so that writers
-// wait only when it is full; and with a spool it moves the log there and
-// drains it (spooling.cpp).
+// wait only when it is full.
 //
 // Everything ends: without a spool each repetition gives up after the retry
 // time, and latches; with one, a request that fails twice begins spooling.
@@ -119,54 +118,26 @@ void Volume::note_success() {
 
 void Volume::recover() {
   for (;;) {
-    switch (wait_for_work()) {
-      case Work::kStop: return;
-      case Work::kReplay: replay_all(); break;
-      case Work::kMakeRoom: make_room(); break;
-      case Work::kMove: move_to_spool(); break;
-      case Work::kDrain: drain(); break;
-      case Work::kDropDead: drop_dead_rows(); break;
-      case Work::kEndSpooling: end_spooling(); break;
+    switch (wait_for_recovery()) {
+      case Recovery::kStop: return;
+      case Recovery::kReplay: replay_all(); break;
+      case Recovery::kMakeRoom: make_room(); break;
     }
   }
 }
 
-Volume::Work Volume::wait_for_work() {
+Volume::Recovery Volume::wait_for_recovery() {
   MutexLock lock(mutex_);
   for (;;) {
-    if (stopping_) return Work::kStop;
-    const std::optional<Work> work = latched_ ? std::nullopt : next_work();
-    if (work) return *work;
-    const TimePoint now = clock_.now();
-    if (next_move_ > now || next_drain_ > now)
-      clock_.wait_until(work_, mutex_,
-                        next_move_ <= now    ? next_drain_
-                        : next_drain_ <= now ? next_move_
-                                             : std::min(next_move_, next_drain_));
-    else
-      work_.wait(mutex_);
+    if (stopping_) return Recovery::kStop;
+    // While spooling the log moves to the spool.
+    if (!latched_ && state_ != State::kSpooling) {
+      if (log_.has_orphans_in_memory()) return Recovery::kReplay;
+      if ((log_.half_full() || room_wanted_) && !log_.to_flush(log_.last_sequence()).empty())
+        return Recovery::kMakeRoom;
+    }
+    recovery_work_.wait(mutex_);
   }
-}
-
-std::optional<Volume::Work> Volume::next_work() {
-  const TimePoint now = clock_.now();
-  if (state_ == State::kSpooling) {
-    if (now >= next_move_ && log_.has_in_memory()) return Work::kMove;
-    if (has_dead_rows()) return Work::kDropDead;
-    // Also without rows: somebody has to find out that the server is back.
-    return now >= next_drain_ ? std::optional(Work::kDrain) : std::nullopt;
-  }
-  if (log_.has_orphans_in_memory()) return Work::kReplay;
-  const bool drains = !rows_.empty() && now >= next_drain_;
-  // In turns with draining, or writers that fill the log would stop it.
-  if ((log_.half_full() || room_wanted_) && !(drains && made_room_) &&
-      !log_.to_flush(log_.last_sequence()).empty())
-    return Work::kMakeRoom;
-  if (state_ == State::kDirect) return std::nullopt;
-  if (has_dead_rows()) return Work::kDropDead;
-  if (!rows_.empty()) return drains ? std::optional(Work::kDrain) : std::nullopt;
-  if (!appending_ && queue_.ready_count(true) == 0) return Work::kEndSpooling;
-  return std::nullopt;
 }
 
 // What fails here is orphaned, and comes back as such.
@@ -176,7 +147,6 @@ void Volume::make_room() {
     MutexLock lock(mutex_);
     connections = log_.to_flush(log_.last_sequence());
     room_wanted_ = false;
-    made_room_ = true;
   }
   for (const http::ConnectionId id : connections) (void)flush_connection(id).ok();
 }

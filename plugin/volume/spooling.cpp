@@ -25,7 +25,8 @@
 //
 // Threads: a change is appended by the thread of the oldest change that
 // waits, together with all others that wait, in one transaction (group
-// commit); everything else is done by the recovery thread.
+// commit); everything else is done by the spool's own, so that a disk that hangs keeps
+// neither the replay nor the making of room from the server.
 
 #include <boost/icl/interval_set.hpp>
 #include <algorithm>
@@ -163,6 +164,47 @@ bool Volume::belongs_into_spool(ByteRange range) const {
   return spools() && (state_ == State::kSpooling || rows_.overlaps(range));
 }
 
+void Volume::run_spool() {
+  for (;;) {
+    switch (wait_for_spooling()) {
+      case Spooling::kStop: return;
+      case Spooling::kMove: move_to_spool(); break;
+      case Spooling::kDrain: drain(); break;
+      case Spooling::kDropDead: drop_dead_rows(); break;
+      case Spooling::kEnd: end_spooling(); break;
+    }
+  }
+}
+
+Volume::Spooling Volume::wait_for_spooling() {
+  MutexLock lock(mutex_);
+  for (;;) {
+    if (stopping_) return Spooling::kStop;
+    const auto work = latched_ ? std::nullopt : next_spooling();
+    if (work) return *work;
+    TimePoint until = TimePoint::max();
+    for (const TimePoint when : {next_move_, next_drain_})
+      if (when > clock_.now()) until = std::min(until, when);
+    if (until == TimePoint::max())
+      spool_work_.wait(mutex_);
+    else
+      clock_.wait_until(spool_work_, mutex_, until);
+  }
+}
+
+std::optional<Volume::Spooling> Volume::next_spooling() const {
+  if (state_ == State::kDirect) return std::nullopt;
+  const TimePoint now = clock_.now();
+  const bool spooling = state_ == State::kSpooling;
+  if (spooling && now >= next_move_ && log_.has_in_memory()) return Spooling::kMove;
+  if (has_dead_rows()) return Spooling::kDropDead;
+  // Also without rows: somebody has to find out that the server is back.
+  if (spooling || !rows_.empty())
+    return now >= next_drain_ ? std::optional(Spooling::kDrain) : std::nullopt;
+  if (appending_ || queue_.ready_count(true) > 0) return std::nullopt;
+  return Spooling::kEnd;
+}
+
 // A request failed, and so did its repetition. The server is left alone until
 // `until`.
 void Volume::enter_spooling(const Status& why, TimePoint until) {
@@ -174,7 +216,7 @@ void Volume::enter_spooling(const Status& why, TimePoint until) {
     queue_.set_spooling(true);
     note_draining_fails();
     request_leases();
-    work_.notify_one();
+    wake_workers();
     wake_all();
   }
   log::warning("%s: the server does not answer, changes go to the spool %s from now on: %s",
@@ -226,7 +268,7 @@ void Volume::append(const Change& leader) {
                results.front().ok() ? "ok" : results.front().text().c_str());
   MutexLock lock(mutex_);
   appending_ = false;
-  work_.notify_one();
+  wake_workers();
   for (size_t i = 0; i < contents.size(); ++i) {
     if (!results[i].ok()) continue;
     // It may have been on its way here since before the spool was drained.
@@ -310,7 +352,6 @@ void Volume::drain() {
     MutexLock lock(mutex_);
     // Its answer tells, too, how long late copies may come.
     ask = state_ == State::kSpooling || late_copies_.any_unknown();
-    made_room_ = false;
   }
   if (ask)
     if (const Status status = probe(); !status.ok()) return drain_failed(status);
@@ -448,6 +489,7 @@ void Volume::drained(const std::vector<journal::SpoolRow>& rows) {
     began = state_ == State::kSpooling;
     state_ = State::kDraining;
     queue_.set_spooling(false);
+    wake_workers();  // what is left in memory is replayed
     left = rows_.used();
   }
   if (began)
@@ -504,8 +546,8 @@ void Volume::end_spooling() {
   if (!status.ok()) return latch(status);
   {
     MutexLock lock(mutex_);
-    // Unless more has come.
-    if (!rows_.empty() || appending_ || queue_.ready_count(true) > 0) return;
+    // Unless more has come, or the server has gone again.
+    if (next_spooling() != Spooling::kEnd) return;
     state_ = State::kDirect;
     forget_draining_fails();
     queue_.set_spooling(false);

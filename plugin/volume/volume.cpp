@@ -72,10 +72,11 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
     take_leftovers();
   }
   if (replays()) recovery_ = Thread([this] { recover(); });
+  if (spools()) spool_ = Thread([this] { run_spool(); });
 }
 
 Volume::~Volume() {
-  assert(!recovery_.joinable());
+  assert(!recovery_.joinable() && !spool_.joinable());
   pool_.remove_client(*this);
   MutexLock lock(mutex_);
   assert(queue_.empty() && requested_ == 0 && reserved_room_ == 0);
@@ -84,12 +85,13 @@ Volume::~Volume() {
 void Volume::request_stop() {
   MutexLock lock(mutex_);
   stopping_ = true;
-  work_.notify_all();
+  wake_workers();
   wake_all();
 }
 
 void Volume::join() {
-  if (recovery_.joinable()) recovery_.join();
+  for (Thread* const thread : {&recovery_, &spool_})
+    if (thread->joinable()) thread->join();
   std::string left;
   {
     MutexLock lock(mutex_);
@@ -210,7 +212,7 @@ Status Volume::admit(Change& change) {
     if (clock_.now() >= patience(start)) return out_of_patience("write");
     // The recovery thread makes room, or else latches.
     room_wanted_ = true;
-    work_.notify_one();
+    wake_workers();
     const auto waiting = waiting_for_room_.insert(data_bytes(change));
     wait_for(room_, patience(start));
     waiting_for_room_.erase(waiting);
@@ -471,7 +473,7 @@ void Volume::acknowledge(const std::vector<Change*>& batch, http::ConnectionId i
   for (journal::RecordPtr& record : records) log_.add(std::move(record), id);
   for (Change* change : batch) change->memory = 0;  // it is the record's now
   wake_waiting();                                   // older content has made room
-  if (log_.half_full() || state_ == State::kSpooling) work_.notify_one();
+  if (log_.half_full() || state_ == State::kSpooling) wake_workers();
 }
 
 void Volume::finish(const std::vector<Change*>& changes, const Status& result) {

@@ -127,8 +127,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   enum class Purpose { kRead, kChange, kStableChange, kFlush, kKeepAlive };
   // Where changes go; drawn in docs/architecture.md.
   enum class State { kDirect, kSpooling, kDraining };
-  // What the recovery thread does next.
-  enum class Work { kStop, kReplay, kMakeRoom, kMove, kDrain, kDropDead, kEndSpooling };
+  // What the recovery thread, and the spool's, do next.
+  enum class Recovery { kStop, kReplay, kMakeRoom };
+  enum class Spooling { kStop, kMove, kDrain, kDropDead, kEnd };
   enum class Next { kTryAgain, kGiveUp, kSpool };
   // Part of a request: data, or null for zeroes, that a change is to write.
   struct Piece {
@@ -173,6 +174,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void wait_for(CondVar& reason, TimePoint until) REQUIRES(mutex_);
   void wake_all() REQUIRES(mutex_);
   void wake_waiting() REQUIRES(mutex_);
+  void wake_workers() REQUIRES(mutex_);
 
   // flush.cpp
   [[nodiscard]] bool must_wait(uint64_t last) const REQUIRES(mutex_);
@@ -201,8 +203,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void note_outage(const Status& why) EXCLUDES(mutex_);
   void note_success() EXCLUDES(mutex_);
   void recover() EXCLUDES(mutex_);
-  Work wait_for_work() EXCLUDES(mutex_);
-  std::optional<Work> next_work() REQUIRES(mutex_);
+  Recovery wait_for_recovery() EXCLUDES(mutex_);
   void make_room() EXCLUDES(mutex_);
   void replay_all() EXCLUDES(mutex_);
   bool has_more_to_replay() EXCLUDES(mutex_);
@@ -216,6 +217,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   std::vector<Pieces> runs_of(const Pieces& pieces) const;
 
   // The spool (spooling.cpp).
+  void run_spool() EXCLUDES(mutex_);
+  Spooling wait_for_spooling() EXCLUDES(mutex_);
+  [[nodiscard]] std::optional<Spooling> next_spooling() const REQUIRES(mutex_);
   [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex_);
   void lead_append() REQUIRES(mutex_);
   journal::SpoolContent make_row(ByteRange range, uint64_t change, const void* data)
@@ -286,8 +290,6 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   journal::ReplayLog log_ GUARDED_BY(mutex_);
   // A change waits for memory.
   bool room_wanted_ GUARDED_BY(mutex_) = false;
-  // Since rows were drained last.
-  bool made_room_ GUARDED_BY(mutex_) = false;
   // Those who replay take orphans from here on, so that no two take the same.
   uint64_t replay_from_ GUARDED_BY(mutex_) = 0;
   // Runs that are sent over one connection before it is flushed.
@@ -307,8 +309,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // When a wait was last found to have ended much too late: the process had
   // been stopped, and whoever waits gets another round.
   TimePoint woken_late_ GUARDED_BY(mutex_) = TimePoint::min();
-  // There may be work for the recovery thread.
-  CondVar work_;
+  // There may be work for the recovery thread, and for the spool's.
+  CondVar recovery_work_;
+  CondVar spool_work_;
   // An error, the end, another state, or more is known of late copies.
   CondVar changed_;
   // What is waited for besides, with who waits: an acknowledgement wakes them
@@ -348,10 +351,12 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Rows that go to the server, and are dropped, together.
   static constexpr size_t kMostRows = 256;
   size_t most_rows_ GUARDED_BY(mutex_) = kMostRows;
-  // The recovery thread's.
+  // The spool's thread's.
   std::optional<Retry> drain_retry_;
 
-  Thread recovery_;  // last: it uses the others
+  // Last: they use the others.
+  Thread recovery_;
+  Thread spool_;
 };
 
 }  // namespace upload::volume

@@ -30,6 +30,8 @@ class Disk {
 
   // There is no room, until there is again.
   virtual void set_full(bool full) = 0;
+  // It does not answer until then.
+  virtual void hang_until(TimePoint when) = 0;
   // Soon something fails, once.
   virtual void fail_soon() = 0;
   // All is well from now on.

@@ -71,17 +71,24 @@ class MemoryStore final : public journal::Store {
   }
 
  private:
+  // Where it hangs it does so before the change or after it.
   Status begin(bool writes) {
     scheduler().sleep(500us);
+    if (writes) hang();
     if (!failed_.ok()) return failed_;
     if (std::exchange(disk_.breaks_, false))
       return failed_ = {Kind::kSpool, "the spool could not be synced"};
     if (writes && disk_.full_) return {Kind::kNoSpace, "the disk is full"};
     return {};
   }
-  static Status end() {
+  Status end() {
     scheduler().sleep(500us);
+    hang();
     return {};
+  }
+  void hang() {
+    while (scheduler().now() < disk_.hangs_until_)
+      scheduler().sleep(disk_.hangs_until_ - scheduler().now());
   }
 
   MemoryDisk& disk_;
@@ -147,7 +154,10 @@ Result<std::unique_ptr<journal::SpoolPlace>> MemoryDisk::take(const journal::Spo
   return std::unique_ptr<journal::SpoolPlace>(std::make_unique<MemoryPlace>(*this, name, file));
 }
 
-void MemoryDisk::fail_soon() { breaks_ = true; }
+void MemoryDisk::mend() {
+  full_ = breaks_ = false;
+  hangs_until_ = scheduler().now();
+}
 
 void MemoryDisk::killed() {
   for (auto& [path, file] : files_) file.locked = false;

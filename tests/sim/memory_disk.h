@@ -27,8 +27,9 @@ class MemoryDisk final : public Disk {
   bool has_stores() override;
   bool in_use() override;
   void set_full(bool full) override { full_ = full; }
-  void fail_soon() override;
-  void mend() override { full_ = breaks_ = false; }
+  void hang_until(TimePoint when) override { hangs_until_ = when; }
+  void fail_soon() override { breaks_ = true; }
+  void mend() override;
   void killed() override;
   void lose_power() override {}
   bool has_lied() const override { return false; }
@@ -49,6 +50,7 @@ class MemoryDisk final : public Disk {
   };
   std::map<std::pair<std::string, std::string>, File> files_;  // by path and host of the URL
   bool full_ = false;
+  TimePoint hangs_until_;
   // The next transaction fails.
   bool breaks_ = false;
 };

@@ -167,7 +167,9 @@ struct PowerCalls {
     return code;
   }
   static int sync(sqlite3_file* f, int) {
-    scheduler().sleep(300us);
+    do {
+      scheduler().sleep(std::max<Duration>(300us, vfs->hangs_until - scheduler().now()));
+    } while (scheduler().now() < vfs->hangs_until);
     const bool lies = vfs->due(PowerVfs::Fault::kSync);
     vfs->has_lied_ = vfs->has_lied_ || lies;
     wrapped(f).file->sync(lies);

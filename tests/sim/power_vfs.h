@@ -19,6 +19,8 @@
 #include <memory>
 #include <string>
 
+#include "sim/scheduler.h"
+
 namespace upload::sim {
 
 class PowerVfs {
@@ -31,6 +33,8 @@ class PowerVfs {
   PowerVfs& operator=(const PowerVfs&) = delete;
 
   bool full = false;
+  // No sync ends before.
+  TimePoint hangs_until;
   // Fails once, when so many more operations of any kind are done.
   void fail(Fault fault, uint64_t operations);
   void forget_faults() { fail(Fault::kNone, 0); }

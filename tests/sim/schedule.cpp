@@ -448,8 +448,11 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
   } else if (plan.disk_fills && random.percent(50)) {
     world.disk->set_full(true);
     scheduler().at(scheduler().now() + time, [&world] { world.disk->set_full(false); });
-  } else if (plan.disk_fails && random.percent(70)) {
+  } else if (plan.disk_fails && random.percent(40)) {
     world.disk->fail_soon();
+  } else if (plan.disk_fails && random.percent(60)) {
+    scheduler().note("the disk hangs");
+    world.disk->hang_until(scheduler().now() + time);
   } else {
     world.server.go_away(time, random.percent(30));
   }

@@ -76,6 +76,7 @@ void SqliteDisk::fail_soon() {
 
 void SqliteDisk::mend() {
   vfs_.full = false;
+  vfs_.hangs_until = scheduler().now();
   vfs_.forget_faults();
 }
 

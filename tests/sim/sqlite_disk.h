@@ -29,6 +29,7 @@ class SqliteDisk final : public Disk {
   bool has_stores() override { return !stores().empty(); }
   bool in_use() override { return !descriptors().empty(); }
   void set_full(bool full) override { vfs_.full = full; }
+  void hang_until(TimePoint when) override { vfs_.hangs_until = when; }
   void fail_soon() override;
   void mend() override;
   void killed() override;

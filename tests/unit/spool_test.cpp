@@ -72,7 +72,7 @@ struct Fixture {
     options.retry_time = settings.retry_time;
     options.late = settings.late;
     options.spool = std::make_shared<Spool>(std::move(file.value()), std::move(store.value()),
-                                            std::move(rows.value()));
+                                            std::move(rows.value()), clock, 300s);
     options.spool_size = settings.spool_size;
     options.spool_local = settings.local;
     volume = std::make_unique<Volume>(std::move(options), pool, clock, stats);
