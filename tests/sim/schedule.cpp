@@ -220,8 +220,6 @@ void World::judge_failure(const char* what, const Status& status, const Config& 
     return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
-  // A stop may end at the very moment at which a wait is given up.
-  if (plan.stops && scheduler().now() - scheduler().stopped_until() < 5s) return;
   const auto well_since = server.well_since();
   const Duration to_notice = config.origin.timeout + config.origin.connect_timeout + 20s;
   if (!well_since || scheduler().now() - *well_since < to_notice) return;
@@ -418,11 +416,9 @@ void Client::ended(const char* what, const Status& status) {
   ++failures_;
   ++world_.tally.failed;
   world_.judge_failure(what, status, config_);
-  // Whatever the server does, the spool takes it; but first the thread that moves the
-  // log there may have to wait for the end of a request of its own.
+  // Whatever the server does, the spool takes it.
   if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
-      !world_.plan.disk_fails && !world_.plan.denies &&
-      config_.retry_time > 3 * (config_.origin.timeout + config_.origin.connect_timeout))
+      !world_.plan.disk_fails && !world_.plan.denies)
     fail("a flush that the spool satisfies fails: " + status.text());
   if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.disk_fails &&
       !world_.plan.denies && world_.plan.outages == 0 && !world_.plan.freezes)
