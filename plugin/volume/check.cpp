@@ -4,7 +4,8 @@
 // asserts what holds within it.
 //
 // The simulation asks at every unlock; nothing else does, since it takes as long as there
-// is much in the log and in the spool.
+// is much in the log and in the spool. And when all threads wait it asks for what: a wake-up
+// that was forgotten is seen there at once, also where something else would come to help.
 
 #include <cassert>
 
@@ -58,6 +59,15 @@ void Volume::check(const Mutex& held) const {
   // After an error nobody is left in the queue who waits for a connection.
   assert(!latched_ || queue_.ready_count() == 0);
   assert(failed_attempts_ == 0 || failing_since_);
+}
+
+void Volume::check_waits() const {
+  assert(waiting_flushes_.empty() || must_wait(*waiting_flushes_.begin()));
+  assert(!waits_for_spool_ || spool_is_busy());
+  assert(waiting_for_room_.empty() || !has_room_for(*waiting_for_room_.begin()));
+  // A ready change has somebody who sees to it.
+  assert(queue_.ready_count() == 0 || requested_ > 0);
+  assert(queue_.ready_count(true) == 0 || appending_);
 }
 
 }  // namespace upload::volume

@@ -122,6 +122,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Asserts what holds between the parts, if `held` is the mutex that guards them; the
   // caller has it. For the simulation.
   void check(const Mutex& held) const NO_THREAD_SAFETY_ANALYSIS;
+  // Asserts that nobody waits for what is so already. No thread runs, nor can run.
+  void check_waits() const NO_THREAD_SAFETY_ANALYSIS;
 
  private:
   enum class Purpose { kRead, kChange, kStableChange, kFlush, kKeepAlive };

@@ -171,7 +171,8 @@ struct Bench {
     if (spools)
       options.spool = std::make_shared<journal::Spool>(std::make_unique<NullPlace>(),
                                                        std::make_unique<NullStore>(),
-                                                       std::vector<journal::SpoolRow>());
+                                                       std::vector<journal::SpoolRow>(), clock,
+                                                       60s);
     volume = std::make_unique<Volume>(std::move(options), pool, clock, stats);
   }
   ~Bench() { upload::testing::end(*volume, pool); }

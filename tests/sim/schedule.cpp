@@ -105,6 +105,25 @@ void make_storm(Random& random, Plan& plan) {
   plan.trouble.latency = pick(random, {Duration(5ms), Duration(100ms)});
 }
 
+// A server that freezes again and again, with requests in it that were lost.
+void make_frost(Random& random, Plan& plan) {
+  plan.server.upstreams = 0;
+  plan.clients = static_cast<unsigned>(random.between(2, 8));
+  plan.operations = 30;
+  plan.hot = 100;
+  plan.fua = 30;
+  plan.idle_percent = 0;
+  plan.timeout = 2s;
+  plan.freezes = true;
+  plan.denies = plan.stops = plan.disk_fails = plan.disk_fills = false;
+  plan.outages = static_cast<unsigned>(random.between(3, 12));
+  plan.longest_outage = 10s;
+  plan.trouble = Behaviour();
+  plan.trouble.lost = pick(random, {uint64_t{20}, uint64_t{100}});
+  plan.trouble.late = 90;
+  plan.trouble.latency = pick(random, {Duration(100ms), Duration(1s)});
+}
+
 Plan draw_plan(Random& random, Mode mode) {
   Plan plan;
   plan.mode = mode;
@@ -146,7 +165,10 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
   plan.disk_fails = random.percent(6);
   plan.real_store = (mode == Mode::kSpool || mode == Mode::kLocal) && random.percent(12);
-  if (random.percent(10)) make_storm(random, plan);
+  if (random.percent(10))
+    make_storm(random, plan);
+  else if (random.percent(6))
+    make_frost(random, plan);
   return plan;
 }
 
@@ -215,13 +237,17 @@ World* the_world = nullptr;  // for the log
 // With a replay log nothing fails while the server has been well for longer than
 // it takes to notice.
 void World::judge_failure(const char* what, const Status& status, const Config& config) {
-  if (std::exchange(has_failed, true) || config.replay == 0 || plan.denies || plan.disk_fills ||
+  if (has_failed || config.replay == 0 || plan.denies || plan.disk_fills ||
       plan.disk_fails)
     return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
   const auto well_since = server.well_since();
-  const Duration to_notice = config.origin.timeout + config.origin.connect_timeout + 20s;
+  // A request that nobody answers takes its time to fail.
+  const Duration to_notice =
+      20s + (server.has_hung() || plan.stops
+                 ? Duration(config.origin.timeout + config.origin.connect_timeout)
+                 : Duration(0));
   if (!well_since || scheduler().now() - *well_since < to_notice) return;
   fail(std::string(what) + " fails although the server is well: " + status.text());
 }
@@ -475,6 +501,11 @@ Environment environment_of(World& world) {
           }};
 }
 
+void stop_checking() {
+  scheduler().at_unlock = nullptr;
+  scheduler().at_rest = nullptr;
+}
+
 // What the plugin's process does in a life that is not killed.
 void live(World& world, const Config& config, unsigned operations, bool& all_flushed) {
   Instance instance(config, environment_of(world));
@@ -487,6 +518,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     return;
   }
   volume::Volume& volume = instance.volume();
+  scheduler().at_rest = [&volume] { volume.check_waits(); };
   if (world.plan.checks)
     scheduler().at_unlock = [&volume](const Mutex& mutex) { volume.check(mutex); };
   world.has_failed = false;
@@ -508,7 +540,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     world.judge_failure("opening the disk", status, config);
   }
   instance.stop();
-  scheduler().at_unlock = nullptr;
+  stop_checking();
   scheduler().note("stopped");
 }
 
@@ -538,7 +570,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
     if (scheduler().random().percent(10)) lose_power(world);
     return true;
   }
-  scheduler().at_unlock = nullptr;
+  stop_checking();
   ++world.tally.kills;
   world.server.lose_all_connections(config.origin.timeout);
   world.disk->killed();

@@ -250,6 +250,7 @@ bool Scheduler::run(std::optional<uint64_t> kill_after) {
            (!events_.empty() && events_.begin()->first.first <= now_))
       advance();
     if (runnable_.empty()) {
+      if (at_rest) at_rest();
       if (!advance()) fail("deadlock: nothing will ever run again");
       continue;
     }

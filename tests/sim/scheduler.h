@@ -100,6 +100,8 @@ class Scheduler {
 
   // Is called, if set, when a mutex is about to be given back.
   std::function<void(const Mutex&)> at_unlock;
+  // Likewise, when no fiber can run and time is to pass.
+  std::function<void()> at_rest;
 
   // Chance. `stream` keeps what it decides apart from the order of fibers.
   [[nodiscard]] soak::Random& random() { return random_; }

@@ -137,6 +137,7 @@ void Server::go_away(Duration time, bool silent) {
                    silent ? ", silently" : "");
   away_until_ = std::max(away_until_, scheduler().now() + time);
   silent_ = silent;
+  has_hung_ = has_hung_ || silent;
   for (const auto& [id, wire] : wires_) {
     if (!wire->open) continue;
     wire->open = false;
@@ -150,6 +151,7 @@ void Server::freeze(Duration time) {
   scheduler().note("server: frozen for %lld ms",
                    static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()));
   frozen_until_ = std::max(frozen_until_, scheduler().now() + time);
+  has_hung_ = true;
   scheduler().at(frozen_until_, [this] { wake_frozen(); });
 }
 
@@ -213,28 +215,14 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
                                   const http::Origin& origin) {
   ++requests_;
   soak::Random& random = scheduler().random();
+  const TimePoint began = scheduler().now();
   const Request request = parse(asked);
   wire.request = request;
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok()) {
     settle(wire, request, origin.timeout, false);
     return lost(wire, "connection reset while sending");
   }
-  if (scheduler().now() < frozen_until_) {
-    // The link may break meanwhile, which the server does not learn.
-    const TimePoint give_up =
-        scheduler().now() +
-        (random.percent(30) ? some_of(origin.timeout) : Duration(origin.timeout));
-    while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
-      scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
-    if (wire.aborted || !wire.open || scheduler().now() < frozen_until_) {
-      // It has the request, and does it when it thaws.
-      if (behaviour.late > 0 && random.percent(60)) {
-        const TimePoint thaw = std::max(frozen_until_, scheduler().now());
-        apply_at(thaw + some_of(origin.timeout / 2), request);
-      }
-      return lost(wire, "no progress within the time-out");
-    }
-  }
+  if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
   if (per_mille(behaviour.lost)) {
     settle(wire, request, origin.timeout, false);
     return lost(wire, "connection reset");
@@ -253,11 +241,13 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     ++faults_;
     return Status(Kind::kMalformed, "the reply makes no sense");
   }
-  if (per_mille(behaviour.slow))
+  if (per_mille(behaviour.slow)) {
     if (Status status = hang(wire, origin.timeout * 9 / 10); !status.ok()) {
       settle(wire, request, origin.timeout, false);
       return lost(wire, "connection reset");
     }
+    if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
+  }
   http::Reply reply;
   if (scheduler().now() < denied_until_) {
     reply = error(403);
@@ -271,6 +261,7 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   } else {
     reply = answer(wire, request, asked);
   }
+  if (reply.status < 400) answered_ = std::max(answered_, began);
   wire.request.emplace();  // what was to be done is done
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok())
     return lost(wire, "connection reset before the reply");
@@ -286,6 +277,23 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     close_later(wire);
   }
   return reply;
+}
+
+// Waits while the server is frozen. False: the client, or the link, does not wait so long.
+bool Server::thaws(Wire& wire, const Request& request, const http::Origin& origin) {
+  if (scheduler().now() >= frozen_until_) return true;
+  soak::Random& random = scheduler().random();
+  // The link may break meanwhile, which the server does not learn.
+  const TimePoint give_up =
+      scheduler().now() +
+      (random.percent(30) ? some_of(origin.timeout) : Duration(origin.timeout));
+  while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
+    scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
+  if (!wire.aborted && wire.open && scheduler().now() >= frozen_until_) return true;
+  // It has the request, and does it when it thaws.
+  if (behaviour.late > 0 && random.percent(60))
+    apply_at(std::max(frozen_until_, scheduler().now()) + some_of(origin.timeout / 2), request);
+  return false;
 }
 
 void Server::close_later(const Wire& wire) {
@@ -313,13 +321,23 @@ void Server::settle(Wire& wire, const Request& request, Duration timeout, bool w
 
 void Server::apply_at(TimePoint when, Request request) {
   if (!request.changes) return;
-  scheduler().at(when, [this, request = std::move(request)] {
-    scheduler().note("server: late copy of %llu bytes at %llu",
-                     static_cast<unsigned long long>(request.range.length),
-                     static_cast<unsigned long long>(request.range.offset));
-    ++faults_;
-    image_.change(0, request.range, request.data);
+  scheduler().at(when, [this, request = std::move(request), lost = scheduler().now()] {
+    apply_late(request, lost);
   });
+}
+
+// A server that was frozen before it has shown that it is alive since the loss does
+// what it has when it thaws.
+void Server::apply_late(const Request& request, TimePoint lost) {
+  if (scheduler().now() < frozen_until_ && answered_ <= lost) {
+    scheduler().at(frozen_until_ + some_of(1s), [=, this] { apply_late(request, lost); });
+    return;
+  }
+  scheduler().note("server: late copy of %llu bytes at %llu",
+                   static_cast<unsigned long long>(request.range.length),
+                   static_cast<unsigned long long>(request.range.offset));
+  ++faults_;
+  image_.change(0, request.range, request.data);
 }
 
 // `partly`: its first part only, cut where the model's cells are.

@@ -73,6 +73,8 @@ class Server {
   [[nodiscard]] const ServerOptions& options() const { return options_; }
   // Since when all of this is over; nothing: it is not.
   [[nodiscard]] std::optional<TimePoint> well_since() const;
+  // It has kept somebody waiting without an answer, once at least.
+  [[nodiscard]] bool has_hung() const { return has_hung_; }
   [[nodiscard]] uint64_t faults() const { return faults_; }
   [[nodiscard]] uint64_t requests() const { return requests_; }
   [[nodiscard]] uint64_t open_connections() const { return open_connections_; }
@@ -87,9 +89,11 @@ class Server {
 
   Result<http::Reply> serve(Wire& wire, const http::Request& request, const http::Origin& origin);
   Status hang(Wire& wire, Duration time);
+  bool thaws(Wire& wire, const Request& request, const http::Origin& origin);
   Status lost(Wire& wire, const char* why);
   void apply(Wire& wire, const Request& request, bool partly);
   void apply_at(TimePoint when, Request request);
+  void apply_late(const Request& request, TimePoint lost);
   void settle(Wire& wire, const Request& request, Duration timeout, bool whole);
   void close_later(const Wire& wire);
   void wake_frozen();
@@ -112,6 +116,9 @@ class Server {
   bool silent_ = false;
   TimePoint frozen_until_;
   TimePoint denied_until_;
+  bool has_hung_ = false;
+  // When the last of the requests began that were answered.
+  TimePoint answered_;
   WaitList frozen_;
   uint64_t faults_ = 0;
   uint64_t requests_ = 0;
