@@ -28,19 +28,22 @@ namespace http = upload::http;
 namespace {
 
 struct Fixture {
-  explicit Fixture(unsigned connections = 2, upload::Duration late = 60s)
+  explicit Fixture(unsigned connections = 2, upload::Duration late = 60s,
+                   upload::Duration denied_wait = 0s)
       : pool({connections, 10s, 60s}, server.factory(), clock),
-        volume(options(late), pool, clock, stats) {}
+        volume(options(late, denied_wait), pool, clock, stats) {}
   ~Fixture() {
     server.release_all();
     upload::testing::end(volume, pool);
   }
 
-  static upload::volume::VolumeOptions options(upload::Duration late) {
+  static upload::volume::VolumeOptions options(upload::Duration late,
+                                               upload::Duration denied_wait) {
     upload::volume::VolumeOptions options = upload::testing::disk_options(4096);
     options.replay = 128 * kBlock;
     options.retry_time = 300s;
     options.late = late;
+    options.denied_wait = denied_wait;
     return options;
   }
 
@@ -57,6 +60,26 @@ struct Fixture {
     size_t n = 0;
     for (const auto& sent : server.sent()) n += sent.what == what ? 1 : 0;
     return n;
+  }
+  // What happens to each request in turn: a status of HTTP, or 0 for a connection that
+  // is lost, or -1 for one that is refused. The last is for all that follow.
+  void answer(std::vector<int> with) {
+    auto next = std::make_shared<std::atomic<size_t>>(0);
+    server.on_request([=](const http::Request&) -> Result<http::Reply> {
+      const int status = with[std::min(next->fetch_add(1), with.size() - 1)];
+      if (status == 0) return Status(Kind::kLost, "reset");
+      if (status == -1) return Status(Kind::kConnect, "refused");
+      return FakeServer::ok(status);
+    });
+  }
+  // Each time when that many requests have been sent, and whoever sends them waits to
+  // try again: moves time.
+  void pass_time_after(size_t first, size_t last, upload::Duration step) {
+    for (size_t sent = first; sent <= last; ++sent) {
+      server.await_sent(sent);
+      clock.await_sleepers(1);
+      clock.advance(step);
+    }
   }
   // The first `times` requests like this fail; the others succeed.
   void fail(const std::string& prefix, const Status& status, int times = 1) {
@@ -273,6 +296,116 @@ TEST_CASE("a ticket that is denied during a replay ends it at once", "[replay]")
     return FakeServer::ok(403);
   });
   CHECK(f.volume.flush().kind() == Kind::kDenied);
+  CHECK(f.write(1).kind() == Kind::kDenied);
+}
+
+TEST_CASE("a ticket that is denied after a connection was lost is waited for", "[replay]") {
+  for (const int status : {403, 404, 410}) {
+    Fixture f(1, 60s, 20s);
+    f.answer({0, status, status, status, status, 200});
+    auto write = std::async(std::launch::async, [&] { return f.write(0); });
+    f.pass_time_after(2, 5, 6s);
+    CHECK(write.get().ok());
+    CHECK(f.what() == Texts(6, kWrite0));
+    CHECK(f.volume.flush().ok());
+  }
+}
+
+TEST_CASE("what was acknowledged is sent again when the ticket is back", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  f.answer({403, 403, 403, 200});
+  auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  f.pass_time_after(3, 4, 6s);
+  CHECK(flush.get().ok());
+  CHECK(f.what() == Texts(5, kWrite0));
+  CHECK(f.server.sent().back().target == "/images/t?flush=y");
+}
+
+TEST_CASE("a read and a flush wait for a ticket that is denied, too", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  CHECK(f.write(0).ok());
+  f.answer({0, 403, 403, 200});
+  auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  f.pass_time_after(4, 4, 6s);
+  CHECK(flush.get().ok());
+  std::string block(kBlock, '?');
+  f.server.on_request([sent = std::make_shared<std::atomic<int>>(0)](
+                          const http::Request& request) -> Result<http::Reply> {
+    const int n = ++*sent;
+    if (n == 1) return kReset;
+    if (n <= 3) return FakeServer::ok(403);
+    http::Reply reply = FakeServer::ok(206);
+    reply.content_range = "bytes 4096-8191/16777216";
+    reply.sunk = request.sink.size();
+    return reply;
+  });
+  const size_t before = f.server.sent().size();
+  auto read = std::async(std::launch::async, [&] {
+    return f.volume.read({kBlock, kBlock}, block.data());
+  });
+  f.pass_time_after(before + 2, before + 3, 6s);
+  CHECK(read.get().ok());
+}
+
+TEST_CASE("without a lost connection a ticket that is denied ends it at once", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  CHECK(f.write(0).ok());
+  f.answer({403});
+  const Status status = f.write(1);
+  CHECK(status.kind() == Kind::kDenied);
+  CHECK(status.text().find("denied-wait") == std::string::npos);
+  CHECK(f.what() == Texts{kWrite0, kWrite1});
+  CHECK(f.write(2).kind() == Kind::kDenied);
+  CHECK(f.what().size() == 2);
+}
+
+TEST_CASE("without denied-wait a ticket that is denied after an outage ends it at once",
+          "[replay]") {
+  Fixture f(1);
+  f.answer({0, 403});
+  CHECK(f.write(0).kind() == Kind::kDenied);
+  CHECK(f.write(1).kind() == Kind::kDenied);
+  CHECK(f.what() == Texts{kWrite0, kWrite0});
+}
+
+TEST_CASE("a ticket that is denied for longer than denied-wait ends it",
+          "[replay]") {
+  Fixture f(1, 60s, 20s);
+  f.answer({0, 403});
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  f.pass_time_after(2, 5, 6s);
+  CHECK(write.get().kind() == Kind::kDenied);
+  CHECK(f.what().size() == 6);
+  CHECK(f.write(1).kind() == Kind::kDenied);
+  CHECK(f.what().size() == 6);
+}
+
+TEST_CASE("connections that are lost while the ticket is denied don't make the wait longer",
+          "[replay]") {
+  Fixture f(1, 60s, 20s);
+  f.answer({0, 403, 0, 403, 0, 403});
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  f.pass_time_after(2, 5, 6s);
+  CHECK(write.get().kind() == Kind::kDenied);
+}
+
+TEST_CASE("a server that could not be reached may have forgotten the ticket, too",
+          "[replay]") {
+  Fixture f(1, 60s, 20s);
+  f.answer({-1, -1, 403, 403, 200});
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  f.pass_time_after(2, 4, 6s);
+  CHECK(write.get().ok());
+}
+
+TEST_CASE("a long time after an outage a ticket that is denied ends it at once", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  f.answer({0, 200});
+  CHECK(f.write(0).ok());
+  f.clock.advance(321s);
+  f.answer({403});
   CHECK(f.write(1).kind() == Kind::kDenied);
 }
 

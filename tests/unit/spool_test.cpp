@@ -49,6 +49,7 @@ struct Settings {
   upload::Duration late = 60s;
   uint64_t replay = 128 * kBlock;
   upload::Duration retry_time = 300s;
+  upload::Duration denied_wait = 0s;
   bool away = false;  // the server, from the start on
   Durability durability = Durability::kOnFlush;
 };
@@ -71,6 +72,7 @@ struct Fixture {
     options.replay = settings.replay;
     options.retry_time = settings.retry_time;
     options.late = settings.late;
+    options.denied_wait = settings.denied_wait;
     options.spool = std::make_shared<Spool>(std::move(file.value()), std::move(store.value()),
                                             std::move(rows.value()), clock, 300s);
     options.spool_size = settings.spool_size;
@@ -118,6 +120,17 @@ struct Fixture {
     failure = status;
   }
   void back() { away({}); }
+  // The server has been started again: connections are lost, and until it is told of
+  // its ticket it denies everything.
+  void forget_ticket() {
+    std::lock_guard<std::mutex> lock(mutex);
+    for (http::ConnectionId id = 1; id <= server.connections_made(); ++id) server.close_idle(id);
+    denied = true;
+  }
+  void add_ticket() {
+    std::lock_guard<std::mutex> lock(mutex);
+    denied = false;
+  }
 
   Status write(uint64_t block, char fill = 'a', uint64_t count = 1, bool fua = false) {
     const std::vector<char> data(count * kBlock, fill);
@@ -423,13 +436,60 @@ TEST_CASE("a ticket that is denied ends it at once, and keeps the spool", "[spoo
     }
     f.back();
     auto flush = std::async(std::launch::async, [&] { return f.volume->flush(); });
-    CHECK(f.pass_time(flush).kind() == Kind::kDenied);
+    CHECK(f.pass_time(flush, 200ms).kind() == Kind::kDenied);
     CHECK(f.write(1).kind() == Kind::kDenied);
   }
   Fixture f(d.path());
   auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
   CHECK(f.pass_time(ready).ok());
   CHECK(f.on_server(0, 2) == "a.");
+}
+
+TEST_CASE("while a ticket that may be forgotten is waited for changes go to the spool",
+          "[spool]") {
+  TemporaryDirectory d;
+  Settings settings;
+  settings.denied_wait = 20s;
+  Fixture f(d.path(), settings);
+  CHECK(f.write(0).ok());
+  f.forget_ticket();
+  CHECK(f.write(1, 'b').ok());
+  CHECK(f.on_server(0, 2) == "a.");
+  // Nobody but the recovery thread asks the server now.
+  for (int i = 0; i < 3; ++i) {
+    f.clock.await_sleepers(1);
+    const size_t before = f.server.sent().size();
+    f.clock.advance(6s);
+    f.server.await_sent(before + 1);
+  }
+  CHECK(f.write(2, 'c').ok());
+  f.add_ticket();
+  f.settle();
+  CHECK(f.volume->flush().ok());
+  CHECK(f.on_server(0, 3) == "abc");
+}
+
+TEST_CASE("a ticket that is denied for longer than denied-wait ends draining, and keeps the "
+          "spool", "[spool]") {
+  TemporaryDirectory d;
+  Settings settings;
+  settings.denied_wait = 20s;
+  {
+    Fixture f(d.path(), settings);
+    CHECK(f.write(0).ok());
+    f.forget_ticket();
+    CHECK(f.write(1, 'b').ok());
+    auto flush = std::async(std::launch::async, [&] { return f.volume->flush(); });
+    const Status status = f.pass_time(flush, 200ms);
+    CHECK(status.kind() == Kind::kDenied);
+    CHECK(status.text().find("HTTP status 403") != std::string::npos);
+    CHECK(f.write(2).kind() == Kind::kDenied);
+    f.add_ticket();
+  }
+  Fixture f(d.path(), settings);
+  auto ready = std::async(std::launch::async, [&] { return f.volume->wait_for_leftovers(); });
+  CHECK(f.pass_time(ready).ok());
+  CHECK(f.on_server(0, 2) == "ab");
 }
 
 TEST_CASE("leftovers go first, in their order, and then nothing is left", "[spool]") {
