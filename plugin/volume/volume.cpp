@@ -403,8 +403,11 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
   const TimePoint start = clock_.now();
   Result<http::Reply> reply = lease.perform(request);
   note_long_attempt(start);
-  Status status = unless_forgotten(
-      reply.ok() ? options_.target->check_change(reply.value()) : reply.status());
+  Status status =
+      reply.ok() ? options_.target->check_change(reply.value()) : reply.status();
+  // Refused, also where that is an outage.
+  const bool denied = status.kind() == Kind::kDenied;
+  status = unless_forgotten(std::move(status));
   if (status.ok() && !stable) status = lease.retired();
 
   const auto op = again                   ? Stats::Op::kReplay
@@ -421,7 +424,7 @@ Status Volume::send(pool::Lease& lease, const Pieces& pieces, bool stable, bool 
     return status;
   }
   stats_.add_failure(op);
-  if (fate_is_unknown(status)) shun(pieces);
+  if (!denied && fate_is_unknown(status)) shun(pieces);
   judge(lease, stable ? Purpose::kStableChange : Purpose::kChange, status);
   return status.while_doing(options_.name + ": could not " + request.what);
 }

@@ -409,6 +409,17 @@ TEST_CASE("a long time after an outage a ticket that is denied ends it at once",
   CHECK(f.write(1).kind() == Kind::kDenied);
 }
 
+TEST_CASE("no late copy comes of what was denied", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  f.answer({403, 403, 200});
+  auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
+  f.pass_time_after(3, 3, 6s);
+  CHECK(flush.get().ok());
+  CHECK_FALSE(f.volume.late_copies_may_come().has_value());
+}
+
 TEST_CASE("a newer write to a range in doubt waits until no late copy can come", "[replay]") {
   Fixture f(1);
   f.fail("write", kReset);
