@@ -48,9 +48,16 @@ void Volume::judge(pool::Lease& lease, Purpose purpose,
 }
 
 // A ticket that is denied, where the server may have forgotten it in a restart, is
-// an outage like any other, for a while.
+// an outage like any other, for a while. A server that can't be reached is in
+// another outage, after which it may have forgotten the ticket again; a connection
+// that is lost says less, since one who denies may close it before he has read all.
 Status Volume::unless_forgotten(Status failure) {
-  if (failure.kind() != Kind::kDenied || options_.denied_wait == Duration::zero()) return failure;
+  if (options_.denied_wait == Duration::zero()) return failure;
+  if (failure.kind() == Kind::kConnect) {
+    MutexLock lock(mutex_);
+    denied_since_.reset();
+  }
+  if (failure.kind() != Kind::kDenied) return failure;
   const TimePoint now = clock_.now();
   MutexLock lock(mutex_);
   const bool lost = connection_lost_ &&

@@ -303,7 +303,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   static constexpr size_t kWorthAThread = 16;
   std::optional<TimePoint> outage_since_ GUARDED_BY(mutex_);
   // When a connection was last lost, and when the ticket was denied for the
-  // first time since a change or a flush has succeeded.
+  // first time since a change or a flush has succeeded, or the server could not be
+  // reached.
   std::optional<TimePoint> connection_lost_ GUARDED_BY(mutex_);
   std::optional<TimePoint> denied_since_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;

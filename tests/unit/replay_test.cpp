@@ -382,6 +382,15 @@ TEST_CASE("a ticket that is denied for longer than denied-wait ends it",
   CHECK(f.what().size() == 6);
 }
 
+TEST_CASE("each outage has its own wait for the ticket", "[replay]") {
+  Fixture f(1, 60s, 20s);
+  f.answer({0, 403, -1, -1, -1, -1, 403, 403, 200});
+  auto write = std::async(std::launch::async, [&] { return f.write(0); });
+  f.pass_time_after(2, 8, 6s);
+  CHECK(write.get().ok());
+  CHECK(f.what() == Texts(9, kWrite0));
+}
+
 TEST_CASE("connections that are lost while the ticket is denied don't make the wait longer",
           "[replay]") {
   Fixture f(1, 60s, 20s);
