@@ -64,7 +64,10 @@ Status Volume::unless_forgotten(Status failure) {
                     now - *connection_lost_ <= options_.denied_wait + options_.retry_time;
   if (!lost) return failure;
   if (!denied_since_ || *denied_since_ < last_success_.load()) denied_since_ = now;
-  if (now - *denied_since_ >= options_.denied_wait) return failure;
+  const Duration denied = now - *denied_since_;
+  if (denied >= options_.denied_wait)
+    return {Kind::kDenied, failure.text() + format(" (waited for %lld seconds, denied-wait=)",
+                                                   seconds(denied))};
   return {Kind::kUnavailable,
           failure.text() + format(" (waiting for up to %lld seconds, denied-wait=)",
                                   seconds(options_.denied_wait))};

@@ -370,7 +370,7 @@ TEST_CASE("without denied-wait a ticket that is denied after an outage ends it a
   CHECK(f.what() == Texts{kWrite0, kWrite0});
 }
 
-TEST_CASE("a ticket that is denied for longer than denied-wait ends it",
+TEST_CASE("a ticket that is denied for longer than denied-wait ends it, and says so",
           "[replay]") {
   Fixture f(1, 60s, 20s);
   f.answer({0, 403});
@@ -378,7 +378,9 @@ TEST_CASE("a ticket that is denied for longer than denied-wait ends it",
   f.pass_time_after(2, 5, 6s);
   CHECK(write.get().kind() == Kind::kDenied);
   CHECK(f.what().size() == 6);
-  CHECK(f.write(1).kind() == Kind::kDenied);
+  CHECK(f.write(1).text() ==
+        "disk: HTTP status 403: the ticket expired, was cancelled or does not allow this "
+        "(waited for 24 seconds, denied-wait=)");
   CHECK(f.what().size() == 6);
 }
 

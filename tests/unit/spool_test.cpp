@@ -483,6 +483,7 @@ TEST_CASE("a ticket that is denied for longer than denied-wait ends draining, an
     const Status status = f.pass_time(flush, 200ms);
     CHECK(status.kind() == Kind::kDenied);
     CHECK(status.text().find("HTTP status 403") != std::string::npos);
+    CHECK(status.text().find("denied-wait=") != std::string::npos);
     CHECK(f.write(2).kind() == Kind::kDenied);
     f.add_ticket();
   }
