@@ -12,8 +12,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -380,6 +382,42 @@ TEST_CASE("idle connections are kept alive beyond the server's idle time-out", "
   REQUIRE(client.write(4096, data.data(), data.size()) == 0);
   REQUIRE(client.flush() == 0);
   CHECK(f.server.counters().connections_accepted == opened);
+}
+
+// ovirt-imageio keeps its tickets in memory: after a restart it denies all until somebody
+// adds them again.
+TEST_CASE("nbdcopy does not notice that the server has forgotten the ticket for a while",
+          "[e2e]") {
+  const TemporaryDirectory directory;
+  const std::string source = directory.path() + "/source";
+  const auto data = pattern(6, kSize);
+  std::ofstream(source, std::ios::binary).write(data.data(), kSize);
+  std::vector<std::string> more = {"replay=32M", "denied-wait=60", "retry-time=100"};
+  SECTION("with replay") {}
+  SECTION("with a spool") { more.push_back("spool=" + directory.path()); }
+  Fixture f;
+  f.server.set_request_delay(5ms);
+  Nbdkit nbdkit(f.keys(more));
+  REQUIRE(nbdkit.serves());
+  auto copy = std::async(std::launch::async, [&] {
+    const std::string command =
+        "nbdcopy --flush " + source + " 'nbd+unix:///?socket=" + nbdkit.socket() + "'";
+    return std::system(command.c_str());
+  });
+  REQUIRE(f.server.wait_until(
+      [](const Counters& seen) { return seen.requests_of(Op::put) >= 20; }, 60s));
+  f.server.stop();
+  f.server.remove_ticket("ticket");
+  const uint64_t before = f.server.counters().error_replies;
+  f.server.start();
+  REQUIRE(f.server.wait_until(
+      [=](const Counters& seen) { return seen.error_replies >= before + 5; }, 60s));
+  f.server.renew_ticket("ticket");
+  CHECK(copy.get() == 0);
+  INFO(nbdkit.log());
+  CHECK(f.server.stable_equals("ticket", source));
+  nbdkit.stop();
+  CHECK(has(nbdkit.log(), "nothing is lost"));
 }
 
 TEST_CASE("certificates are checked", "[e2e]") {
