@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Uploads through real reverse proxies, Debian's nginx and haproxy, TLS on both sides of
-# them. A proxy moves what comes over one connection to many of the server's, so a flush
+# Uploads through real reverse proxies, Debian's nginx, haproxy and Apache, TLS on both
+# sides of them. A proxy moves what comes over one connection to many of the server's, so a flush
 # that is answered with success may cover nothing: what counts is the server's *stable*
 # image, which it saves at its end. The proxies' configurations are made here; whatever
 # runs on the machine besides is left alone.
@@ -15,7 +15,7 @@ size=$((64 << 20))
 image=$TMP/source.raw
 warning='nbdkit: upload: warning: .*: there is a reverse proxy in front of the server, .* direct=true or direct=false'
 
-for program in nginx haproxy; do
+for program in nginx haproxy apache2; do
   command -v $program >/dev/null ||
     { echo "$program is not installed (scripts/install-packages check)" >&2; exit 99; }
 done
@@ -94,8 +94,38 @@ haproxy_never() {
 }
 haproxy_tcp() { haproxy_configuration tcp '' '' ''; }
 
+apache_configuration() {
+  local modules=/usr/lib/apache2/modules module
+  mkdir -p "$TMP/apache"
+  # Apache does not serve with root's rights; what it needs of $TMP it reads before.
+  [ "$(id -u)" != 0 ] || { echo 'User nobody'; echo 'Group nogroup'; }
+  for module in mpm_event authz_core ssl proxy proxy_http; do
+    echo "LoadModule ${module}_module $modules/mod_$module.so"
+  done
+  echo "ServerName localhost"
+  echo "DefaultRuntimeDir $TMP/apache"
+  echo "PidFile $TMP/apache/pid"
+  echo 'Mutex pthread'
+  echo 'ErrorLog /dev/stderr'
+  echo 'StartServers 1'
+  echo 'ServerLimit 1'
+  echo 'ThreadsPerChild 32'
+  echo 'MaxRequestWorkers 32'
+  echo "Listen 127.0.0.1:$proxy_port"
+  echo 'SSLEngine on'
+  echo "SSLCertificateFile $TMP/certs/cert.pem"
+  echo "SSLCertificateKeyFile $TMP/certs/key.pem"
+  echo 'SSLProxyEngine on'
+  echo 'SSLProxyVerify none'
+  echo 'SSLProxyCheckPeerName off'
+  echo "ProxyPass / https://localhost:$PORT/"
+  echo "$1"
+}
+apache_default() { apache_configuration ''; }
+
 start_nginx() { start_proxy "$1" nginx -e stderr -p "$TMP/nginx" -c; }
 start_haproxy() { start_proxy "$1" haproxy -db -f; }
+start_apache() { start_proxy "$1" apache2 -DFOREGROUND -f; }
 
 stop_proxy() {
   kill $proxy_pid 2>/dev/null
@@ -134,12 +164,19 @@ found_and_complete 'nginx, keepalive' start_nginx nginx_keepalive
 found_and_complete 'haproxy, defaults' start_haproxy haproxy_default
 found_and_complete 'haproxy, defaults, with replay' start_haproxy haproxy_default replay=64M
 found_and_complete 'haproxy, http-reuse never' start_haproxy haproxy_never
+found_and_complete 'Apache, defaults' start_apache apache_default
+found_and_complete 'Apache, defaults, with replay' start_apache apache_default replay=64M
 
 begin 'haproxy, mode tcp: is found to be direct'
 copy_through start_haproxy haproxy_tcp -v -D upload.pool=1
 [ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
 expect_not 'direct=' "$TMP/err"
 expect 'stable on flush' "$TMP/err"
+is_complete || fail 'the stable image differs'
+
+begin 'Apache, direct=false: each change is stable'
+copy_through start_apache apache_default direct=false
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
 is_complete || fail 'the stable image differs'
 
 begin 'a proxy that closes after each reply is no proof of a direct connection'
@@ -155,13 +192,19 @@ expect_not 'warning' "$TMP/err"
 expect '"other":0' "$TMP/server.log"
 is_complete || fail 'the stable image differs'
 
-# What all of this is about; and if it were not so these tests could not fail.
-begin 'direct=true behind nginx: nbdcopy ends with success, and the disk is not stable'
-copy_through start_nginx nginx_default direct=true
-[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
-expect_not 'warning' "$TMP/err"
-[ "$(stat -c %s "$TMP/stable/disk")" = $size ] || fail 'there is no stable image'
-! is_complete || fail 'the stable image is complete'
-expect '"bytes_lost":[1-9]' "$TMP/server.log"
+# NAME START CONFIGURATION: what all of this is about; and if it were not so these
+# tests could not fail.
+told_that_it_is_direct() {
+  begin "direct=true behind $1: nbdcopy ends with success, and the disk is not stable"; shift
+  copy_through "$@" direct=true
+  [ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+  expect_not 'warning' "$TMP/err"
+  [ "$(stat -c %s "$TMP/stable/disk")" = $size ] || fail 'there is no stable image'
+  ! is_complete || fail 'the stable image is complete'
+  expect '"bytes_lost":[1-9]' "$TMP/server.log"
+}
+
+told_that_it_is_direct nginx start_nginx nginx_default
+told_that_it_is_direct Apache start_apache apache_default
 
 finish
