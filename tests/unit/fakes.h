@@ -2,6 +2,9 @@
 //
 // A clock that is moved by hand, and connections to a server that does what
 // the test says. Thread safe.
+//
+// What is waited for in await_... comes at once, or else the test is to fail and not
+// to hang: std::runtime_error after kTooLong of real time.
 
 #pragma once
 
@@ -14,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,6 +25,8 @@
 #include "http/connection.h"
 
 namespace upload::testing {
+
+constexpr std::chrono::seconds kTooLong(30);
 
 class FakeClock final : public Clock {
  public:
@@ -57,11 +63,14 @@ class FakeClock final : public Clock {
   // Waits until `count` threads sleep, all of them until after now.
   void await_sleepers(size_t count) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] {
+    const bool sleep = changed_.wait_for(lock, kTooLong, [&] {
       return sleepers_.size() == count &&
              std::all_of(sleepers_.begin(), sleepers_.end(),
                          [&](TimePoint when) { return when > now_; });
     });
+    if (!sleep)
+      throw std::runtime_error(std::to_string(sleepers_.size()) + " threads sleep, and not " +
+                               std::to_string(count));
   }
 
  private:
@@ -100,7 +109,9 @@ class FakeServer {
   }
   void await_sent(size_t count) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return sent_.size() >= count; });
+    if (!changed_.wait_for(lock, kTooLong, [&] { return sent_.size() >= count; }))
+      throw std::runtime_error(std::to_string(sent_.size()) + " requests were sent, and not " +
+                               std::to_string(count));
   }
   size_t connections_made() const {
     std::lock_guard<std::mutex> lock(mutex_);
