@@ -323,14 +323,18 @@ TEST_CASE("what was acknowledged is sent again when the ticket is back", "[repla
   CHECK(f.server.sent().back().target == "/images/t?flush=y");
 }
 
-TEST_CASE("a read and a flush wait for a ticket that is denied, too", "[replay]") {
+TEST_CASE("a flush that is denied after a connection was lost is waited for, too", "[replay]") {
   Fixture f(1, 60s, 20s);
+  f.answer({0, 200, 403, 403, 403, 200});
   CHECK(f.write(0).ok());
-  f.answer({0, 403, 403, 200});
   auto flush = std::async(std::launch::async, [&] { return f.volume.flush(); });
-  f.pass_time_after(4, 4, 6s);
+  f.pass_time_after(5, 5, 6s);
   CHECK(flush.get().ok());
-  std::string block(kBlock, '?');
+  CHECK(f.what() == Texts{kWrite0, kWrite0, "flush", kWrite0, kWrite0, kWrite0});
+}
+
+TEST_CASE("a read that is denied after a connection was lost is waited for, too", "[replay]") {
+  Fixture f(1, 60s, 20s);
   f.server.on_request([sent = std::make_shared<std::atomic<int>>(0)](
                           const http::Request& request) -> Result<http::Reply> {
     const int n = ++*sent;
@@ -341,11 +345,11 @@ TEST_CASE("a read and a flush wait for a ticket that is denied, too", "[replay]"
     reply.sunk = request.sink.size();
     return reply;
   });
-  const size_t before = f.server.sent().size();
+  std::string block(kBlock, '?');
   auto read = std::async(std::launch::async, [&] {
     return f.volume.read({kBlock, kBlock}, block.data());
   });
-  f.pass_time_after(before + 2, before + 3, 6s);
+  f.pass_time_after(2, 3, 6s);
   CHECK(read.get().ok());
 }
 
@@ -365,7 +369,9 @@ TEST_CASE("without denied-wait a ticket that is denied after an outage ends it a
           "[replay]") {
   Fixture f(1);
   f.answer({0, 403});
-  CHECK(f.write(0).kind() == Kind::kDenied);
+  const Status status = f.write(0);
+  CHECK(status.kind() == Kind::kDenied);
+  CHECK(status.text().find("denied-wait") == std::string::npos);
   CHECK(f.write(1).kind() == Kind::kDenied);
   CHECK(f.what() == Texts{kWrite0, kWrite0});
 }
