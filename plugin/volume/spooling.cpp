@@ -78,9 +78,12 @@ bool Volume::has_dead_rows() const {
 TimePoint Volume::patience(TimePoint start) const {
   if (state_ == State::kDirect) return TimePoint::max();
   const TimePoint since = std::max({start, held_back_until_, woken_late_});
+  // What the spool satisfies waits for the end of an attempt, not for the server.
+  const Duration time = options_.retry_time +
+                        (options_.spool_local ? options_.longest_attempt : Duration::zero());
   if (failed_attempts_ >= Retry::kFewestAttempts)
-    return std::max(since, *failing_since_) + options_.retry_time;
-  return std::max(since, last_success_.load()) + options_.retry_time +
+    return std::max(since, *failing_since_) + time;
+  return std::max(since, last_success_.load()) + time +
          Retry::kFewestAttempts * options_.longest_attempt;
 }
 
