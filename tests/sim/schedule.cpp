@@ -672,6 +672,7 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   };
   log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
   Plan plan = draw_plan(random, mode);
+  one.stalls = pick(random, {0U, 0U, 20U, 200U});
   plan.checks = seed / std::size(kModes) % 8 == 0;
   plan.most_bytes = uint64_t{32} << 10;
   World world(plan, seed);

@@ -139,6 +139,13 @@ void Scheduler::yield(const char* where) {
   if (running_ == nullptr) return;
   // Most of the time it goes on: what matters is that it need not.
   if (!random_.percent(20)) return;
+  // A thread may get no processor for as long as others need for all that they do.
+  if (stalls > 0 && random_.below(10000) < stalls) {
+    ++stalled_;
+    sleep(std::chrono::microseconds(1ULL << random_.below(22)));
+    --stalled_;
+    return;
+  }
   running_->waits_for = where;
   running_->runnable = false;
   make_runnable(*running_);
@@ -250,7 +257,7 @@ bool Scheduler::run(std::optional<uint64_t> kill_after) {
            (!events_.empty() && events_.begin()->first.first <= now_))
       advance();
     if (runnable_.empty()) {
-      if (at_rest) at_rest();
+      if (at_rest && stalled_ == 0) at_rest();
       if (!advance()) fail("deadlock: nothing will ever run again");
       continue;
     }
@@ -274,6 +281,7 @@ void Scheduler::kill_all() {
     // Not unwound: see the top.
     (void)fiber.release();
   }
+  stalled_ = 0;
   fibers_.clear();
   runnable_.clear();
   timeouts_.clear();

@@ -98,9 +98,13 @@ class Scheduler {
   // what is left is killed, and the result is false.
   bool run(std::optional<uint64_t> kill_after = std::nullopt);
 
+  // In ten thousand points at which another fiber may run: that many times it gets none
+  // of the processor for up to two seconds.
+  uint64_t stalls = 0;
+
   // Is called, if set, when a mutex is about to be given back.
   std::function<void(const Mutex&)> at_unlock;
-  // Likewise, when no fiber can run and time is to pass.
+  // Likewise, when no fiber can run, nor is in the middle of anything, and time is to pass.
   std::function<void()> at_rest;
 
   // Chance. `stream` keeps what it decides apart from the order of fibers.
@@ -139,6 +143,7 @@ class Scheduler {
   std::map<std::pair<TimePoint, uint64_t>, Fiber*> timeouts_;
   std::map<std::pair<TimePoint, uint64_t>, std::function<void()>> events_;
   uint64_t last_timer_ = 0;
+  uint64_t stalled_ = 0;  // fibers
   Duration stopped_time_{0};
   TimePoint stopped_until_;
 };
