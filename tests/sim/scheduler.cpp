@@ -9,6 +9,7 @@
 
 #include "sim/scheduler.h"
 
+#include <cxxabi.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -17,6 +18,22 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+
+// Who looks at memory is told of the stacks: valgrind, AddressSanitizer.
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UPLOAD_ASAN
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define UPLOAD_ASAN
+#endif
+#ifdef UPLOAD_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace upload::sim {
 
@@ -28,16 +45,53 @@ constexpr Duration kStep = std::chrono::microseconds(1);
 Scheduler* current = nullptr;
 std::vector<void*> free_stacks;
 
+// A stretch of memory that is a stack, and what AddressSanitizer keeps for it.
+struct StackBounds {
+  const void* bottom = nullptr;
+  size_t size = 0;
+  void* kept = nullptr;
+};
+// The one that run() is called on.
+StackBounds caller_stack;
+
+// Before control goes to another stack; `from` null: for good.
+void leave_for(const StackBounds& to, StackBounds* from) {
+#ifdef UPLOAD_ASAN
+  __sanitizer_start_switch_fiber(from == nullptr ? nullptr : &from->kept, to.bottom, to.size);
+#else
+  (void)to, (void)from;
+#endif
+}
+
+// After control has come to that stack, from `from` if it is to be known.
+void arrive_on(const StackBounds& stack, StackBounds* from) {
+#ifdef UPLOAD_ASAN
+  const void* bottom = nullptr;
+  size_t size = 0;
+  __sanitizer_finish_switch_fiber(stack.kept, &bottom, &size);
+  if (from != nullptr) *from = {bottom, size, from->kept};
+#else
+  (void)stack, (void)from;
+#endif
+}
+
 void* take_stack() {
   if (!free_stacks.empty()) {
     void* const stack = free_stacks.back();
     free_stacks.pop_back();
+#ifdef UPLOAD_ASAN
+    // Who was killed has not tidied up.
+    __asan_unpoison_memory_region(static_cast<char*>(stack) + 4096, kStackBytes - 4096);
+#endif
     return stack;
   }
   void* const stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (stack == MAP_FAILED) abort();
   mprotect(stack, 4096, PROT_NONE);  // it overflows to its beginning
+#ifdef VALGRIND_STACK_REGISTER
+  VALGRIND_STACK_REGISTER(stack, static_cast<char*>(stack) + kStackBytes);
+#endif
   return stack;
 }
 
@@ -47,11 +101,27 @@ struct NoDeallocation {
   void deallocate(boost::context::stack_context&) {}
 };
 
+// What the C++ runtime keeps of the exceptions of a thread: those that were caught and
+// are not over, and how many are thrown and not caught yet. As the Itanium C++ ABI has
+// it, section 2.2.2.
+struct Exceptions {
+  void* caught = nullptr;
+  unsigned uncaught = 0;
+};
+
+// Puts away those of whoever runs, and has those of another.
+void change_exceptions(Exceptions& from, const Exceptions& to) {
+  void* const there = abi::__cxa_get_globals();
+  memcpy(&from, there, sizeof from);
+  memcpy(there, &to, sizeof to);
+}
+
 }  // namespace
 
 Scheduler& scheduler() { return *current; }
 
 void fail(const std::string& why) {
+  if (current != nullptr && current->throws_failures) current->end_run(why);
   fflush(stdout);
   fprintf(stderr, "%s\n%s", why.c_str(), current == nullptr ? "" : current->describe().c_str());
   fflush(stderr);
@@ -73,6 +143,8 @@ struct Fiber {
   const char* waits_for = nullptr;
   std::optional<std::pair<TimePoint, uint64_t>> timeout;
   WaitList joiners;
+  Exceptions exceptions;
+  StackBounds bounds;
 };
 
 Scheduler::Scheduler(uint64_t seed, Limits limits)
@@ -96,16 +168,19 @@ FiberId Scheduler::spawn(std::string name, std::function<void()> body) {
   f->name = std::move(name) + "#" + std::to_string(f->id);
   f->body = std::move(body);
   f->stack = take_stack();
+  f->bounds = {f->stack, kStackBytes, nullptr};
   boost::context::stack_context about;
   about.size = kStackBytes;
   about.sp = static_cast<char*>(f->stack) + kStackBytes;
   f->self = new boost::context::fiber(
       std::allocator_arg, boost::context::preallocated(about.sp, about.size, about),
       NoDeallocation(), [this, f](boost::context::fiber&& caller) {
+        arrive_on(f->bounds, &caller_stack);
         f->caller = std::move(caller);
         f->body();
         f->ended = true;
         wake_all(f->joiners);
+        leave_for(caller_stack, nullptr);
         return std::move(f->caller);
       });
   fibers_.emplace(f->id, std::move(fiber));
@@ -132,7 +207,9 @@ void Scheduler::make_runnable(Fiber& fiber) {
 
 void Scheduler::suspend() {
   Fiber& fiber = *running_;
+  leave_for(caller_stack, &fiber.bounds);
   fiber.caller = std::move(fiber.caller).resume();
+  arrive_on(fiber.bounds, &caller_stack);
 }
 
 void Scheduler::yield(const char* where) {
@@ -236,12 +313,31 @@ bool Scheduler::advance() {
 
 void Scheduler::switch_to(Fiber& fiber) {
   running_ = &fiber;
+  Exceptions mine;
+  change_exceptions(mine, fiber.exceptions);
+  leave_for(fiber.bounds, &caller_stack);
   *fiber.self = std::move(*fiber.self).resume();
+  arrive_on(caller_stack, nullptr);
+  change_exceptions(fiber.exceptions, mine);
   running_ = nullptr;
+  if (failure_) {
+    kill_all();
+    throw Failure(*failure_);
+  }
   if (!fiber.ended) return;
   delete fiber.self;
   free_stacks.push_back(fiber.stack);
   fibers_.erase(fiber.id);
+}
+
+// A fiber that fails never runs again; its caller kills the others.
+void Scheduler::end_run(const std::string& why) {
+  failure_ = why + "\n" + describe();
+  if (running_ == nullptr) {
+    kill_all();
+    throw Failure(*failure_);
+  }
+  for (;;) suspend();
 }
 
 bool Scheduler::run(std::optional<uint64_t> kill_after) {

@@ -12,6 +12,9 @@
 // just never run again); or a failure: nothing can ever run again, too many
 // steps, too much time, or something that require() did not find true.
 //
+// An exception that a fiber throws must be caught in that fiber. While one is under
+// way, in destructors that it calls, other fibers may run.
+//
 // One scheduler at a time, in one thread.
 
 #pragma once
@@ -24,6 +27,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -39,8 +43,8 @@ using Duration = std::chrono::steady_clock::duration;
 using TimePoint = std::chrono::steady_clock::time_point;
 using FiberId = uint64_t;  // from 1
 
-// What a failed run is reported with; unwinds nothing, ends the process's run
-// of this schedule.
+// What a failed run is reported with; unwinds no fiber. It ends the process, or,
+// where Scheduler::throws_failures says so, the run.
 [[noreturn]] void fail(const std::string& why);
 inline void require(bool condition, const char* what) {
   if (!condition) fail(what);
@@ -56,6 +60,12 @@ class WaitList {
  private:
   friend class Scheduler;
   std::vector<Fiber*> fibers_;
+};
+
+// What run() throws for a failure, if it is told to: the text, and what every fiber
+// was waiting for.
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 class Scheduler {
@@ -101,6 +111,8 @@ class Scheduler {
   // In ten thousand points at which another fiber may run: that many times it gets none
   // of the processor for up to two seconds.
   uint64_t stalls = 0;
+  // A failure kills all fibers, and run() throws it as a Failure.
+  bool throws_failures = false;
 
   // Is called, if set, when a mutex is about to be given back.
   std::function<void(const Mutex&)> at_unlock;
@@ -121,6 +133,8 @@ class Scheduler {
   [[nodiscard]] std::string describe() const;
 
  private:
+  friend void fail(const std::string& why);
+  [[noreturn]] void end_run(const std::string& why);
   void switch_to(Fiber& fiber);
   void suspend();
   void make_runnable(Fiber& fiber);
@@ -146,6 +160,7 @@ class Scheduler {
   uint64_t stalled_ = 0;  // fibers
   Duration stopped_time_{0};
   TimePoint stopped_until_;
+  std::optional<std::string> failure_;
 };
 
 // The one there is.
