@@ -18,6 +18,7 @@ sqlite3_vfs faulty;
 std::atomic<FaultyVfs::Fault> fault = FaultyVfs::Fault::kNone;
 std::atomic<uint64_t> first = 0;
 std::atomic<uint64_t> count = 0;
+std::atomic<bool> syncs = true;
 
 struct Wrapped {
   sqlite3_file base;
@@ -57,7 +58,7 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
 }
 int x_sync(sqlite3_file* f, int flags) {
   const int code = begin(Operation::kSync);
-  return code == SQLITE_OK ? REAL(f)->xSync(file_of(f), flags) : code;
+  return code == SQLITE_OK && syncs ? REAL(f)->xSync(file_of(f), flags) : code;
 }
 int x_file_size(sqlite3_file* f, sqlite3_int64* size) {
   return REAL(f)->xFileSize(file_of(f), size);
@@ -109,7 +110,7 @@ int x_open(sqlite3_vfs*, const char* name, sqlite3_file* file, int flags, int* o
 
 int x_delete(sqlite3_vfs*, const char* name, int sync) {
   const int code = begin(Operation::kOther);
-  return code == SQLITE_OK ? real->xDelete(real, name, sync) : code;
+  return code == SQLITE_OK ? real->xDelete(real, name, syncs ? sync : 0) : code;
 }
 
 }  // namespace
@@ -123,6 +124,7 @@ FaultyVfs::FaultyVfs() {
   faulty.xOpen = x_open;
   faulty.xDelete = x_delete;
   set(Fault::kNone);
+  syncs = true;
   sqlite3_vfs_register(&faulty, 1);
 }
 
@@ -133,6 +135,8 @@ void FaultyVfs::set(Fault f, uint64_t from) {
   first = from;
   count = 0;
 }
+
+void FaultyVfs::skip_syncs() { syncs = false; }
 
 uint64_t FaultyVfs::operations() const { return count; }
 

@@ -29,6 +29,8 @@ class FaultyVfs {
 
   // From the operation with that number on, counted from now, from 0.
   void set(Fault fault, uint64_t from = 0);
+  // From now on syncs that succeed are not done, which only a power failure could tell.
+  void skip_syncs();
   // Operations since set().
   [[nodiscard]] uint64_t operations() const;
 };

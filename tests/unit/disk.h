@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The disk that the unit tests of a volume write to.
+// The disk that the tests of a volume write to.
 
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A clock that is moved by hand, and connections to a server that does what
-// the test says. Thread safe.
+// A clock that is moved by hand, one that is too fast, and connections to a server
+// that does what the test says. Thread safe.
 //
 // What is waited for in await_... comes at once, or else the test is to fail and not
 // to hang: std::runtime_error after kTooLong of real time.
@@ -80,6 +80,28 @@ class FakeClock final : public Clock {
   std::list<TimePoint> sleepers_;
 };
 
+// Real time, and so many times as much of it.
+class FastClock final : public Clock {
+ public:
+  explicit FastClock(int times) : times_(times) {}
+
+  TimePoint now() const override { return start_ + passed(); }
+  WallTime wall_now() const override {
+    return wall_start_ + std::chrono::duration_cast<WallTime::duration>(passed());
+  }
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
+      REQUIRES(mutex) {
+    condition.wait_until(mutex, start_ + (when - start_) / times_);
+  }
+  // Since it was made.
+  Duration passed() const { return (std::chrono::steady_clock::now() - start_) * times_; }
+
+ private:
+  const int times_;
+  const TimePoint start_ = std::chrono::steady_clock::now();
+  const WallTime wall_start_ = std::chrono::system_clock::now();
+};
+
 // What the fake connections are made to.
 class FakeServer {
  public:
@@ -96,9 +118,6 @@ class FakeServer {
     std::lock_guard<std::mutex> lock(mutex_);
     handler_ = std::move(handler);
   }
-  // Connections are open before their first request is answered; none fails to
-  // be made. Before the first request.
-  void open_first() { opens_first_ = true; }
   void close_idle(http::ConnectionId id) {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_.insert(id);
@@ -122,15 +141,10 @@ class FakeServer {
     return made_ - destroyed_;
   }
 
-  // Requests wait in front of the handler until as many tickets are given.
+  // Requests wait in front of the handler.
   void hold() {
     std::lock_guard<std::mutex> lock(mutex_);
     held_ = true;
-  }
-  void release(size_t count) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    tickets_ += count;
-    changed_.notify_all();
   }
   void release_all() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -164,10 +178,6 @@ class FakeServer {
 
     Result<http::Reply> perform(const http::Request& request) override {
       if (state_ == kClosed || aborted_) return Status(Kind::kLost, "closed");
-      if (state_ == kUnopened && server_.opens_first_) {
-        events_.opened();
-        state_ = kOpen;
-      }
       Handler handler = server_.begin(id_, request, aborted_);
       if (aborted_) {
         state_ = kClosed;
@@ -207,8 +217,7 @@ class FakeServer {
     for (const http::BodyPart& part : request.parts) bytes += part.length;
     sent_.push_back({id, request.what, request.target, bytes});
     changed_.notify_all();
-    changed_.wait(lock, [&] { return !held_ || tickets_ > 0 || aborted; });
-    if (held_ && tickets_ > 0) --tickets_;
+    changed_.wait(lock, [&] { return !held_ || aborted; });
     return handler_;
   }
 
@@ -220,8 +229,6 @@ class FakeServer {
   size_t made_ = 0;
   size_t destroyed_ = 0;
   bool held_ = false;
-  size_t tickets_ = 0;
-  std::atomic<bool> opens_first_ = false;
 };
 
 }  // namespace upload::testing

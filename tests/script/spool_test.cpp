@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A volume with a spool and a real store: what goes where in each state, in which
+// order it gets to the server, and what is left for the next run.
+
+#include <filesystem>
+
+#include "script/setup.h"
+
+using namespace std::chrono_literals;
+using namespace upload::script;
+using upload::Kind;
+using upload::Result;
+using upload::Status;
+using upload::target::Durability;
+using upload::testing::FaultyVfs;
+namespace fs = std::filesystem;
+namespace http = upload::http;
+
+namespace {
+
+// Of a volume with a spool in that directory.
+Settings spooling_in(const std::string& directory) {
+  Settings settings;
+  settings.replay = 128 * kBlock;
+  settings.spool = directory;
+  return settings;
+}
+
+struct Fixture : Setup {
+  explicit Fixture(const std::string& directory) : Setup(spooling_in(directory)) {}
+  explicit Fixture(const Settings& settings) : Setup(settings) {}
+  [[nodiscard]] uint64_t file_size() const { return fs::file_size(path); }
+  // The server has been started again: connections are lost, and until it is told of
+  // its ticket it denies everything.
+  void forget_ticket() {
+    for (http::ConnectionId id = 1; id <= server.connections_made(); ++id) server.close_idle(id);
+    server.on_request([](const Asked&, const http::Request&) -> Result<http::Reply> {
+      return Server::ok(403);
+    });
+  }
+  void add_ticket() { server.on_request(nullptr); }
+};
+
+const Status kReset(Kind::kLost, "reset");
+
+}  // namespace
+
+SCRIPT("while the server answers nothing touches the disk", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  const uint64_t before = f.file_size();
+  const auto time = fs::last_write_time(f.path);
+  for (uint64_t block = 0; block < 100; ++block) REQUIRE(f.write(block).ok());
+  CHECK(f.flush().ok());
+  CHECK(f.file_size() == before);
+  CHECK(fs::last_write_time(f.path) == time);
+}
+
+SCRIPT("one lost connection does not begin spooling", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  CHECK(f.write(0).ok());
+  f.server.close_idle(1);
+  CHECK(f.write(1).ok());
+  const uint64_t before = f.file_size();
+  CHECK(f.flush().ok());
+  CHECK(f.file_size() == before);
+  CHECK(f.server.content(0, 2) == "aa");
+}
+
+SCRIPT("while the server is away writes succeed, and reads see them", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  CHECK(f.write(0, 'a', 4).ok());
+  CHECK(f.flush().ok());
+  f.server.away();
+  CHECK(f.write(1, 'b', 2).ok());
+  CHECK(f.write(2, 'c').ok());
+  CHECK(f.zero(3).ok());
+  CHECK(f.read(1, 3) == std::string("bc") + '\0');
+  CHECK(f.server.content(0, 4) == "aaaa");
+  f.server.back();
+  f.settle();
+  CHECK(f.server.content(0, 4) == "abc0");
+  CHECK(f.read(0, 4) == "abc0");
+  CHECK(f.flush().ok());
+}
+
+SCRIPT("the log in memory moves to the spool", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.spool_local = true;
+  {
+    Fixture f(settings);
+    CHECK(f.write(0, 'a', 3).ok());  // acknowledged, not flushed
+    f.server.away();
+    CHECK(f.write(1, 'b').ok());
+    CHECK(f.flush().ok());  // on the disk
+  }
+  Fixture f(settings);
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.server.content(0, 3) == "aba");
+}
+
+SCRIPT("a flush waits for the server, unless the spool's disk will do", "[spool]") {
+  const std::string d = new_directory();
+  {
+    Fixture f(d);
+    f.server.away();
+    CHECK(f.write(0).ok());
+    auto flush = f.start_flush();
+    pass(100s);
+    CHECK_FALSE(flush.done());
+    CHECK(f.server.content(0) == ".");
+    f.server.back();
+    const auto before = f.now();
+    CHECK(flush.get().ok());
+    CHECK(f.now() - before < 6s);
+    CHECK(f.server.content(0) == "a");
+  }
+  Settings settings = spooling_in(new_directory());
+  settings.spool_local = true;
+  Fixture f(settings);
+  f.server.away();
+  CHECK(f.write(0).ok());
+  CHECK(f.flush().ok());
+  CHECK(f.write(1, 'b', 1, true).ok());
+  CHECK(f.server.content(0, 2) == "..");
+}
+
+SCRIPT("where replies mean stable a write into the spool does not wait, a flush does",
+          "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.durability = Durability::kOnReply;
+  Fixture f(settings);
+  f.server.away();
+  CHECK(f.write(0).ok());
+  auto flush = f.start_flush();
+  pass(100s);
+  CHECK_FALSE(flush.done());
+  f.server.back();
+  CHECK(flush.get().ok());
+  CHECK(f.server.content(0) == "a");
+  CHECK(f.server.count(Verb::kFlush) == 0);
+}
+
+SCRIPT("a write with FUA waits for the server", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  auto write = f.start_write(0, 'a', 1, true);
+  pass(100s);
+  CHECK_FALSE(write.done());
+  f.server.back();
+  CHECK(write.get().ok());
+  CHECK(f.server.content(0) == "a");
+}
+
+SCRIPT("a flush gives up when the server takes nothing, and nothing is lost", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  CHECK(f.write(0).ok());
+  const auto before = f.now();
+  const Status status = f.flush();
+  CHECK(f.now() - before >= 300s);
+  CHECK(f.now() - before < 301s);
+  CHECK(status.text() == "disk: could not flush: 1 changes of together 4608 bytes are in the "
+                         "spool " + f.path + " and not on the server yet, which has taken "
+                         "nothing for 300 seconds (retry-time=)");
+  CHECK(f.write(1).ok());
+  f.server.back();
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 2) == "aa");
+}
+
+SCRIPT("only the newest content is sent", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  CHECK(f.write(0, 'a', 8).ok());
+  CHECK(f.write(0, 'b', 4).ok());
+  CHECK(f.write(2, 'c', 1).ok());
+  const size_t before = f.server.sent().size();
+  f.server.back();
+  f.settle();
+  CHECK(f.server.content(0, 8) == "bbcbaaaa");
+  uint64_t bytes = 0;
+  const auto& sent = f.server.sent();
+  for (size_t i = before; i < sent.size(); ++i) bytes += sent[i].bytes;
+  CHECK(bytes == 8 * kBlock);
+}
+
+SCRIPT("while it drains, writes elsewhere go to the server, those that overlap don't",
+          "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  for (uint64_t i = 0; i < 40; ++i) REQUIRE(f.write(i * 4, 'a', 2).ok());
+  f.server.hold();
+  const size_t before = f.server.sent().size();
+  f.server.back();
+  // The question whether it answers, and all rows that go together: draining now.
+  f.server.release(1 + 8);
+  f.server.await_sent(before + 1 + 8 + 1);
+  const size_t sent = f.server.sent().size();
+  CHECK(f.write(39 * 4, 'b').ok());  // into the spool, at once
+  CHECK(f.read(39 * 4, 2) == "ba");
+  auto elsewhere = f.start_write(1000, 'x');
+  pass();
+  CHECK(f.server.sent().size() == sent);  // no connection is free
+  f.server.release_all();
+  CHECK(elsewhere.get().ok());
+  f.settle();
+  CHECK(f.server.sent().size() > sent);
+  CHECK(f.server.count(wrote(1000)) == 1);
+  CHECK(f.server.content(39 * 4, 2) == "ba");
+  CHECK(f.server.content(1000) == "x");
+}
+
+SCRIPT("late copies of what failed hold newer content back, not the same again",
+          "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.late = 150s;
+  Fixture f(settings);
+  f.server.away(kReset);
+  CHECK(f.write(0, 'a').ok());  // its two copies may come late
+  CHECK(f.write(8, 'x').ok());
+  CHECK(f.write(0, 'b').ok());
+  f.server.back();
+  const auto before = f.now();
+  auto flush = f.start_flush();
+  wait_until([&] { return f.server.content(8) == "x"; });
+  CHECK(f.server.content(0) == ".");
+  CHECK(f.now() - before < 10s);
+  pass(before + 150s - f.now());
+  CHECK_FALSE(flush.done());
+  CHECK(f.server.content(0) == ".");
+  CHECK(flush.get().ok());
+  CHECK(f.now() - before < 160s);
+  CHECK(f.server.content(0) == "b");
+}
+
+SCRIPT("when the spool is full writers wait, and give up after the retry time", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.spool_size = 128 * kBlock;
+  Fixture f(settings);
+  f.server.away();
+  uint64_t block = 0;
+  Status status;
+  for (; status.ok(); ++block) status = f.write(block * 2);
+  CHECK(status.text().find("disk: could not write: ") == 0);
+  CHECK(status.text().find(" are in the spool " + f.path) != std::string::npos);
+  CHECK(block > 90);
+  CHECK(block < 129);
+  // The same blocks again: what they replace makes room.
+  Status again;
+  for (int i = 0; i < 300 && again.ok(); ++i) again = f.write(0, 'b');
+  f.server.back();
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(2) == "a");
+}
+
+SCRIPT("content that newer content hides gives its room back", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.spool_size = 256 * kBlock;
+  Fixture f(settings);
+  f.server.away();
+  for (int i = 0; i < 5000; ++i) REQUIRE(f.write(static_cast<uint64_t>(i) % 3, 'a' + i % 26).ok());
+  CHECK(f.file_size() < 2 * settings.spool_size);
+  f.server.back();
+  f.settle();
+  CHECK(f.server.content(0, 3) == "ghf");  // 4998, 4999, 4997
+}
+
+SCRIPT("a ticket that is denied ends it at once, and keeps the spool", "[spool]") {
+  const std::string d = new_directory();
+  {
+    Fixture f(d);
+    f.server.away();
+    CHECK(f.write(0).ok());
+    f.server.on_request([](const Asked&, const http::Request&) -> Result<http::Reply> {
+      return Server::ok(403);
+    });
+    f.server.back();
+    CHECK(f.flush().kind() == Kind::kDenied);
+    CHECK(f.write(1).kind() == Kind::kDenied);
+  }
+  Fixture f(d);
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.server.content(0, 2) == "a.");
+}
+
+SCRIPT("while a ticket that may be forgotten is waited for changes go to the spool",
+       "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.denied_wait = 20s;
+  Fixture f(settings);
+  CHECK(f.write(0).ok());
+  f.forget_ticket();
+  CHECK(f.write(1, 'b').ok());
+  CHECK(f.server.content(0, 2) == "a.");
+  // Nobody but the thread that drains asks the server now.
+  f.server.await_sent(f.server.sent().size() + 3);
+  CHECK(f.write(2, 'c').ok());
+  CHECK(f.server.content(0, 3) == "a..");
+  f.add_ticket();
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 3) == "abc");
+}
+
+SCRIPT("a ticket that is denied for longer than denied-wait ends draining, and keeps the "
+       "spool", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.denied_wait = 20s;
+  {
+    Fixture f(settings);
+    CHECK(f.write(0).ok());
+    f.forget_ticket();
+    CHECK(f.write(1, 'b').ok());
+    const Status status = f.flush();
+    CHECK(status.kind() == Kind::kDenied);
+    CHECK(status.text().find("HTTP status 403") != std::string::npos);
+    CHECK(status.text().find("denied-wait=") != std::string::npos);
+    CHECK(f.write(2).kind() == Kind::kDenied);
+    f.add_ticket();
+  }
+  Fixture f(settings);
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.server.content(0, 2) == "ab");
+}
+
+SCRIPT("leftovers go first, in their order, and then nothing is left", "[spool]") {
+  const std::string d = new_directory();
+  {
+    Fixture f(d);
+    f.server.away();
+    CHECK(f.write(0, 'a', 8).ok());
+    CHECK(f.write(4, 'b', 8).ok());
+    CHECK(f.zero(6).ok());
+  }
+  CHECK(fs::exists(d));
+  {
+    Fixture f(d);
+    CHECK(f.volume->wait_for_leftovers().ok());
+    CHECK(f.server.content(0, 12) == "aaaabb0bbbbb");
+    // Copies that the earlier run had under way may be late.
+    CHECK(f.write(0, 'c').ok());
+    CHECK(f.flush().ok());
+    CHECK(f.server.content(0) == "c");
+  }
+  CHECK(fs::is_empty(d));
+}
+
+SCRIPT("with leftovers and no server the disk is not opened, and they are kept",
+          "[spool]") {
+  const std::string d = new_directory();
+  {
+    Fixture f(d);
+    f.server.away();
+    CHECK(f.write(0).ok());
+  }
+  {
+    // It drains from its construction on.
+    Settings settings = spooling_in(d);
+    settings.away = true;
+    Fixture f(settings);
+    const Status status = f.volume->wait_for_leftovers();
+    CHECK(status.text().find("disk: could not open the disk: 1 changes") == 0);
+  }
+  CHECK(!fs::is_empty(d));
+}
+
+SCRIPT("a full disk fails the write alone, and what is in memory is kept", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  CHECK(f.write(0).ok());  // in memory
+  f.server.away();
+  file_system().set(FaultyVfs::Fault::kNoSpace);
+  const Status status = f.write(1, 'b');
+  CHECK(status.kind() == Kind::kNoSpace);
+  CHECK(status.text().find("disk: the spool " + f.path + " could not be written: ") == 0);
+  f.server.back();
+  f.settle();
+  // What is in memory may have been sent a moment before the volume drains.
+  wait_until([&] { return f.write(2, 'c').ok(); });
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0) == "a");
+  CHECK(f.server.content(2) == "c");
+}
+
+SCRIPT("a spool that fails latches the error", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  CHECK(f.write(0).ok());
+  file_system().set(FaultyVfs::Fault::kSyncError);
+  const Status status = f.write(1);
+  CHECK(status.kind() == Kind::kSpool);
+  CHECK(f.flush().kind() == Kind::kSpool);
+  file_system().set(FaultyVfs::Fault::kNone);
+  CHECK(f.write(2).kind() == Kind::kSpool);
+}
+
+SCRIPT("a disk that is too full to drop from is waited for", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  for (uint64_t block = 0; block < 40; ++block) REQUIRE(f.write(block * 2).ok());
+  file_system().set(FaultyVfs::Fault::kNoSpace);
+  f.server.back();
+  auto settled = start([&] {
+    f.settle();
+    return true;
+  });
+  pass(100s);
+  CHECK_FALSE(settled.done());
+  file_system().set(FaultyVfs::Fault::kNone);
+  const auto before = f.now();
+  CHECK(settled.get());
+  CHECK(f.now() - before < 10s);
+  CHECK(f.write(1).ok());
+  CHECK(f.server.content(78) == "a");
+}
+
+SCRIPT("with nothing in the spool, too, it is noticed that the server is back", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  file_system().set(FaultyVfs::Fault::kNoSpace);
+  CHECK(f.write(0).kind() == Kind::kNoSpace);
+  f.server.back();
+  const auto before = f.now();
+  wait_until([&] { return f.write(0, 'b').ok(); });
+  CHECK(f.now() - before < 6s);
+  CHECK(f.server.content(0) == "b");
+}
+
+SCRIPT("requests that fail slowly begin spooling, however short the retry time is",
+          "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.retry_time = 30s;
+  Fixture f(settings);
+  bool hangs = true;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (!hangs) return f.server.answer(asked, request);
+    pass(60s);
+    return Result<http::Reply>(Status(Kind::kLost, "timed out"));
+  });
+  CHECK(f.write(0).ok());
+  CHECK(f.server.content(0) == ".");
+  hangs = false;
+  wait_until([&] { return f.server.content(0) == "a"; });
+}
+
+SCRIPT("a flush that was under way while the log moved leaves no row behind", "[spool]") {
+  const std::string d = new_directory();
+  {
+    Settings settings = spooling_in(d);
+    settings.connections = 2;
+    settings.spool_local = true;
+    Fixture f(settings);
+    f.server.hold(kFlushed);
+    CHECK(f.write(0, 'a').ok());
+    auto first = f.start_flush();
+    f.server.await(kFlushed);
+    f.server.away();
+    CHECK(f.write(8, 'b').ok());  // spooling
+    CHECK(f.flush().ok());        // what is at 0 has moved
+    CHECK(f.server.count(kFlushed) == 1);
+    f.server.let_go(kFlushed);    // and is stable too
+    CHECK(first.get().ok());
+    f.server.back();
+    const auto before = f.now();
+    f.settle();
+    CHECK(f.now() - before < 100s);
+    CHECK(f.server.content(8) == "b");
+  }
+  CHECK(fs::is_empty(d));
+}
+
+SCRIPT("zeroes are drained in pieces that a server can write out", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.away();
+  for (uint64_t i = 0; i < 16; ++i) REQUIRE(f.zero(i * 64, 64).ok());
+  f.server.back();
+  f.settle();
+  size_t whole = 0;
+  for (const auto& sent : f.server.sent()) {
+    if (sent.asked.verb != Verb::kZero) continue;
+    CHECK(sent.asked.range.length <= 64 * kBlock);
+    whole += sent.asked.range.length == 64 * kBlock ? 1 : 0;
+  }
+  CHECK(whole >= 16);
+  CHECK(f.server.content(0, 1025) == std::string(1024, '0') + ".");
+}
+
+SCRIPT("a flush is patient while the server takes what is in memory", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.retry_time = 30s;
+  Fixture f(settings);
+  for (uint64_t i = 0; i < 50; ++i) REQUIRE(f.write(i * 2).ok());
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    pass(1s);
+    return f.server.answer(asked, request);
+  });
+  f.server.close_idle(1);
+  const auto before = f.now();
+  CHECK(f.flush().ok());
+  CHECK(f.now() - before >= 50s);  // 50 requests
+}
+
+SCRIPT("a large write makes room for itself where less would not", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.replay = (1 << 20) + (64 << 10);
+  settings.spool_size = 8 << 20;
+  Fixture f(settings);
+  for (uint64_t i = 0; i < 115; ++i) REQUIRE(f.write(1000 + i).ok());
+  CHECK(f.write(0, 'b', settings.replay / 2 / kBlock).ok());
+  CHECK(f.server.count(Verb::kFlush) > 0);
+}
+
+SCRIPT("the spool drains although every tenth request fails", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.late = 1ms;
+  Fixture f(settings);
+  f.server.away();
+  for (uint64_t i = 0; i < 200; ++i) REQUIRE(f.write(i * 2).ok());
+  int requests = 0;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (++requests % 10 == 0) return Result<http::Reply>(kReset);
+    return f.server.answer(asked, request);
+  });
+  f.server.back();
+  f.settle();
+  std::string every_second;
+  for (int i = 0; i < 200; ++i) every_second += "a.";
+  CHECK(f.server.content(0, 400) == every_second);
+}
+
+SCRIPT("Retry-After is honoured while spooling", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (f.server.sent().size() > 1) return f.server.answer(asked, request);
+    http::Reply reply = Server::ok(503);
+    reply.retry_after = "120";
+    return Result<http::Reply>(reply);
+  });
+  CHECK(f.write(0).ok());
+  pass(60s - 10ms);
+  CHECK(f.server.sent().size() == 1);
+  pass(20ms);
+  CHECK(f.server.sent().size() > 1);
+  f.settle();
+  CHECK(f.server.content(0) == "a");
+}
