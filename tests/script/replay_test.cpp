@@ -391,18 +391,29 @@ SCRIPT("a change that is too large for the log is sent in pieces", "[replay]") {
 SCRIPT("a flush does not wait for what a stable write has made good", "[replay]") {
   Fixture f(4);
   f.server.open_first();
-  f.server.fail(Verb::kFlush, kReset, 1);
-  // The recovery thread hangs in a flush, of what will be hidden.
+  const auto last_connection = [&] { return f.server.sent().back().connection; };
+  // Four connections, all of them clean. The one that was used last is used next.
+  f.server.hold();
+  std::vector<Task<Status>> writes;
+  for (uint64_t i = 0; i < 4; ++i) writes.push_back(f.start_write(200 + 2 * i));
+  f.server.await_sent(4);
+  f.server.release_all();
+  for (auto& write : writes) CHECK(write.get().ok());
+  CHECK(f.flush().ok());
+  CHECK(f.server.count(kFlushed) == 4);
+  // The recovery thread hangs in a flush of the last, of what will be hidden.
   f.server.hold(kFlushed);
   CHECK(f.write(100, 'y', 64).ok());
-  f.server.await(kFlushed);
+  f.server.await_sent(10);
+  CHECK(f.server.requests().back() == kFlushed);
+  const http::ConnectionId flushing = last_connection();
   // The connection with block 0 on it is busy, and a stable write to block 0 under way.
   CHECK(f.write(0).ok());
-  const http::ConnectionId first = f.server.sent().back().connection;
+  const http::ConnectionId first = last_connection();
   f.server.hold(wrote(60));
   auto other = f.start_write(60);
   f.server.await(wrote(60));
-  CHECK(f.server.sent().back().connection == first);
+  CHECK(last_connection() == first);
   f.server.hold(wrote_stable(0));
   auto stable = f.start_write(0, 'x', 1, true);
   f.server.await(wrote_stable(0));
@@ -411,11 +422,16 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   f.server.fail(Verb::kWrite, kReset, 1);
   f.server.let_go(wrote(60));
   CHECK(other.get().ok());
+  CHECK(last_connection() < flushing);
   auto flush = f.start_flush();
   pass();
   CHECK_FALSE(flush.done());
+  CHECK(f.server.count(kFlushed) == 5);
   f.server.let_go(wrote_stable(0));
   CHECK(stable.get().ok());
+  pass();
+  // What is at block 60 is left to be flushed.
+  CHECK(f.server.count(kFlushed) == 6);
   f.server.fail(Verb::kFlush, kReset, 1);
   f.server.let_go(kFlushed);
   pass(10s);
@@ -424,5 +440,6 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   if (!ended) CHECK(f.write(70).ok());  // wakes it up
   CHECK(flush.get().ok());
   CHECK(f.server.content(0) == "x");
+  CHECK(f.server.content(60) == "a");
   CHECK(f.server.content(100, 64) == std::string(64, 'x'));
 }

@@ -54,9 +54,13 @@ void run_once(void (*body)(), uint64_t seed) {
   std::list<fixture::TemporaryDirectory> made;
   directories = &made;
   file_system().set(testing::FaultyVfs::Fault::kNone);
+  file_system().skip_syncs([] {
+    pass(std::chrono::microseconds(sim::scheduler().random().below(500)));
+  });
   std::exception_ptr error;
   sim::Scheduler scheduler(seed, kLimits);
   scheduler.throws_failures = true;
+  scheduler.print_trace = getenv("UPLOAD_SCRIPT_TRACE") != nullptr;
   scheduler.spawn("script", [&] {
     try {
       body();
@@ -84,7 +88,6 @@ std::string new_directory() { return directories->emplace_back().path(); }
 
 testing::FaultyVfs& file_system() {
   static testing::FaultyVfs vfs;
-  vfs.skip_syncs();
   return vfs;
 }
 

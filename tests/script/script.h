@@ -11,7 +11,8 @@
 // time all but stands still, so after pass() the others have done what they can.
 //
 // A failure tells its seed. UPLOAD_SCRIPT_SEED=N runs that one only, and
-// UPLOAD_SCRIPT_SEEDS=N those from 1 to N. Everything here is for fibers.
+// UPLOAD_SCRIPT_SEEDS=N those from 1 to N; with UPLOAD_SCRIPT_TRACE=1 requests are
+// printed. Everything here is for fibers.
 
 #pragma once
 
@@ -36,7 +37,8 @@ void run(void (*body)());
 
 // A new directory, which is removed after the script.
 [[nodiscard]] std::string new_directory();
-// The file system under SQLite; when a script begins it is well.
+// The file system under SQLite; when a script begins it is well. A sync takes up to half
+// a millisecond, and syncs nothing.
 [[nodiscard]] testing::FaultyVfs& file_system();
 
 inline void pass(Duration time) { sim::scheduler().sleep(time); }

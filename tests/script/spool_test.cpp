@@ -203,9 +203,11 @@ SCRIPT("while it drains, writes elsewhere go to the server, those that overlap d
   f.server.hold();
   const size_t before = f.server.sent().size();
   f.server.back();
-  // The question whether it answers, and all rows that go together: draining now.
-  f.server.release(1 + 8);
-  f.server.await_sent(before + 1 + 8 + 1);
+  // The question whether it answers, all rows that go together, and their flush:
+  // draining now.
+  f.server.release(1 + 8 + 1);
+  f.server.await_sent(before + 1 + 8 + 1 + 1);
+  CHECK(f.server.sent().back().asked.verb == Verb::kWrite);
   const size_t sent = f.server.sent().size();
   CHECK(f.write(39 * 4, 'b').ok());  // into the spool, at once
   CHECK(f.read(39 * 4, 2) == "ba");

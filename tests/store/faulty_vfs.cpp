@@ -8,6 +8,7 @@
 #include <sqlite3.h>
 
 #include <atomic>
+#include <utility>
 
 namespace upload::testing {
 
@@ -19,6 +20,7 @@ std::atomic<FaultyVfs::Fault> fault = FaultyVfs::Fault::kNone;
 std::atomic<uint64_t> first = 0;
 std::atomic<uint64_t> count = 0;
 std::atomic<bool> syncs = true;
+std::function<void()> instead_of_sync;
 
 struct Wrapped {
   sqlite3_file base;
@@ -58,7 +60,9 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
 }
 int x_sync(sqlite3_file* f, int flags) {
   const int code = begin(Operation::kSync);
-  return code == SQLITE_OK && syncs ? REAL(f)->xSync(file_of(f), flags) : code;
+  if (code == SQLITE_OK && syncs) return REAL(f)->xSync(file_of(f), flags);
+  if (code == SQLITE_OK && instead_of_sync) instead_of_sync();
+  return code;
 }
 int x_file_size(sqlite3_file* f, sqlite3_int64* size) {
   return REAL(f)->xFileSize(file_of(f), size);
@@ -136,7 +140,10 @@ void FaultyVfs::set(Fault f, uint64_t from) {
   count = 0;
 }
 
-void FaultyVfs::skip_syncs() { syncs = false; }
+void FaultyVfs::skip_syncs(std::function<void()> instead) {
+  syncs = false;
+  instead_of_sync = std::move(instead);
+}
 
 uint64_t FaultyVfs::operations() const { return count; }
 

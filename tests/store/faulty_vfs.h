@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 namespace upload::testing {
 
@@ -30,7 +31,8 @@ class FaultyVfs {
   // From the operation with that number on, counted from now, from 0.
   void set(Fault fault, uint64_t from = 0);
   // From now on syncs that succeed are not done, which only a power failure could tell.
-  void skip_syncs();
+  // In place of each, if it is not null, the function is called.
+  void skip_syncs(std::function<void()> instead = nullptr);
   // Operations since set().
   [[nodiscard]] uint64_t operations() const;
 };
