@@ -57,6 +57,7 @@ Setup::Setup(const Settings& settings)
   volume::VolumeOptions options = options_of(settings, clock);
   if (options.spool) path = options.spool->path();
   volume = std::make_unique<volume::Volume>(std::move(options), pool, clock, stats);
+  sim::scheduler().at_rest = [this] { volume->check_waits(); };
   if (sim::scheduler().random().percent(25))
     sim::scheduler().at_unlock = [this](const Mutex& mutex) { volume->check(mutex); };
 }
@@ -64,6 +65,7 @@ Setup::Setup(const Settings& settings)
 Setup::~Setup() {
   server.release_all();
   sim::scheduler().at_unlock = nullptr;
+  sim::scheduler().at_rest = nullptr;
   testing::end(*volume, pool);
 }
 

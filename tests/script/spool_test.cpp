@@ -572,3 +572,169 @@ SCRIPT("Retry-After is honoured while spooling", "[spool]") {
   f.settle();
   CHECK(f.server.content(0) == "a");
 }
+
+SCRIPT("time in which rows are held back is not the server's, however short the retry time is",
+       "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.late = 150s;
+  settings.retry_time = 5s;
+  Fixture f(settings);
+  f.server.away(kReset);
+  CHECK(f.write(0, 'a').ok());
+  CHECK(f.write(0, 'b').ok());
+  pass(60s);  // every attempt fails
+  f.server.back();
+  wait_until([&] { return f.server.count(Verb::kOptions) > 10; });
+  const auto before = f.now();
+  CHECK(f.flush().ok());
+  CHECK(f.now() - before > 100s);
+  CHECK(f.server.content(0) == "b");
+}
+
+SCRIPT("what was drained is kept though connections die every few requests", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(spooling_in(d));
+  f.server.away();
+  CHECK(f.write(0, 'a', 16).ok());
+  for (uint64_t block = 1; block < 16; block += 2) CHECK(f.write(block, 'b').ok());
+  uint64_t requests = 0;
+  f.server.on_request([&](const Asked& asked, const http::Request& request)
+                          -> Result<http::Reply> {
+    if (++requests % 5 == 0) return kReset;
+    return f.server.answer(asked, request);
+  });
+  f.server.back();
+  const auto before = f.now();
+  CHECK(f.flush().ok());
+  CHECK(f.now() - before < 120s);
+  CHECK(f.server.content(0, 16) == "abababababababab");
+  // Nine rows in sixteen pieces, each of which a loss may cost a second time.
+  CHECK(requests < 100);
+}
+
+SCRIPT("a disk that hangs fails what needs it, after a time, and nothing else", "[spool]") {
+  const std::string d = new_directory();
+  bool hangs = false;
+  file_system().skip_syncs([&] {
+    while (hangs) pass(1s);
+  });
+  {
+    Fixture f(spooling_in(d));
+    CHECK(f.write(100, 'r').ok());
+    CHECK(f.flush().ok());
+    f.server.away();
+    CHECK(f.write(0, 'a').ok());
+    hangs = true;
+    f.server.back();
+    const auto before = f.now();
+    auto write = f.start_write(1, 'b');
+    pass(250s);
+    CHECK_FALSE(write.done());
+    CHECK(f.read(100) == "r");
+    CHECK(f.now() - before < 252s);
+    const Status status = write.get();
+    CHECK(f.now() - before < 310s);
+    CHECK(status.text() == "disk: the disk of the spool " + f.path +
+                               " has not answered for 300 seconds");
+    const auto after = f.now();
+    for (const std::string& text : {f.write(2).text(), f.flush().text(), f.read(0)})
+      CHECK(text.ends_with(" has not answered for 300 seconds"));
+    CHECK(f.now() - after < 1s);
+    hangs = false;
+  }
+  // What had been acknowledged is there.
+  Fixture f(spooling_in(d));
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0) == "a");
+}
+
+SCRIPT("while a disk hangs what goes to the server goes on", "[spool]") {
+  const std::string d = new_directory();
+  bool hangs = false;
+  file_system().skip_syncs([&] {
+    while (hangs) pass(1s);
+  });
+  Fixture f(spooling_in(d));
+  f.server.away();
+  CHECK(f.write(0, 'a', 16).ok());
+  CHECK(f.write(16, 'b', 16).ok());
+  f.server.hold(wrote_stable(16, 16));
+  f.server.back();
+  f.server.await(wrote_stable(16, 16));
+  hangs = true;
+  f.server.let_go(wrote_stable(16, 16));
+  const auto before = f.now();
+  // Three times the log.
+  for (uint64_t block = 1000; block < 1384; ++block) REQUIRE(f.write(block, 'd').ok());
+  CHECK(f.now() - before < 30s);
+  CHECK(f.server.content(1383) == "d");
+  hangs = false;
+  CHECK(f.flush().ok());
+}
+
+SCRIPT("spooling does not end when the server has gone again meanwhile", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.connections = 2;
+  Fixture f(settings);
+  bool dropped = false;
+  bool gone = false;
+  f.server.away();
+  CHECK(f.write(0, 'a', 16).ok());
+  CHECK(f.write(16, 'b', 16).ok());
+  f.server.hold(wrote_stable(16, 16));
+  f.server.back();
+  f.server.await(wrote_stable(16, 16));
+  CHECK(f.write(100, 'x').ok());  // directly, and not flushed
+  // The row is dropped, and then the file is made small, which takes its time.
+  std::optional<Task<Status>> flush;
+  file_system().skip_syncs([&] {
+    // The transaction that drops ends with an empty journal; the next one makes it small.
+    if (!dropped) {
+      dropped = fs::file_size(f.path + "-journal") == 0;
+      return;
+    }
+    if (std::exchange(gone, true)) return;
+    f.server.away(kReset);
+    for (http::ConnectionId id = 1; id <= f.server.connections_made(); ++id)
+      f.server.close_idle(id);
+    flush.emplace(f.start_flush());
+    pass(60s);
+  });
+  f.server.let_go(wrote_stable(16, 16));
+  wait_until([&] { return gone; });
+  pass(100s);
+  f.server.back();
+  const auto before = f.now();
+  CHECK(flush->get().ok());
+  CHECK(f.now() - before < 60s);
+  CHECK(f.server.content(100) == "x");
+}
+
+SCRIPT("a flush that waits costs what is acknowledged meanwhile nothing", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.spool_size = 1 << 24;
+  Fixture f(settings);
+  f.server.away();
+  CHECK(f.write(0).ok());
+  uint64_t next = 1;
+  // Steps that all fibers take for fifty writes, with hundreds of rows more each time.
+  const auto measure = [&] {
+    for (unsigned i = 0; i < 300; ++i) CHECK(f.write(next++).ok());
+    const uint64_t before = upload::sim::scheduler().steps();
+    for (unsigned i = 0; i < 50; ++i) CHECK(f.write(next++).ok());
+    return upload::sim::scheduler().steps() - before;
+  };
+  const uint64_t none = measure();
+  std::vector<Task<Status>> flushes;
+  for (unsigned i = 0; i < 4; ++i) flushes.push_back(f.start_flush());
+  pass();
+  const uint64_t four = measure();
+  const uint64_t later = measure();
+  CHECK(four <= none + none / 4);
+  CHECK(later <= none + none / 4);
+  f.server.back();
+  for (auto& flush : flushes) CHECK(flush.get().ok());
+}
