@@ -140,6 +140,7 @@ void Server::go_away(Duration time, bool silent) {
   has_hung_ = has_hung_ || silent;
   for (const auto& [id, wire] : wires_) {
     if (!wire->open) continue;
+    ++faults_;
     wire->open = false;
     lose(*wire);
     scheduler().wake_all(wire->waits);
