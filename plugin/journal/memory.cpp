@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Buffers have few sizes, so that one that was given back fits again: powers
-// of two from 4 KiB up to 64 KiB, multiples of 64 KiB above.
+// of two from 512 bytes up to 64 KiB, multiples of 64 KiB above.
 
 #include "journal/memory.h"
 
@@ -11,7 +11,7 @@ namespace upload::journal {
 
 namespace {
 
-constexpr uint64_t kSmallest = 4096;
+constexpr uint64_t kSmallest = 512;
 constexpr uint64_t kStep = uint64_t{64} << 10;
 
 }  // namespace

@@ -11,10 +11,12 @@
 namespace upload::journal {
 
 SegmentMap::Segments::const_iterator SegmentMap::first_after(uint64_t offset) const {
+  if (found_ && found_->first == offset) return found_->second;
   // Segments don't overlap: only the last one that begins at `offset` or before
   // may begin before it and end after it.
   auto it = segments_.upper_bound(offset);
   if (it != segments_.begin() && look(std::prev(it)->second).range.end() > offset) --it;
+  found_.emplace(offset, it);
   return it;
 }
 
@@ -25,7 +27,10 @@ void SegmentMap::add(Segment segment) {
   const auto next = first_after(offset);
   assert(next == segments_.end() || next->second.range.offset >= segment.range.end());
   bytes_ += segment.range.length;
-  ages_[segment.connection].emplace(segment.since, offset);
+  // The youngest, but for what is cut.
+  Ages& ages = ages_[segment.connection];
+  ages.emplace_hint(ages.end(), segment.since, offset);
+  found_.reset();
   segments_.emplace_hint(next, offset, std::move(segment));
 }
 
@@ -35,6 +40,7 @@ SegmentMap::Segments::const_iterator SegmentMap::remove(Segments::const_iterator
   ages->second.erase({segment.since, segment.range.offset});
   if (ages->second.empty()) ages_.erase(ages);
   bytes_ -= segment.range.length;
+  found_.reset();
   return segments_.erase(it);
 }
 
@@ -60,6 +66,7 @@ std::vector<Segment> SegmentMap::take(http::ConnectionId connection) {
   const auto ages = ages_.find(connection);
   if (ages == ages_.end()) return taken;
   taken.reserve(ages->second.size());
+  found_.reset();
   for (const auto& [since, offset] : ages->second) {
     const auto it = segments_.find(offset);
     bytes_ -= look(it->second).range.length;

@@ -88,6 +88,9 @@ class SegmentMap {
   Segments segments_;
   std::map<http::ConnectionId, Ages> ages_;  // none is empty
   uint64_t bytes_ = 0;
+  // What first_after() has found last, until a change: an owner asks for the same offset
+  // several times before it sets a segment there.
+  mutable std::optional<std::pair<uint64_t, Segments::const_iterator>> found_;
   mutable uint64_t looked_at_ = 0;
 };
 

@@ -198,7 +198,7 @@ TEST_CASE("buffers that were given back are used again, within the limit", "[log
   const auto* const address = first.get();
   memory.give_back(std::move(first), 65536);
   CHECK(memory.take(60000).get() == address);
-  CHECK(Memory::capacity(1) == 4096);
+  CHECK(Memory::capacity(1) == 512);
   CHECK(Memory::capacity(5000) == 8192);
   CHECK(Memory::capacity(65537) == 131072);
 }
