@@ -81,10 +81,9 @@ TimePoint Volume::patience(TimePoint start) const {
   // What the spool satisfies waits for the end of an attempt, not for the server.
   const Duration time = options_.retry_time +
                         (options_.spool_local ? options_.longest_attempt : Duration::zero());
-  if (failed_attempts_ >= Retry::kFewestAttempts)
-    return std::max(since, *failing_since_) + time;
-  return std::max(since, last_success_.load()) + time +
-         Retry::kFewestAttempts * options_.longest_attempt;
+  const TimePoint failing = std::max(since, failing_since_.value_or(last_success_));
+  if (failed_attempts_ >= Retry::kFewestAttempts) return failing + time;
+  return failing + time + Retry::kFewestAttempts * options_.longest_attempt;
 }
 
 void Volume::note_draining_fails() {
