@@ -342,7 +342,9 @@ SCRIPT("a long time after an outage a ticket that is denied ends it at once", "[
   CHECK(f.write(0).ok());
   pass(321s);
   f.answer({403});
+  const auto before = f.now();
   CHECK(f.write(1).kind() == Kind::kDenied);
+  CHECK(f.now() - before < 1s);
 }
 
 SCRIPT("no late copy comes of what was denied", "[replay]") {
