@@ -712,6 +712,41 @@ SCRIPT("spooling does not end when the server has gone again meanwhile", "[spool
   CHECK(f.server.content(100) == "x");
 }
 
+SCRIPT("spooling does not end when a change has come into the spool meanwhile", "[spool]") {
+  const std::string d = new_directory();
+  Settings settings = spooling_in(d);
+  settings.connections = 2;
+  Fixture f(settings);
+  f.server.open_first();
+  f.server.hold(wrote(50));
+  auto first = f.start_write(50, 'x');
+  f.server.await(wrote(50));
+  f.server.away(kReset);
+  CHECK(f.write(0, 'a').ok());
+  auto second = f.start_write(50, 'y');  // into the spool, after the first
+  pass();
+  bool dropped = false;
+  bool ending = false;
+  file_system().skip_syncs([&] {
+    // The transaction that drops ends with an empty journal; the next one makes it small.
+    if (!dropped) {
+      dropped = fs::file_size(f.path + "-journal") == 0;
+      return;
+    }
+    if (std::exchange(ending, true)) return;
+    f.server.let_go(wrote(50));
+    pass(5s);
+    // Whoever is to end it may not get the processor before the change is appended.
+    upload::sim::scheduler().stalls = 2000;
+  });
+  f.server.back();
+  CHECK(first.get().ok());
+  CHECK(second.get().ok());
+  CHECK(ending);
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(50) == "y");
+}
+
 SCRIPT("a flush that waits costs what is acknowledged meanwhile nothing", "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
