@@ -70,8 +70,7 @@ Volume::Next Volume::wait_to_retry(Retry& retry, const Status& failure, Purpose 
   }
   note_outage(failure);
   MutexLock lock(mutex_);
-  while (!latched_ && !stopping_ && clock_.now() < *when)
-    clock_.wait_until(changed_, mutex_, *when);
+  while (!latched_ && !stopping_ && clock_.now() < *when) wait_for(changed_, *when);
   return latched_ || stopping_ ? Next::kGiveUp : Next::kTryAgain;
 }
 

@@ -187,10 +187,7 @@ Volume::Spooling Volume::wait_for_spooling() {
     TimePoint until = TimePoint::max();
     for (const TimePoint when : {next_move_, next_drain_})
       if (when > clock_.now()) until = std::min(until, when);
-    if (until == TimePoint::max())
-      spool_work_.wait(mutex_);
-    else
-      clock_.wait_until(spool_work_, mutex_, until);
+    wait_for(spool_work_, until);
   }
 }
 

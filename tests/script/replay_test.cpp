@@ -445,3 +445,18 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   CHECK(f.server.content(60) == "a");
   CHECK(f.server.content(100, 64) == std::string(64, 'x'));
 }
+
+SCRIPT("time in which the process was stopped is not the server's", "[replay]") {
+  Settings settings;
+  settings.replay = 128 * kBlock;
+  settings.retry_time = 30s;
+  Setup f(settings);
+  f.server.away(kReset);
+  auto write = f.start_write(0);
+  pass(20s);  // more attempts than are made at least
+  upload::sim::scheduler().stop_process(60s);
+  pass(3s);  // as after a suspend: the network is not there at once
+  CHECK_FALSE(write.done());
+  f.server.back();
+  CHECK(write.get().ok());
+}
