@@ -461,7 +461,7 @@ TEST_CASE("a reply that breaks off after its status line is none", "[matrix]") {
     INFO(name_of(op));
     Cell cell("a reply cut after its status line");
     REQUIRE(cell.write(0));
-    cell.server().add_fault(fault_of({"", Action::close_mid_reply, 0, true}, op, 1));
+    cell.server().add_fault(fault_of({"", Action::close_mid_reply}, op, 1));
     if (op == Op::flush)
       CHECK_FALSE(cell.flush());
     else

@@ -168,6 +168,10 @@ TEST_CASE("overlapping changes get ready in the order in which they came", "[que
   Change& third = f.add(120, 100);  // overlaps the second only
   Change& fourth = f.zero(0, 300);
   CHECK(third.state == State::kBlocked);
+  // It stays so when something else is done, although nothing active overlaps it.
+  Change& elsewhere = f.add(1000, 100);
+  f.queue.finish(f.queue.take_batch(elsewhere));
+  CHECK(third.state == State::kBlocked);
   f.queue.finish(f.queue.take_batch(first));
   CHECK(second.state == State::kReady);
   CHECK(third.state == State::kBlocked);
