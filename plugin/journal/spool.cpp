@@ -9,14 +9,11 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/process_stop.h"
 
 namespace upload::journal {
 
 namespace {
-
-// Later than this after its time a wait has not ended because of the disk: the process
-// was stopped (SIGSTOP), and the disk gets another round.
-constexpr Duration kStopped = std::chrono::seconds(1);
 
 // Contents with their data.
 struct Batch {
@@ -79,6 +76,7 @@ void Spool::wait_for(Job& job) {
   TimePoint until = clock_.now() + patience_;
   while (!job.done && failed_.ok() && clock_.now() < until) {
     clock_.wait_until(job.woken, mutex_, until);
+    // The process was stopped: the disk gets another round.
     if (clock_.now() - until > kStopped) until = clock_.now() + patience_;
   }
 }

@@ -24,6 +24,7 @@
 #include <cassert>
 
 #include "base/log.h"
+#include "base/process_stop.h"
 
 namespace upload::pool {
 
@@ -150,22 +151,16 @@ Result<Lease> Pool::wait_for(std::optional<http::ConnectionId> wanted) {
     waiters_.push_back({&waiter, wanted});
   }
   TimePoint since = start;
-  for (bool last_look = false;;) {
-    // A stop of the process may have ended just now: the others get a moment.
-    const TimePoint planned = last_look ? clock_.now() + kStopped : give_up_at(since);
-    auto lease = waiter.wait_until(clock_, planned);
+  LastLook last_look;
+  while (const auto planned = last_look.wait_until(give_up_at(since), clock_.now())) {
+    auto lease = waiter.wait_until(clock_, *planned);
     if (lease) return std::move(*lease);
     const TimePoint now = clock_.now();
-    if (now - planned > kStopped) since = now;
-    const bool over = now >= give_up_at(since);  // nothing moved meanwhile
-    if (!over || !std::exchange(last_look, over)) {
-      last_look = over;
-      continue;
-    }
-    // Out of line, or else the grant is on its way.
-    if (withdraw(waiter)) return wait_failure();
-    return waiter.wait();
+    if (now - *planned > kStopped) since = now;
   }
+  // Out of line, or else the grant is on its way.
+  if (withdraw(waiter)) return wait_failure();
+  return waiter.wait();
 }
 
 std::optional<Result<Lease>> Pool::lease_or_wait(LeaseWaiter& waiter) noexcept {

@@ -48,11 +48,6 @@ class LeaseWaiter {
   virtual void granted(Result<Lease> lease) = 0;
 };
 
-// Who wakes up later than this has not been slow: the whole process has been
-// stopped (SIGSTOP, a suspended machine). What was waited for may well have
-// come meanwhile.
-inline constexpr Duration kStopped = std::chrono::seconds(1);
-
 struct PoolOptions {
   unsigned connections = 4;  // upper bound, at least 1
   Duration connect_timeout = std::chrono::seconds(10);

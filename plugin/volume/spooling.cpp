@@ -36,6 +36,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "base/process_stop.h"
 #include "volume/volume.h"
 
 namespace upload::volume {
@@ -106,7 +107,7 @@ void Volume::forget_draining_fails() {
 // After a wait that was to end then at the latest.
 void Volume::note_late_waking(TimePoint planned) {
   const TimePoint now = clock_.now();
-  if (now - planned > pool::kStopped) woken_late_ = now;
+  if (now - planned > kStopped) woken_late_ = now;
 }
 
 // After an attempt that began then.

@@ -44,6 +44,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/process_stop.h"
 
 namespace upload::volume {
 
@@ -253,7 +254,7 @@ bool Volume::reserve(Change& change) {
 // Returns when the change is done or leads a batch.
 void Volume::wait_for_turn(Change& change) {
   const TimePoint start = clock_.now();
-  bool last_look = false;
+  LastLook last_look;
   while (change.state != Change::State::kDone && !change.leads) {
     const TimePoint since = std::max(start, woken_late_);
     TimePoint give_up = pool_.give_up_at(since);
@@ -264,14 +265,10 @@ void Volume::wait_for_turn(Change& change) {
     if (change.state == Change::State::kTaken || change.spools) {
       // In a batch that is being sent, or on its way to the spool: that ends.
       change.woken.wait(mutex_);
-    } else if (last_look && clock_.now() >= give_up) {
-      finish({&change}, pool_.wait_failure());
+    } else if (const auto until = last_look.wait_until(give_up, clock_.now())) {
+      wait_for(change.woken, *until);
     } else {
-      // A stop of the process may have ended just now: the others get a moment.
-      last_look = clock_.now() >= give_up;
-      const TimePoint until = last_look ? clock_.now() + pool::kStopped : give_up;
-      clock_.wait_until(change.woken, mutex_, until);
-      note_late_waking(until);
+      finish({&change}, pool_.wait_failure());
     }
   }
 }

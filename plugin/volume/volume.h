@@ -15,8 +15,9 @@
 //     that overlap it from the server.
 //
 // Where it is: the path of a change is in volume.cpp, the others' in reads.cpp
-// and flush.cpp; what failures mean, in failures.cpp; what always holds, in check.cpp; what is done about them
-// with a replay log, in recovery.cpp, and with a spool, in spooling.cpp.
+// and flush.cpp; what failures mean, in failures.cpp; what is done about them
+// with a replay log, in recovery.cpp, and with a spool, in spooling.cpp; what
+// always holds, in check.cpp.
 //
 // Thread safe: each method blocks its caller, and any number of threads call.
 
@@ -354,7 +355,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // Rows that go to the server, and are dropped, together.
   static constexpr size_t kMostRows = 256;
   size_t most_rows_ GUARDED_BY(mutex_) = kMostRows;
-  // The spool's thread's.
+  // For the thread of the spool only.
   std::optional<Retry> drain_retry_;
 
   // Last: they use the others.
