@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A file that SQLite opens is a Wrapped, then the real file in the same piece of memory,
-// which SQLite allots by szOsFile. What was written to it since the process first knew it
-// is kept as a list of operations, by inode: names change.
+// What was written to a file since the process first knew it is kept as a list of
+// operations, by inode: names change.
 
 #include "sim/power_vfs.h"
 
@@ -21,9 +20,12 @@
 #include <vector>
 
 #include "sim/scheduler.h"
+#include "store/wrapped_file.h"
 
 namespace upload::sim {
 
+using testing::real_calls;
+using testing::real_file;
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
@@ -102,8 +104,7 @@ struct File {
 };
 
 struct Wrapped {
-  sqlite3_file base;
-  sqlite3_file* real;
+  testing::WrappedFile passed_on;  // first
   File* file;
 };
 
@@ -126,32 +127,30 @@ sqlite3_vfs above;
 
 struct PowerVfs::Disk {
   std::map<ino_t, File> files;
-  std::set<Wrapped*> open;
+  std::set<sqlite3_file*> open;
 };
 
 // What SQLite calls.
 struct PowerCalls {
   static Wrapped& wrapped(sqlite3_file* file) { return *reinterpret_cast<Wrapped*>(file); }
-  static sqlite3_file* real(sqlite3_file* file) { return wrapped(file).real; }
-  static const sqlite3_io_methods* calls(sqlite3_file* file) { return real(file)->pMethods; }
 
   static int close(sqlite3_file* f) {
-    vfs->disk_->open.erase(&wrapped(f));
-    return calls(f)->xClose(real(f));
+    vfs->disk_->open.erase(f);
+    return real_calls(f).xClose(real_file(f));
   }
   static int read(sqlite3_file* f, void* to, int n, sqlite3_int64 at) {
     if (vfs->due(PowerVfs::Fault::kRead)) return SQLITE_IOERR_READ;
-    return calls(f)->xRead(real(f), to, n, at);
+    return real_calls(f).xRead(real_file(f), to, n, at);
   }
   static int write(sqlite3_file* f, const void* from, int n, sqlite3_int64 at) {
     scheduler().sleep(20us);
     if (vfs->due(PowerVfs::Fault::kWrite)) return SQLITE_IOERR_WRITE;
     if (vfs->full) {
       sqlite3_int64 size = 0;
-      calls(f)->xFileSize(real(f), &size);
+      real_calls(f).xFileSize(real_file(f), &size);
       if (at + n > size) return SQLITE_FULL;
     }
-    const int code = calls(f)->xWrite(real(f), from, n, at);
+    const int code = real_calls(f).xWrite(real_file(f), from, n, at);
     if (code != SQLITE_OK) return code;
     const auto* const data = static_cast<const char*>(from);
     wrapped(f).file->operations.push_back(
@@ -160,7 +159,7 @@ struct PowerCalls {
   }
   static int truncate(sqlite3_file* f, sqlite3_int64 size) {
     scheduler().sleep(20us);
-    const int code = calls(f)->xTruncate(real(f), size);
+    const int code = real_calls(f).xTruncate(real_file(f), size);
     if (code == SQLITE_OK)
       wrapped(f).file->operations.push_back(
           {Operation::State::kPending, true, static_cast<uint64_t>(size), {}});
@@ -175,58 +174,33 @@ struct PowerCalls {
     wrapped(f).file->sync(lies);
     return lies ? SQLITE_IOERR_FSYNC : SQLITE_OK;
   }
-  static int file_size(sqlite3_file* f, sqlite3_int64* size) {
-    return calls(f)->xFileSize(real(f), size);
-  }
-  static int lock(sqlite3_file* f, int lock) { return calls(f)->xLock(real(f), lock); }
-  static int unlock(sqlite3_file* f, int lock) { return calls(f)->xUnlock(real(f), lock); }
-  static int check_reserved_lock(sqlite3_file* f, int* result) {
-    return calls(f)->xCheckReservedLock(real(f), result);
-  }
-  static int file_control(sqlite3_file* f, int op, void* arg) {
-    return calls(f)->xFileControl(real(f), op, arg);
-  }
-  static int sector_size(sqlite3_file* f) { return calls(f)->xSectorSize(real(f)); }
-  static int device_characteristics(sqlite3_file* f) {
-    return calls(f)->xDeviceCharacteristics(real(f));
-  }
 
   static const sqlite3_io_methods* methods() {
     static const sqlite3_io_methods table = [] {
-      sqlite3_io_methods m = {};
-      m.iVersion = 1;
-      m.xClose = close;
-      m.xRead = read;
-      m.xWrite = write;
-      m.xTruncate = truncate;
-      m.xSync = sync;
-      m.xFileSize = file_size;
-      m.xLock = lock;
-      m.xUnlock = unlock;
-      m.xCheckReservedLock = check_reserved_lock;
-      m.xFileControl = file_control;
-      m.xSectorSize = sector_size;
-      m.xDeviceCharacteristics = device_characteristics;
-      return m;
+      sqlite3_io_methods calls = testing::calls_that_pass_on();
+      calls.xClose = close;
+      calls.xRead = read;
+      calls.xWrite = write;
+      calls.xTruncate = truncate;
+      calls.xSync = sync;
+      return calls;
     }();
     return &table;
   }
 
   static int open(sqlite3_vfs*, const char* name, sqlite3_file* file, int flags, int* out) {
     const bool is_new = name != nullptr && !fs::exists(name);
-    auto* const w = new (file) Wrapped();
-    w->real = reinterpret_cast<sqlite3_file*>(w + 1);
-    const int code = below->xOpen(below, name, w->real, flags, out);
-    if (w->real->pMethods == nullptr) return code;
+    const int code = testing::open_behind<Wrapped>(*below, name, file, flags, out);
+    if (real_file(file)->pMethods == nullptr) return code;
     struct stat about = {};
     require(name != nullptr && stat(name, &about) == 0, "SQLite has a file without a name");
     File& known = vfs->disk_->files[about.st_ino];
     // What others have made, or another file with the number of one that is gone.
     const Bytes content = read_file(name);
     if (is_new || known.content() != content) known = {content, {}, !is_new};
-    w->file = &known;
-    w->base.pMethods = methods();
-    vfs->disk_->open.insert(w);
+    wrapped(file).file = &known;
+    file->pMethods = methods();
+    vfs->disk_->open.insert(file);
     return code;
   }
 };
@@ -235,10 +209,7 @@ PowerVfs::PowerVfs() : disk_(std::make_unique<Disk>()) {
   require(vfs == nullptr, "there are two simulated disks");
   vfs = this;
   below = sqlite3_vfs_find("unix");
-  above = *below;
-  above.zName = "power";
-  above.szOsFile = static_cast<int>(sizeof(Wrapped)) + below->szOsFile;
-  above.pNext = nullptr;
+  above = testing::wrap<Wrapped>(*below, "power");
   above.xOpen = PowerCalls::open;
   sqlite3_vfs_register(&above, 1);
 }
@@ -267,7 +238,7 @@ bool PowerVfs::due(Fault fault) {
 }
 
 void PowerVfs::close_all() {
-  for (Wrapped* const file : disk_->open) file->real->pMethods->xClose(file->real);
+  for (sqlite3_file* const file : disk_->open) real_calls(file).xClose(real_file(file));
   disk_->open.clear();
 }
 
