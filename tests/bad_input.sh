@@ -46,6 +46,9 @@ refused spool=relative 'spool=relative: must be an absolute path' "$good" replay
 refused spool=/nonexistent "spool=/nonexistent: can't be used: No such file" "$good" replay=8M
 refused spool=/etc/passwd 'spool=/etc/passwd: must be a directory' "$good" replay=8M
 refused spool=/proc "spool=/proc: files can't be made there" "$good" replay=8M
+mkdir "$TMP/shared" && chmod 1777 "$TMP/shared"
+refused "spool=$TMP/shared" "spool=$TMP/shared: has mode 1777, with which others may make files \
+there: say chmod go-w $TMP/shared, or use a directory of your own" "$good" replay=8M
 refused "spool=$TMP" "spool=$TMP needs replay=SIZE" "$good"
 refused spool-size=1G 'spool-size=1073741824 needs spool=DIR' "$good" replay=8M
 refused spool-flush=local 'spool-flush=local needs spool=DIR' "$good" replay=8M

@@ -471,7 +471,7 @@ for name in survives-midway survives-lost survives-flush; do
 done
 
 begin "with a spool on disk an outage may be longer; success still means that all is there"
-mkdir "$TMP/spool"
+mkdir -m 700 "$TMP/spool"
 more=("spool=$TMP/spool")
 try --verify disk.raw good
 expect_status 0

@@ -10,7 +10,7 @@ size=$((48 << 20))
 sock=$TMP/nbd.sock
 uri="nbd+unix:///?socket=$sock"
 spool=$TMP/spool
-mkdir "$spool"
+mkdir -m 700 "$spool"
 truncate -s $size "$TMP/source.raw" "$TMP/target.raw" "$TMP/other.raw"
 dd if=/dev/urandom of="$TMP/source.raw" bs=1M seek=3 count=24 conv=notrunc status=none
 dd if=/dev/urandom of="$TMP/source.raw" bs=4k seek=9999 count=3 conv=notrunc status=none
@@ -160,6 +160,56 @@ upload -U - "${keys[@]}" --run "nbdcopy --flush '$TMP/source.raw' \"\$uri\""
 cmp "$TMP/source.raw" "$TMP/other.raw" || fail 'the copy differs'
 [ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
 keys[0]="url=https://localhost:$PORT/images/disk"
+
+begin 'a copy of the spool of another disk is refused and kept'
+rm -f "$spool"/*
+keys[0]="url=https://localhost:$PORT/images/disk"
+start_nbdkit copied retry-time=1
+kill_server
+upload_source
+end_nbdkit
+restart_server
+keys[0]="url=https://localhost:$PORT/images/other"
+start_nbdkit named
+file=$(echo "$spool"/*.spool)
+name=$(basename "$spool"/*.lock .lock)  # of the one that runs
+end_nbdkit
+mv "$file" "$spool/$name"
+file=$spool/$name
+cp "$file" "$TMP/kept.spool"
+cp "$TMP/other.raw" "$TMP/other.before"
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "the spool $file is of another disk, [0-9a-f]{32}, than its name says, [0-9a-f]{32}" "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+cmp "$file" "$TMP/kept.spool" || fail 'the spool has changed'
+cmp "$TMP/other.raw" "$TMP/other.before" || fail 'it was sent'
+keys[0]="url=https://localhost:$PORT/images/disk"
+
+begin 'a spool that others may have written is refused and kept'
+rm -f "$spool"/*
+start_nbdkit planted retry-time=1
+kill_server
+upload_source
+end_nbdkit
+restart_server
+file=$(echo "$spool"/*.spool)
+sum=$(sha256sum <"$file")
+chmod 666 "$file"
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "the spool $file has mode 0666, with which others may write to it: it is not used" "$TMP/err"
+chmod 600 "$file"
+chmod 1777 "$spool"
+upload -U - "${keys[@]}" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect "spool=$spool: has mode 1777, with which others may make files there: say chmod go-w" "$TMP/err"
+chmod 700 "$spool"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+[ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
 
 # What an upload under `localhost` leaves, and the next ones under 127.0.0.1 find.
 leave_something() {

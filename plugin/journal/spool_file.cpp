@@ -49,18 +49,15 @@ std::string host_in(const std::string& url) {
   return url.substr(colon + 3, url.find('/', colon + 3) - colon - 3);
 }
 
-bool is_there(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+// Also a link that leads nowhere, so that nothing is made where it leads to.
+bool is_there(const std::string& path) {
+  struct stat about = {};
+  return lstat(path.c_str(), &about) == 0;
+}
 
 Status busy(const std::string& directory, const std::string& path) {
   return {Kind::kSpool,
           "spool=" + directory + ": another nbdkit uses " + path + ", the spool of this disk"};
-}
-
-bool same_file(int fd, const std::string& path) {
-  struct stat mine = {};
-  struct stat named = {};
-  return fstat(fd, &mine) == 0 && stat(path.c_str(), &named) == 0 &&
-         mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
 }
 
 }  // namespace
@@ -68,6 +65,7 @@ bool same_file(int fd, const std::string& path) {
 Result<std::unique_ptr<SpoolFile>> SpoolFile::lock(const std::string& directory,
                                                    const SpoolName& name,
                                                    const Clock& clock) {
+  if (Status status = check_own_directory(directory); !status.ok()) return status;
   auto place = lock_file(directory, name, clock, file_of(name));
   if (!place.ok()) return place.status();
   if (!place.value()) return busy(directory, directory + "/" + file_of(name));
@@ -82,38 +80,43 @@ Result<std::unique_ptr<SpoolFile>> SpoolFile::lock_file(const std::string& direc
   const std::string path = directory + "/" + file;
   const std::string lock = lock_of(path);
   for (;;) {
-    const int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    OwnFile file_lock(
+        ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+    if (!file_lock.there() && errno == ELOOP)
+      return Status(Kind::kSpool,
+                    "the lock " + lock + " is a symbolic link, which is not followed");
+    if (!file_lock.there())
       return Status(Kind::kSpool,
                     "spool=" + directory + ": files can't be made there: " + strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-      const int error = errno;
-      close(fd);
-      if (error == EWOULDBLOCK) return std::unique_ptr<SpoolFile>();
+    if (Status status = file_lock.check(lock, "the lock "); !status.ok()) return status;
+    if (flock(file_lock.fd(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return std::unique_ptr<SpoolFile>();
       return Status(Kind::kSpool,
-                    "spool=" + directory + ": locks don't work there: " + strerror(error));
+                    "spool=" + directory + ": locks don't work there: " + strerror(errno));
     }
-    if (same_file(fd, lock))
-      return std::unique_ptr<SpoolFile>(new SpoolFile(directory, name, clock, path, fd));
-    close(fd);  // its owner has just removed it
+    // If not, its owner has just removed it.
+    if (file_lock.is_at(lock))
+      return std::unique_ptr<SpoolFile>(
+          new SpoolFile(directory, name, clock, path, std::move(file_lock)));
   }
 }
 
 SpoolFile::~SpoolFile() {
-  unlink(lock_of(path_).c_str());
-  close(fd_);
+  if (lock_.is_at(lock_of(path_))) unlink(lock_of(path_).c_str());
 }
 
 Result<std::unique_ptr<Store>> SpoolFile::open(const std::string& url, uint64_t size,
                                                bool verify) {
-  auto store = SqliteStore::open({path_, url, size, &clock_}, verify);
+  auto store = SqliteStore::open({path_, url, size, &clock_, hash(name_.path)}, verify);
   if (!store.ok()) return store.status();
   return std::unique_ptr<Store>(std::move(store.value()));
 }
 
 bool SpoolFile::exists() const { return is_there(path_); }
 
+// Where the directory or the lock was replaced, what is there is another process's.
 void SpoolFile::remove() {
+  if (!lock_.is_at(lock_of(path_))) return;
   unlink(path_.c_str());
   unlink((path_ + "-journal").c_str());
 }

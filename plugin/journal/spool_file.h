@@ -11,6 +11,9 @@
 // object is destroyed or the process ends in any way; it is inherited through
 // fork(2), and goes with the last of the processes that have it.
 //
+// The directory has to be safe, and each file the process's own (own_file.h), also those
+// that were there before.
+//
 // Not thread safe.
 
 #pragma once
@@ -21,18 +24,19 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "journal/own_file.h"
 #include "journal/store.h"
 
 namespace upload::journal {
 
 class SpoolFile final : public SpoolPlace {
  public:
-  // Checks that files can be made in `directory`, and locks. The clock is for
+  // Checks that `directory` is safe and files can be made there, and locks. The clock is for
   // the store, and must outlive it.
   [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock(const std::string& directory,
                                                                const SpoolName& name,
                                                                const Clock& clock);
-  // Removes the lock.
+  // Removes the lock, if its name still leads to it.
   ~SpoolFile() override;
   SpoolFile(const SpoolFile&) = delete;
   SpoolFile& operator=(const SpoolFile&) = delete;
@@ -46,9 +50,10 @@ class SpoolFile final : public SpoolPlace {
   Status take_over(SpoolPlace& other) override;
 
  private:
-  SpoolFile(std::string directory, SpoolName name, const Clock& clock, std::string path, int fd)
+  SpoolFile(std::string directory, SpoolName name, const Clock& clock, std::string path,
+            OwnFile lock)
       : directory_(std::move(directory)), name_(std::move(name)), clock_(clock),
-        path_(std::move(path)), fd_(fd) {}
+        path_(std::move(path)), lock_(std::move(lock)) {}
   // Null: another process has it.
   [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock_file(const std::string& directory,
                                                                     const SpoolName& name,
@@ -62,7 +67,7 @@ class SpoolFile final : public SpoolPlace {
   const SpoolName name_;
   const Clock& clock_;
   const std::string path_;
-  const int fd_;
+  const OwnFile lock_;
 };
 
 }  // namespace upload::journal

@@ -10,8 +10,14 @@
 // torn is one that left a journal, and rows that were once committed can't
 // vanish with the end of a log without a trace.
 //
-// Format 1, of the first releases, does not have the time of the last change;
-// such a file is used as it is until it is empty.
+// Format 1, of the first releases, does not have the time of the last change, and format 2
+// not the disk; such a file is used as it is until it is empty.
+//
+// Before anything is written to a file that is there, it has to be a spool of this disk:
+// its header is looked at without SQLite, then its schema, which has to be that of
+// create() to the letter (a view in place of a table might never end, a trigger might do
+// anything), then what it says of itself. The exception is a journal that is rolled back
+// first: see look_before_rollback().
 //
 // A new file is made under another name, so that one which is empty or cut
 // off is always damage.
@@ -35,6 +41,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "base/log.h"
 
@@ -43,30 +50,27 @@ namespace upload::journal {
 namespace {
 
 constexpr int kApplicationId = 0x55504c44;  // "UPLD"
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
+constexpr int kFormatWithoutDisk = 2;
 constexpr int kFormatWithoutTime = 1;
 constexpr int kPageSize = 4096;  // bytes
 // Left free for what it takes to drop rows, in bytes.
 constexpr uint64_t kReserve = uint64_t{4} << 20;
 
-// A file descriptor, closed at the end.
-class File {
- public:
-  File(const std::string& path, int flags)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  [[nodiscard]] bool ok() const { return fd_ >= 0; }
-  [[nodiscard]] bool sync() const { return fd_ >= 0 && fsync(fd_) == 0; }
-
- private:
-  const int fd_;
-};
+constexpr char kTheSpool[] = "the spool ";
+constexpr char kTheJournal[] = "the journal ";
 
 std::string journal_of(const std::string& path) { return path + "-journal"; }
+
+// The statements that make the tables, as SQLite keeps them.
+std::vector<std::string> schema_of(int format) {
+  std::string columns = "url TEXT, size INTEGER, count INTEGER, digest BLOB";
+  if (format >= kFormatWithoutDisk) columns += ", changed_at INTEGER";
+  if (format >= kFormat) columns += ", disk TEXT";
+  return {"CREATE TABLE spool (" + columns + ")",
+          "CREATE TABLE change (id INTEGER PRIMARY KEY, offset INTEGER, length INTEGER,"
+          " sequence INTEGER, zero INTEGER, not_before INTEGER, digest BLOB, data BLOB)"};
+}
 
 // SHA-256 of all that makes a row: six numbers, little endian, then the data.
 std::array<std::byte, 32> digest_of(const SpoolRow& row, const void* data) {
@@ -105,6 +109,10 @@ SpoolRow row_of(sqlite3_stmt* statement) {
 std::string column_text(sqlite3_stmt* statement, int column) {
   const auto* const text = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
   return text == nullptr ? "" : text;
+}
+
+bool is_number(sqlite3_stmt* statement, int column) {
+  return sqlite3_column_type(statement, column) == SQLITE_INTEGER;
 }
 
 bool is_digest(sqlite3_stmt* statement, int column) {
@@ -165,20 +173,11 @@ Result<SqliteStore::Statement> SqliteStore::prepare(const char* sql) {
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, bool verify) {
   std::unique_ptr<SqliteStore> store(new SqliteStore(options));
-  struct stat about = {};
-  if (stat(options.path.c_str(), &about) != 0) {
-    if (errno != ENOENT)
-      return Status(Kind::kSpool,
-                    "the spool " + options.path + " can't be opened: " + strerror(errno));
-    if (Status status = store->create(options); !status.ok()) return status;
-  } else if (!S_ISREG(about.st_mode)) {
-    return Status(Kind::kSpool, "the spool " + options.path + " is not a file");
-  } else if (about.st_size < kPageSize) {
-    // SQLite would take it for a new one.
-    return store->damaged(about.st_size == 0 ? "it is empty" : "it is cut off");
-  }
-  store->torn_tail_ =
-      stat(journal_of(options.path).c_str(), &about) == 0 && about.st_size > 0;
+  if (Status status = store->open_files(options); !status.ok()) return status;
+  if (Status status = store->read_header(); !status.ok()) return status;
+  store->torn_tail_ = store->journal_.size() > 0;
+  if (store->torn_tail_)
+    if (Status status = look_before_rollback(options); !status.ok()) return status;
   if (Status status = store->connect(); !status.ok()) return status;
   if (Status status = store->load(options); !status.ok()) return status;
   if (verify)
@@ -188,6 +187,82 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, b
   if (options.size != 0)
     if (Status status = store->open_journal(); !status.ok()) return status;
   return store;
+}
+
+// Both are checked before SQLite has touched either.
+Status SqliteStore::open_files(const Options& options) {
+  auto journal = OwnFile::open(journal_of(path_), kTheJournal);
+  if (!journal.ok()) return journal.status();
+  auto file = OwnFile::open(path_, kTheSpool);
+  if (!file.ok()) return file.status();
+  if (!file.value().there()) {
+    // SQLite would roll it back into the new one.
+    if (journal.value().size() > 0)
+      return {Kind::kSpool, "the spool " + path_ + " can't be made: there is " +
+                                journal_of(path_) + ", which belongs to another one: put it "
+                                "beside its spool, or remove it"};
+    if (Status status = create(options); !status.ok()) return status;
+    file = OwnFile::open(path_, kTheSpool);
+    if (!file.ok()) return file.status();
+    if (!file.value().there()) return file.value().check_is_at(path_, kTheSpool);
+  }
+  file_ = std::move(file.value());
+  journal_ = std::move(journal.value());
+  return {};
+}
+
+// What is at the beginning of every SQLite database
+// (https://www.sqlite.org/fileformat2.html, section 1.3). None of it is changed by a
+// transaction, so it is right also where one is to be rolled back.
+Status SqliteStore::read_header() {
+  std::array<unsigned char, 100> header = {};
+  // SQLite would take it for a new one.
+  if (file_.size() < kPageSize) return damaged(file_.size() == 0 ? "it is empty" : "it is cut off");
+  if (pread(file_.fd(), header.data(), header.size(), 0) != static_cast<ssize_t>(header.size()))
+    return damaged("it can't be read");
+  const auto number = [&](size_t at) {
+    return header[at] << 24 | header[at + 1] << 16 | header[at + 2] << 8 | header[at + 3];
+  };
+  if (memcmp(header.data(), "SQLite format 3", 16) != 0)
+    return damaged("it is not an SQLite database");
+  if (number(68) != kApplicationId) return damaged("it is not a spool of the upload plugin");
+  format_ = number(60);
+  if (format_ < kFormatWithoutTime || format_ > kFormat)
+    return damaged("it has a format that this version does not know");
+  // Opening it would make files of a write-ahead log, and leaving that mode write to it.
+  if (header[18] != 1 || header[19] != 1) return damaged("it does not have a rollback journal");
+  return {};
+}
+
+// As a database that can't change: without locks, and whatever its journal says.
+Status SqliteStore::glance() {
+  auto file = OwnFile::open(path_, kTheSpool);
+  if (!file.ok()) return file.status();
+  file_ = std::move(file.value());
+  if (!file_.there()) return {Kind::kSpool, "the spool " + path_ + " is not there"};
+  if (Status status = read_header(); !status.ok()) return status;
+  std::string uri = "file:";
+  for (const char c : path_)
+    uri += strchr("%?#", c) == nullptr ? std::string(1, c) : format("%%%02x", c);
+  uri += "?immutable=1";
+  sqlite3* database = nullptr;
+  const int code = sqlite3_open_v2(uri.c_str(), &database,
+                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
+                                   nullptr);
+  database_.reset(database);
+  if (code != SQLITE_OK) return failure("opened");
+  if (Status status = execute("PRAGMA trusted_schema = OFF"); !status.ok()) return status;
+  if (Status status = check_schema(); !status.ok()) return status;
+  return load_about();
+}
+
+// A transaction that was not finished is rolled back by whatever reads first, which
+// writes. Until then the file need not make sense, and then nothing is said of it here.
+// But where it does say which disk it is of, that is so: transactions don't change it, and
+// its row is so short that it lies in one sector.
+Status SqliteStore::look_before_rollback(const Options& options) {
+  SqliteStore before(options);
+  return before.glance().ok() ? before.check_disk(options) : Status();
 }
 
 // A disk that is full may have room by the time that the first change comes.
@@ -207,24 +282,24 @@ Status SqliteStore::create(const Options& options) const {
     ::unlink(journal_of(fresh.path_).c_str());
   };
   remove();
-  // For no other user; the journal gets the same mode.
-  if (!File(fresh.path_, O_RDWR | O_CREAT | O_EXCL).ok())
+  // For no other user; the journal gets the same mode. SQLite is never to make one.
+  constexpr int kNew = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  fresh.file_ = OwnFile(::open(fresh.path_.c_str(), kNew, 0600));
+  if (!fresh.file_.there())
     return {Kind::kSpool, "the spool " + options.path + " can't be made: " + strerror(errno)};
   Status status = fresh.connect();
   if (status.ok())
-    status = fresh.execute(
-        format("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN;"
-               "CREATE TABLE spool (url TEXT, size INTEGER, count INTEGER, digest BLOB,"
-               " changed_at INTEGER);"
-               "CREATE TABLE change (id INTEGER PRIMARY KEY, offset INTEGER, length INTEGER,"
-               " sequence INTEGER, zero INTEGER, not_before INTEGER, digest BLOB, data BLOB);",
-               kApplicationId, kFormat).c_str());
+    status = fresh.execute(format("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN;",
+                                  kApplicationId, kFormat).c_str());
+  for (const std::string& table : schema_of(kFormat))
+    if (status.ok()) status = fresh.execute(table.c_str());
   if (status.ok()) {
-    auto made = fresh.prepare("INSERT INTO spool VALUES (?, ?, 0, zeroblob(32), 0)");
+    auto made = fresh.prepare("INSERT INTO spool VALUES (?, ?, 0, zeroblob(32), 0, ?)");
     if (made.ok()) {
       sqlite3_stmt* const statement = made.value().get();
       sqlite3_bind_text(statement, 1, options.url.c_str(), -1, SQLITE_STATIC);
       sqlite3_bind_int64(statement, 2, static_cast<int64_t>(options.size));
+      sqlite3_bind_text(statement, 3, options.disk.c_str(), -1, SQLITE_STATIC);
       if (sqlite3_step(statement) != SQLITE_DONE) status = fresh.failure("made");
     } else {
       status = made.status();
@@ -235,7 +310,8 @@ Status SqliteStore::create(const Options& options) const {
   const std::string directory = std::filesystem::path(options.path).parent_path();
   if (status.ok() && ::rename(fresh.path_.c_str(), options.path.c_str()) != 0)
     status = {Kind::kSpool, "the spool " + options.path + " can't be made: " + strerror(errno)};
-  if (status.ok() && !File(directory, O_RDONLY | O_DIRECTORY).sync())
+  const OwnFile opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (status.ok() && (!opened.there() || fsync(opened.fd()) != 0))
     status = {Kind::kSpool, "the directory " + directory + " can't be synced: " + strerror(errno)};
   remove();
   return status;
@@ -245,10 +321,12 @@ Status SqliteStore::connect() {
   sqlite3* database = nullptr;
   const int code = sqlite3_open_v2(
       path_.c_str(), &database,
-      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-      nullptr);
+      SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
   database_.reset(database);
   if (code != SQLITE_OK) return failure("opened");
+  // The name leads where it did, so what SQLite has opened is what was checked.
+  if (Status status = file_.check_is_at(path_, kTheSpool); !status.ok()) return status;
+  // None of this writes to a database that has a rollback journal (read_header()).
   // The journal is made durable before the database is touched, and the
   // database before the journal is emptied, which is the commit.
   return execute(
@@ -270,33 +348,63 @@ Status SqliteStore::load(const Options& options) {
     return status;
   if (number("PRAGMA application_id") != kApplicationId)
     return damaged("it is not a spool of the upload plugin");
-  format_ = static_cast<int>(number("PRAGMA user_version").value_or(0));
-  if (format_ != kFormat && format_ != kFormatWithoutTime)
+  if (number("PRAGMA user_version") != format_)
     return damaged("it has a format that this version does not know");
+  if (Status status = check_schema(); !status.ok()) return status;
   if (Status status = load_about(); !status.ok()) return status;
-  if (options.size != 0 && about_.size != options.size)
-    return {Kind::kInvalid, format("the spool %s is of a disk of %" PRIu64
-                                   " bytes, but this one has %" PRIu64,
-                                   path_.c_str(), about_.size, options.size)};
+  if (Status status = check_disk(options); !status.ok()) return status;
   if (Status status = prepare_all(); !status.ok()) return status;
   return options.size == 0 || about_.url == options.url ? Status() : set_url(options.url);
 }
 
+Status SqliteStore::check_schema() {
+  auto prepared = prepare("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid");
+  if (!prepared.ok()) return damaged(prepared.status().text());
+  sqlite3_stmt* const statement = prepared.value().get();
+  const std::vector<std::string> tables = schema_of(format_);
+  for (const std::string& table : tables) {
+    const std::string name = table.substr(13, table.find(' ', 13) - 13);
+    if (sqlite3_step(statement) != SQLITE_ROW || column_text(statement, 0) != "table" ||
+        column_text(statement, 1) != name || column_text(statement, 2) != name ||
+        column_text(statement, 3) != table)
+      return damaged("it does not have the tables of a spool");
+  }
+  if (sqlite3_step(statement) != SQLITE_DONE)
+    return damaged("it has more than the tables of a spool");
+  return {};
+}
+
+// Is it of this disk?
+Status SqliteStore::check_disk(const Options& options) const {
+  if (format_ >= kFormat && !options.disk.empty() && disk_ != options.disk)
+    return {Kind::kSpool, "the spool " + path_ + " is of another disk, " + disk_ + ", than its "
+                              "name says, " + options.disk + ": give it its own name again, or "
+                              "move it away"};
+  if (options.size != 0 && about_.size != options.size)
+    return {Kind::kInvalid, format("the spool %s is of a disk of %" PRIu64
+                                   " bytes, but this one has %" PRIu64,
+                                   path_.c_str(), about_.size, options.size)};
+  return {};
+}
+
 Status SqliteStore::load_about() {
-  auto about = prepare(format_ == kFormatWithoutTime
-                           ? "SELECT size, count, digest, url, 0 FROM spool"
-                           : "SELECT size, count, digest, url, changed_at FROM spool");
+  const char* const changed_at = format_ >= kFormatWithoutDisk ? "changed_at" : "0";
+  const char* const disk = format_ >= kFormat ? "disk" : "''";
+  auto about = prepare(
+      format("SELECT size, count, digest, url, %s, %s FROM spool", changed_at, disk).c_str());
   if (!about.ok()) return damaged(about.status().text());
   sqlite3_stmt* const statement = about.value().get();
-  if (sqlite3_step(statement) != SQLITE_ROW || !is_digest(statement, 2))
+  if (sqlite3_step(statement) != SQLITE_ROW || !is_digest(statement, 2) ||
+      !is_number(statement, 0) || sqlite3_column_int64(statement, 0) < 0)
     return damaged("it does not say what is in it");
   about_ = {column_text(statement, 3), column_u64(statement, 0),
             sqlite3_column_int64(statement, 4)};
+  disk_ = column_text(statement, 5);
   count_ = column_u64(statement, 1);
   memcpy(digest_.data(), sqlite3_column_blob(statement, 2), digest_.size());
   if (sqlite3_step(statement) != SQLITE_DONE) return damaged("it says twice what is in it");
   struct stat file = {};
-  if (format_ == kFormatWithoutTime && stat(path_.c_str(), &file) == 0)
+  if (format_ == kFormatWithoutTime && fstat(file_.fd(), &file) == 0)
     about_.changed_at = file.st_mtim.tv_sec;
   return {};
 }
@@ -378,23 +486,10 @@ Status SqliteStore::verify() {
   return {};
 }
 
-// As a file that can't change: without locks, and whatever its journal says.
 // What is asked for is written when the file is made, and at starts.
 std::string SqliteStore::url_in(const std::string& path) {
-  std::string uri = "file:";
-  for (const char c : path)
-    uri += strchr("%?#", c) == nullptr ? std::string(1, c) : format("%%%02x", c);
-  uri += "?immutable=1";
   SqliteStore store({path, {}, 0, nullptr});
-  sqlite3* database = nullptr;
-  const int code = sqlite3_open_v2(uri.c_str(), &database,
-                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
-                                   nullptr);
-  store.database_.reset(database);
-  if (code != SQLITE_OK) return "";
-  auto url = store.prepare("SELECT url FROM spool");
-  if (!url.ok() || sqlite3_step(url.value().get()) != SQLITE_ROW) return "";
-  return column_text(url.value().get(), 0);
+  return store.glance().ok() ? store.about_.url : "";
 }
 
 // --- Changes --------------------------------------------------------------

@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "journal/own_file.h"
 #include "journal/store.h"
 
 struct sqlite3;
@@ -37,10 +38,12 @@ class SqliteStore final : public Store {
     std::string url;    // no secret in it; a file gets it if `size` is given
     uint64_t size = 0;  // of the disk, in bytes; 0: that of the file
     const Clock* clock = nullptr;  // says when changes are appended; null: nobody does
+    std::string disk = {};  // says which disk, without secrets; empty: any, or not said
   };
 
-  // Opens the file, or makes it. `verify`: reads everything in it, and fails
-  // if anything is not as it was written.
+  // Opens the file, or makes it. A file that is there is written to only when it is known
+  // to be a spool of this disk, and the process's own (own_file.h). `verify`: reads
+  // everything in it, and fails if anything is not as it was written.
   [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
                                                                 bool verify);
   // The URL in a file, which may be in use and is not touched; empty: none.
@@ -69,10 +72,16 @@ class SqliteStore final : public Store {
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
 
   explicit SqliteStore(const Options& options) : path_(options.path), clock_(options.clock) {}
+  Status open_files(const Options& options);
+  Status read_header();
+  Status glance();
+  [[nodiscard]] static Status look_before_rollback(const Options& options);
   Status create(const Options& options) const;
   Status connect();
   Status load(const Options& options);
+  Status check_schema();
   Status load_about();
+  Status check_disk(const Options& options) const;
   Status prepare_all();
   Status open_journal();
   Status set_url(const std::string& url);
@@ -91,6 +100,11 @@ class SqliteStore final : public Store {
   const Clock* const clock_;
   bool torn_tail_ = false;
   int format_ = 0;  // of the file
+  std::string disk_;  // as the file says; empty: it does not
+  // Before the database, so that they are closed after it. The journal's is none as long
+  // as there is no journal.
+  OwnFile file_;
+  OwnFile journal_;
   std::unique_ptr<sqlite3, Close> database_;
   Statement insert_, delete_, update_, select_;
   // As in the file: how many rows, and their digests added up (XOR).

@@ -32,6 +32,8 @@ std::string SqliteDisk::directory_of(int pid) {
 SqliteDisk::SqliteDisk() : directory_(directory_of(getpid())) {
   fs::remove_all(directory_);
   fs::create_directory(directory_);
+  // Whatever the umask is: a spool is refused where others may write.
+  fs::permissions(directory_, fs::perms::owner_all);
   fs::current_path(directory_);
 }
 

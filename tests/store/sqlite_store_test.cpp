@@ -21,6 +21,7 @@
 
 #include "catch.h"
 #include "faulty_vfs.h"
+#include "base/log.h"
 #include "fixture/temporary_directory.h"
 #include "journal/spool_file.h"
 
@@ -39,7 +40,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint64_t kSize = 1 << 20;
+constexpr uint64_t kSize = 1 << 30;
 
 std::string slurp(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -48,6 +49,8 @@ std::string slurp(const std::string& path) {
 
 void spill(const std::string& path, const std::string& content) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  // Whatever the umask is.
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
 }
 
 // Row `id`: of a length, and with data, that follow from its number.
@@ -217,7 +220,7 @@ TEST_CASE("a file of another disk, or of something else, is refused and kept", "
   auto other = f.open(true, kSize * 2);
   CHECK(!other.ok());
   CHECK(other.status().text() == "the spool " + f.path +
-                                     " is of a disk of 1048576 bytes, but this one has 2097152");
+                                     " is of a disk of 1073741824 bytes, but this one has 2147483648");
   for (const std::string& content :
        {std::string(), std::string("x"), std::string(100000, 'x')}) {
     spill(f.path, content);
@@ -658,7 +661,9 @@ void check_left(upload::journal::SpoolPlace& place, const std::string& url) {
 void make_old(const std::string& file, const std::string& old) {
   sqlite3* database = nullptr;
   REQUIRE(sqlite3_open(file.c_str(), &database) == SQLITE_OK);
-  CHECK(sqlite3_exec(database, "ALTER TABLE spool DROP COLUMN changed_at; PRAGMA user_version = 1",
+  CHECK(sqlite3_exec(database,
+                     "ALTER TABLE spool DROP COLUMN disk; ALTER TABLE spool DROP COLUMN changed_at;"
+                     "PRAGMA user_version = 1",
                      nullptr, nullptr, nullptr) == SQLITE_OK);
   sqlite3_close(database);
   fs::rename(file, old);
@@ -782,4 +787,246 @@ TEST_CASE("two spools of one URL, under the old name and the new, are refused", 
         "spool=" + d.path() + ": there are two spools of this disk, " + old +
             " of an earlier release and " + path +
             "; move the one away that is not to be sent");
+}
+
+// --- Other accounts -------------------------------------------------------
+
+namespace {
+
+constexpr uid_t kSomebody = 65534;
+
+// Runs SQL on a file that is not in use.
+void meddle(const std::string& path, const std::string& sql) {
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &database) == SQLITE_OK);
+  char* error = nullptr;
+  sqlite3_exec(database, sql.c_str(), nullptr, nullptr, &error);
+  INFO(sql << ": " << (error == nullptr ? "" : error));
+  CHECK(error == nullptr);
+  sqlite3_free(error);
+  sqlite3_close(database);
+}
+
+// The text with which a place is refused; empty: it is not. No URL: only looked into.
+std::string refusal(const std::string& directory, const SpoolName& name = kHere) {
+  auto place = lock(directory, name);
+  if (!place.ok()) return place.status().text();
+  return place.value()->open("https://" + name.host + "/images/...", kSize, true).status().text();
+}
+
+std::string path_of(const std::string& directory, const SpoolName& name = kHere) {
+  auto place = lock(directory, name);
+  REQUIRE(place.ok());
+  return place.value()->path();
+}
+
+bool has(const std::string& text, const std::string& part) {
+  INFO(text << " has not: " << part);
+  CHECK(text.find(part) != std::string::npos);
+  return text.find(part) != std::string::npos;
+}
+
+// Gives it to another account; false: this one may not.
+bool give_away(const std::string& path) {
+  if (geteuid() == 0) return lchown(path.c_str(), kSomebody, static_cast<gid_t>(-1)) == 0;
+  WARN("skipped: only root can give " << path << " to another account");
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("a directory in which others may make files is refused", "[store][safe]") {
+  TemporaryDirectory d;
+  for (const mode_t mode : {0777, 0770, 01777, 0720}) {
+    REQUIRE(chmod(d.path().c_str(), mode) == 0);
+    CHECK(lock(d.path(), kHere).status().text() ==
+          "spool=" + d.path() + ": has mode " +
+              upload::format("%04o", mode) + ", with which others may make files there: say chmod "
+              "go-w " + d.path() + ", or use a directory of your own");
+    CHECK(fs::is_empty(d.path()));
+  }
+  for (const mode_t mode : {0755, 0700, 0750}) {
+    REQUIRE(chmod(d.path().c_str(), mode) == 0);
+    CHECK(refusal(d.path()).empty());
+  }
+}
+
+TEST_CASE("a directory of another account is refused", "[store][safe]") {
+  TemporaryDirectory d;
+  if (!give_away(d.path())) return;
+  CHECK(lock(d.path(), kHere).status().text() ==
+        "spool=" + d.path() + ": belongs to uid 65534, and nbdkit runs as uid 0: use a directory "
+                              "of your own");
+  CHECK(fs::is_empty(d.path()));
+}
+
+TEST_CASE("a file of another account is refused and kept, whatever its name", "[store][safe]") {
+  for (const std::string suffix : {"", "-journal", ".lock"}) {
+    TemporaryDirectory d;
+    leave(d.path(), kHere);
+    const std::string file = path_of(d.path()) + suffix;
+    if (!suffix.empty()) spill(file, "");
+    if (!give_away(file)) return;
+    const std::string before = slurp(file);
+    has(refusal(d.path()), file + " belongs to uid 65534, and nbdkit runs as uid 0");
+    CHECK(slurp(file) == before);
+  }
+}
+
+TEST_CASE("a journal that others have made before there is a spool is refused", "[store][safe]") {
+  TemporaryDirectory d;
+  const std::string file = path_of(d.path());
+  spill(file + "-journal", "");
+  if (give_away(file + "-journal")) {
+    has(refusal(d.path()), "-journal belongs to uid 65534");
+    CHECK(!fs::exists(file));
+  }
+}
+
+TEST_CASE("a file that others may write to is refused", "[store][safe]") {
+  for (const std::string suffix : {"", "-journal", ".lock"}) {
+    TemporaryDirectory d;
+    leave(d.path(), kHere);
+    const std::string file = path_of(d.path()) + suffix;
+    if (!suffix.empty()) spill(file, "");
+    REQUIRE(chmod(file.c_str(), 0666) == 0);
+    has(refusal(d.path()), file + " has mode 0666, with which others may write to it");
+    REQUIRE(chmod(file.c_str(), 0644) == 0);
+    CHECK(refusal(d.path()).empty());
+  }
+}
+
+TEST_CASE("a file that has another name as well, or is a link or a pipe, is refused",
+          "[store][safe]") {
+  for (const std::string suffix : {"", "-journal", ".lock"}) {
+    TemporaryDirectory d;
+    leave(d.path(), kHere);
+    const std::string file = path_of(d.path()) + suffix;
+    if (!suffix.empty()) spill(file, "");
+    fs::create_hard_link(file, d.path() + "/second");
+    has(refusal(d.path()), file + " has 2 names (hard links)");
+    fs::remove(file);
+    fs::create_symlink("second", file);
+    has(refusal(d.path()), file + " is a symbolic link, which is not followed");
+    fs::remove(file);
+    fs::create_symlink("nowhere", file);
+    has(refusal(d.path()), file + " is a symbolic link, which is not followed");
+    CHECK(!fs::exists(d.path() + "/nowhere"));
+    fs::remove(file);
+    REQUIRE(mkfifo(file.c_str(), 0600) == 0);
+    has(refusal(d.path()), file + " is not a file");
+  }
+}
+
+TEST_CASE("what is left of a spool that was being made is not used", "[store][safe]") {
+  TemporaryDirectory d;
+  const std::string file = path_of(d.path());
+  spill(d.path() + "/victim", "victim");
+  fs::create_symlink("victim", file + ".new");
+  fs::create_symlink("victim", file + ".new-journal");
+  CHECK(refusal(d.path()).empty());
+  CHECK(slurp(d.path() + "/victim") == "victim");
+  CHECK(!fs::is_symlink(fs::symlink_status(file)));
+  CHECK(!fs::exists(fs::symlink_status(file + ".new")));
+}
+
+TEST_CASE("a journal without its spool is not rolled back into a new one", "[store][safe]") {
+  TemporaryDirectory d;
+  leave(d.path(), kHere);
+  const std::string file = path_of(d.path());
+  fs::rename(file, d.path() + "/moved");
+  spill(file + "-journal", std::string(1000, 'x'));
+  has(refusal(d.path()), "the spool " + file + " can't be made: there is " + file +
+                             "-journal, which belongs to another one");
+  CHECK(!fs::exists(file));
+  // As it is left by a process that ended between two removals.
+  spill(file + "-journal", "");
+  CHECK(refusal(d.path()).empty());
+}
+
+TEST_CASE("nothing is written to a database that is not a spool of this disk", "[store][safe]") {
+  const std::string foreign =
+      "CREATE TABLE mail (text); INSERT INTO mail VALUES ('x'), ('y'); PRAGMA user_version = 7";
+  for (const std::string mode : {"PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = WAL"}) {
+    TemporaryDirectory d;
+    const std::string file = path_of(d.path());
+    meddle(file, mode + ";" + foreign);
+    fs::permissions(file, fs::perms::owner_read | fs::perms::owner_write);
+    const std::string before = slurp(file);
+    has(refusal(d.path()), file + " is damaged: it is not a spool of the upload plugin");
+    CHECK(slurp(file) == before);
+    CHECK(!fs::exists(file + "-journal"));
+    CHECK(!fs::exists(file + "-wal"));
+  }
+  TemporaryDirectory d;
+  leave(d.path(), kHere);
+  const std::string file = path_of(d.path());
+  meddle(file, "PRAGMA journal_mode = WAL");
+  const std::string before = slurp(file);
+  has(refusal(d.path()), file + " is damaged: it does not have a rollback journal");
+  CHECK(slurp(file) == before);
+}
+
+TEST_CASE("a copy of another disk's spool is refused and kept", "[store][safe]") {
+  TemporaryDirectory d;
+  const SpoolName two = {"h:443", "/images/two"};
+  leave(d.path(), two);
+  const std::string file = path_of(d.path());
+  fs::copy_file(path_of(d.path(), two), file);
+  const std::string before = slurp(file);
+  // Also if something is to be rolled back in it.
+  for (const std::string& journal : {std::string(), std::string(516, '\0')}) {
+    spill(file + "-journal", journal);
+    const std::string text = refusal(d.path());
+    has(text, "the spool " + file + " is of another disk, ");
+    has(text, ": give it its own name again, or move it away");
+    CHECK(slurp(file) == before);
+    CHECK(slurp(file + "-journal") == journal);
+  }
+}
+
+TEST_CASE("a spool of an earlier release, which does not say its disk, is taken", "[store][safe]") {
+  TemporaryDirectory d;
+  leave(d.path(), kHere);
+  const std::string file = path_of(d.path());
+  meddle(file, "ALTER TABLE spool DROP COLUMN disk; PRAGMA user_version = 2");
+  check_left(*lock(d.path(), kHere).value(), "https://h:443/images/...");
+  CHECK(refusal(d.path()).empty());
+  auto place = lock(d.path(), kHere);
+  auto store = place.value()->open("https://h:443/images/...", kSize, true);
+  REQUIRE(store.ok());
+  CHECK(store.value()->about().changed_at == wall_clock.time);
+  const Row row(2);
+  CHECK(store.value()->append({&row.content, 1}).ok());
+}
+
+TEST_CASE("a spool has its two tables and nothing else", "[store][safe]") {
+  const char* const changes[] = {
+      "CREATE TABLE third (x)",
+      "CREATE INDEX fast ON change (sequence)",
+      "CREATE VIEW look AS SELECT 1",
+      "CREATE TRIGGER t AFTER INSERT ON change BEGIN DELETE FROM change; END",
+      "ALTER TABLE change ADD COLUMN more",
+      "ALTER TABLE spool ADD COLUMN more",
+      "ALTER TABLE change RENAME TO changes",
+      "DROP TABLE change",
+      // Without an end.
+      "DROP TABLE change; CREATE VIEW change AS WITH RECURSIVE r(id) AS (SELECT 1 UNION ALL"
+      " SELECT id + 1 FROM r) SELECT id, 0 AS offset, 1 AS length, id AS sequence, 1 AS zero,"
+      " 0 AS not_before, zeroblob(32) AS digest, NULL AS data FROM r;"
+      "CREATE TRIGGER i INSTEAD OF INSERT ON change BEGIN SELECT 1; END;"
+      "CREATE TRIGGER d INSTEAD OF DELETE ON change BEGIN SELECT 1; END"};
+  for (const char* const sql : changes) {
+    TemporaryDirectory d;
+    leave(d.path(), kHere);
+    const std::string file = path_of(d.path());
+    meddle(file, sql);
+    const std::string before = slurp(file);
+    INFO(sql);
+    // A start that does not end is ended.
+    alarm(60);
+    has(refusal(d.path()), "the tables of a spool; it is left as it is, to be looked into");
+    alarm(0);
+    CHECK(slurp(file) == before);
+  }
 }
