@@ -445,10 +445,29 @@ Status SqliteStore::prepare_all() {
   return {};
 }
 
+// The digest only says that a row is as it was written, by whoever wrote it. A row that
+// no disk of this size can have would be sent as a request.
+Status SqliteStore::check_row(sqlite3_stmt* statement) const {
+  for (int column = 0; column < 6; ++column)
+    if (!is_number(statement, column)) return damaged("a change has a field that is no number");
+  const SpoolRow row = row_of(statement);
+  const auto [offset, length] = row.range;
+  if (length == 0 || offset > about_.size || length > about_.size - offset)
+    return damaged(format("a change of %" PRId64 " bytes at offset %" PRId64
+                          " is not within the disk of %" PRIu64 " bytes",
+                          static_cast<int64_t>(length), static_cast<int64_t>(offset), about_.size));
+  const int64_t zero = sqlite3_column_int64(statement, 4);
+  if ((zero != 0 && zero != 1) || (sqlite3_column_int(statement, 7) != 0) != (zero == 1))
+    return damaged(format("the change of %" PRIu64 " bytes at offset %" PRIu64
+                          " is neither data nor zeroes",
+                          length, offset));
+  return {};
+}
+
 // Do the rows add up to what the file says?
 Result<std::vector<SpoolRow>> SqliteStore::rows() {
   auto prepared = prepare(
-      "SELECT id, offset, length, sequence, zero, not_before, digest FROM change"
+      "SELECT id, offset, length, sequence, zero, not_before, digest, data IS NULL FROM change"
       " ORDER BY sequence, id");
   if (!prepared.ok()) return damaged(prepared.status().text());
   sqlite3_stmt* const statement = prepared.value().get();
@@ -456,6 +475,7 @@ Result<std::vector<SpoolRow>> SqliteStore::rows() {
   Digest sum = {};
   int code = SQLITE_OK;
   while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+    if (Status status = check_row(statement); !status.ok()) return status;
     rows.push_back(row_of(statement));
     if (!is_digest(statement, 6)) return damaged("a change has no digest");
     const auto* const digest = static_cast<const std::byte*>(sqlite3_column_blob(statement, 6));

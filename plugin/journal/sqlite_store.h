@@ -80,6 +80,7 @@ class SqliteStore final : public Store {
   Status connect();
   Status load(const Options& options);
   Status check_schema();
+  Status check_row(sqlite3_stmt* statement) const;
   Status load_about();
   Status check_disk(const Options& options) const;
   Status prepare_all();

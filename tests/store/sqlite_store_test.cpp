@@ -1030,3 +1030,68 @@ TEST_CASE("a spool has its two tables and nothing else", "[store][safe]") {
     CHECK(slurp(file) == before);
   }
 }
+
+TEST_CASE("a row that no disk can have is damage", "[store][safe]") {
+  // OFFSET, LENGTH, ZERO, whether there is data: the row's digest, and so the sum, is right.
+  const struct {
+    int64_t offset;
+    int64_t length;
+    int zero;
+    std::string data;
+    const char* text;
+  } rows[] = {
+      {int64_t{1} << 40, 512, 1, "NULL", "a change of 512 bytes at offset 1099511627776 is not within the disk"},
+      {-4096, 512, 1, "NULL", "a change of 512 bytes at offset -4096 is not within the disk"},
+      {0, -1, 1, "NULL", "a change of -1 bytes at offset 0 is not within the disk"},
+      {0, INT64_MIN, 1, "NULL", "is not within the disk"},
+      {4096, INT64_MAX, 1, "NULL", "is not within the disk"},
+      {0, 0, 1, "NULL", "a change of 0 bytes at offset 0 is not within the disk"},
+      {kSize - 511, 512, 1, "NULL", "is not within the disk"},
+      {0, 512, 2, "NULL", "is neither data nor zeroes"},
+      {0, 512, -1, "zeroblob(512)", "is neither data nor zeroes"},
+      {0, 512, 0, "NULL", "is neither data nor zeroes"},
+      {0, 512, 1, "x''", "is neither data nor zeroes"},
+      {0, 512, 1, "zeroblob(512)", "is neither data nor zeroes"},
+      {kSize - 512, 512, 1, "NULL", ""},
+      {kSize - 512, 512, 0, "zeroblob(512)", ""},
+  };
+  for (const auto& row : rows) {
+    TemporaryDirectory d;
+    auto place = lock(d.path(), kHere);
+    REQUIRE(place.ok());
+    const std::string data(512, '\0');
+    const bool zero = row.zero != 0;
+    {
+      auto store = place.value()->open("https://h:443/images/...", kSize, true);
+      REQUIRE(store.ok());
+      // The store computes the digest of any row, but is of a disk for which it is right.
+      const SpoolContent content{{7,
+                                  {static_cast<uint64_t>(row.offset), static_cast<uint64_t>(row.length)},
+                                  7, zero, 0},
+                                 zero ? nullptr : data.data()};
+      REQUIRE(store.value()->append({&content, 1}).ok());
+    }
+    meddle(place.value()->path(),
+           "UPDATE change SET zero = " + std::to_string(row.zero) + ", data = " + row.data);
+    INFO(row.offset << " " << row.length << " " << row.zero << " " << row.data);
+    alarm(60);
+    auto store = place.value()->open("https://h:443/images/...", kSize, true);
+    alarm(0);
+    if (*row.text == '\0') {
+      CHECK(store.status().text().empty());
+      continue;
+    }
+    REQUIRE(!store.ok());
+    has(store.status().text(), " is damaged: ");
+    has(store.status().text(), row.text);
+  }
+}
+
+TEST_CASE("a row whose fields are no numbers is damage", "[store][safe]") {
+  for (const char* const field : {"offset", "length", "sequence", "zero", "not_before"}) {
+    TemporaryDirectory d;
+    leave(d.path(), kHere);
+    meddle(path_of(d.path()), std::string("UPDATE change SET ") + field + " = 'x'");
+    has(refusal(d.path()), " is damaged: a change has a field that is no number");
+  }
+}
