@@ -211,6 +211,29 @@ chmod 700 "$spool"
 [ ! -e "$TMP/ran" ] || fail 'the command ran'
 [ "$(sha256sum <"$file")" = "$sum" ] || fail 'the spool has changed'
 
+begin 'a spool that is removed while in use: writes and flushes fail, and nothing of others goes'
+rm -f "$spool"/*
+start_nbdkit removed retry-time=20
+kill_server
+upload_source
+mv "$spool" "$spool.moved"
+mkdir -m 700 "$spool"
+file=$(cd "$spool.moved" && echo *.spool)
+echo another >"$spool/$file"
+echo another >"$spool/$file.lock"
+run qemu-io -f raw -c flush "$uri"
+[ $status != 0 ] || fail 'the flush succeeds'
+expect "the spool $spool/$file has been replaced while in use" "$log"
+run qemu-io -f raw -c 'write 0 4k' "$uri"
+[ $status != 0 ] || fail 'the write succeeds'
+kill "$nbdkit_pid"
+await 60 eval '! running $nbdkit_pid' || { fail 'nbdkit does not end'; kill -9 "$nbdkit_pid"; }
+[ "$(cat "$spool/$file" "$spool/$file.lock")" = "$(printf 'another\nanother')" ] ||
+  fail "in the spool's directory: $(ls -A "$spool")"
+rm -r "$spool.moved"
+rm -f "$spool"/*
+restart_server
+
 # What an upload under `localhost` leaves, and the next ones under 127.0.0.1 find.
 leave_something() {
   rm -f "$spool"/*

@@ -137,4 +137,10 @@ Status Spool::shrink() {
   return done.ok() ? *result : done;
 }
 
+Status Spool::check() {
+  const auto result = std::make_shared<Status>();
+  const Status done = run([result](Store& store) { *result = store.check(); });
+  return done.ok() ? *result : done;
+}
+
 }  // namespace upload::journal

@@ -52,6 +52,7 @@ class Spool {
   Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length)
       EXCLUDES(mutex_);
   Status shrink() EXCLUDES(mutex_);
+  Status check() EXCLUDES(mutex_);
 
  private:
   struct Job {

@@ -186,6 +186,10 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, b
   // process may be short of descriptors when the first change comes.
   if (options.size != 0)
     if (Status status = store->open_journal(); !status.ok()) return status;
+  // SQLite may have removed the one that was there.
+  auto journal = OwnFile::open(journal_of(options.path), kTheJournal);
+  if (!journal.ok()) return journal.status();
+  store->journal_ = std::move(journal.value());
   return store;
 }
 
@@ -535,7 +539,8 @@ Status SqliteStore::transact(Body body) {
   if (status.ok() &&
       sqlite3_exec(database_.get(), "COMMIT", nullptr, nullptr, nullptr) != SQLITE_OK)
     status = failure("synced");
-  if (status.ok()) return status;
+  // What is durable in a file without a name is lost all the same.
+  if (status.ok()) return check();
   count_ = count;
   digest_ = digest;
   about_.changed_at = changed_at;
@@ -546,6 +551,14 @@ Status SqliteStore::transact(Body body) {
   // a disk that is full is known to have changed nothing.
   if (status.kind() != Kind::kNoSpace || !clean) failed_ = status;
   return status;
+}
+
+// The journal too: without it a transaction that is torn can't be taken back.
+Status SqliteStore::check() {
+  if (failed_.ok()) failed_ = file_.check_is_at(path_, kTheSpool);
+  if (failed_.ok() && journal_.there())
+    failed_ = journal_.check_is_at(journal_of(path_), kTheJournal);
+  return failed_;
 }
 
 Status SqliteStore::append(std::span<const SpoolContent> contents) {

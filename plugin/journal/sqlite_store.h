@@ -6,7 +6,7 @@
 // Damage is found: each row has a SHA-256, and the database one of all its
 // rows, so that no row can change or be missing without notice. A failure
 // that may have left the file in doubt ends the store: everything after it
-// fails in the same way.
+// fails in the same way. So does a file that is removed or replaced while it is in use.
 //
 // Why SQLite with a rollback journal, and what is in the file, is in
 // docs/spool.md. One thread at a time.
@@ -54,12 +54,15 @@ class SqliteStore final : public Store {
 
   [[nodiscard]] Result<std::vector<SpoolRow>> rows() override;
   [[nodiscard]] bool had_torn_tail() const override { return torn_tail_; }
-  [[nodiscard]] bool empty() const override { return count_ == 0 && failed_.ok(); }
+  [[nodiscard]] bool empty() const override {
+    return count_ == 0 && failed_.ok() && file_.is_at(path_);
+  }
   [[nodiscard]] StoreAbout about() const override { return about_; }
   Status append(std::span<const SpoolContent> contents) override;
   Status drop(std::span<const uint64_t> ids) override;
   Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) override;
   Status shrink() override;
+  Status check() override;
 
  private:
   using Digest = std::array<std::byte, 32>;

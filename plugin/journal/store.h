@@ -80,6 +80,8 @@ class Store {
   virtual Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) = 0;
   // Gives the disk space of dropped rows back.
   virtual Status shrink() = 0;
+  // The store is still where the next start looks for it. append() and drop() look, too.
+  virtual Status check() = 0;
 };
 
 // One line about a transaction that was taken back, if there was one.

@@ -56,7 +56,7 @@ Status Volume::flush() {
   for (;;) {
     const auto connections = connections_to_flush(last, start);
     if (!connections.ok()) return connections.status();
-    if (connections.value().empty()) return {};
+    if (connections.value().empty()) return check_spool();
     for (const http::ConnectionId id : connections.value()) {
       const Status status = flush_connection(id);
       if (status.ok()) {
@@ -70,6 +70,17 @@ Status Volume::flush() {
       break;  // what it covered is on its way to another one
     }
   }
+}
+
+// What is in the spool counts as stable only where the next start finds it.
+Status Volume::check_spool() {
+  {
+    MutexLock lock(mutex_);
+    if (!options_.spool_local || rows_.empty()) return {};
+  }
+  const Status status = options_.spool->check();
+  if (!status.ok()) latch(status);
+  return status.while_doing(options_.name);
 }
 
 // Is anything up to `last` unstable that needs no flush but to be sent again, or

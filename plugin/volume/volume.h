@@ -183,6 +183,7 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   [[nodiscard]] bool must_wait(uint64_t last) const REQUIRES(mutex_);
   Result<std::vector<http::ConnectionId>> connections_to_flush(uint64_t last, TimePoint start)
       EXCLUDES(mutex_);
+  Status check_spool() EXCLUDES(mutex_);
   Status flush_connection(http::ConnectionId id) EXCLUDES(mutex_);
   Status ask_flush(pool::Lease& lease) EXCLUDES(mutex_);
   Status ask_options(pool::Lease& lease) EXCLUDES(mutex_);

@@ -138,6 +138,7 @@ class NullStore final : public journal::Store {
   Status drop(std::span<const uint64_t>) override { return {}; }
   Result<bool> read(uint64_t, uint64_t, void*, uint64_t) override { return true; }
   Status shrink() override { return {}; }
+  Status check() override { return {}; }
 };
 
 class NullPlace final : public journal::SpoolPlace {

@@ -69,6 +69,7 @@ class MemoryStore final : public journal::Store {
     scheduler().sleep(std::chrono::milliseconds(scheduler().random().below(2) * 200 + 1));
     return failed_;
   }
+  Status check() override { return failed_; }
 
  private:
   // Where it hangs it does so before the change or after it.

@@ -1095,3 +1095,60 @@ TEST_CASE("a row whose fields are no numbers is damage", "[store][safe]") {
     has(refusal(d.path()), " is damaged: a change has a field that is no number");
   }
 }
+
+// --- Files that go while they are in use ----------------------------------
+
+TEST_CASE("a spool that is removed or replaced while in use takes nothing more",
+          "[store][safe]") {
+  for (const bool replaced : {false, true}) {
+    for (const std::string suffix : {"", "-journal"}) {
+      Fixture f;
+      auto store = f.store();
+      REQUIRE(append(*store, 1, 2).ok());
+      CHECK(store->check().ok());
+      const std::string file = f.path + suffix;
+      fs::rename(file, f.directory.path() + "/moved");
+      if (replaced) spill(file, "another process's");
+      const Status status = append(*store, 3);
+      CHECK(status.kind() == Kind::kSpool);
+      CHECK(status.text() == (suffix.empty() ? "the spool " : "the journal ") + file +
+                                 " has been " + (replaced ? "replaced" : "removed") +
+                                 " while in use");
+      CHECK(store->check().text() == status.text());
+      const Ids drop = {1};
+      CHECK(store->drop(drop).text() == status.text());
+      CHECK(!store->empty());
+    }
+  }
+}
+
+TEST_CASE("a spool whose directory is replaced leaves what is there to others", "[store][safe]") {
+  TemporaryDirectory d;
+  const std::string directory = d.path() + "/spool";
+  fs::create_directory(directory);
+  fs::permissions(directory, fs::perms::owner_all);
+  auto first = lock(directory, kHere);
+  REQUIRE(first.ok());
+  auto store = first.value()->open("https://h:443/images/...", kSize, true);
+  REQUIRE(store.ok());
+  CHECK(store.value()->empty());
+  fs::remove_all(directory);
+  CHECK(!store.value()->empty());
+  fs::create_directory(directory);
+  fs::permissions(directory, fs::perms::owner_all);
+  auto second = lock(directory, kHere);
+  REQUIRE(second.ok());
+  auto other = second.value()->open("https://h:443/images/...", kSize, true);
+  REQUIRE(other.ok());
+  const Row row(1);
+  REQUIRE(other.value()->append({&row.content, 1}).ok());
+  CHECK(store.value()->append({&row.content, 1}).text() ==
+        "the spool " + first.value()->path() + " has been replaced while in use");
+  store.value().reset();
+  first.value()->remove();
+  first.value().reset();
+  CHECK(fs::exists(second.value()->path()));
+  CHECK(!lock(directory, kHere).ok());
+  const Row next(2);
+  CHECK(other.value()->append({&next.content, 1}).ok());
+}
