@@ -169,9 +169,9 @@ kill_server
 upload_source
 end_nbdkit
 restart_server
+file=$(echo "$spool"/*.spool)
 keys[0]="url=https://localhost:$PORT/images/other"
 start_nbdkit named
-file=$(echo "$spool"/*.spool)
 name=$(basename "$spool"/*.lock .lock)  # of the one that runs
 end_nbdkit
 mv "$file" "$spool/$name"
