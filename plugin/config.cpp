@@ -131,6 +131,9 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
 
 namespace {
 
+// Of a value in the URL's query, in bytes; shorter ones are names of modes and the like.
+constexpr size_t kShortestQuerySecret = 4;
+
 Status bad(const std::string& why) { return {Kind::kInvalid, why}; }
 
 // Seconds, with a fraction if need be.
@@ -175,9 +178,10 @@ void register_proxy_secret(const std::string& proxy) {
   const size_t start = scheme == proxy.npos ? 0 : scheme + 3;
   if (start >= at) return;
   const std::string userinfo = proxy.substr(start, at - start);
-  register_secret(userinfo, 4);
+  register_credential(userinfo);
+  register_secret(base64(userinfo));
   const size_t colon = userinfo.find(':');
-  if (colon != userinfo.npos) register_secret(userinfo.substr(colon + 1), 4);
+  if (colon != userinfo.npos) register_credential(userinfo.substr(colon + 1));
 }
 
 Status parse_flag(const std::string& value, bool& flag) {
@@ -246,7 +250,9 @@ Status ConfigParser::set_url(const std::string& value) {
   for (size_t at = 0; at < parsed.query.size();) {
     const size_t end = std::min(parsed.query.find('&', at), parsed.query.size());
     const std::string pair = parsed.query.substr(at, end - at);
-    register_secret(pair.substr(pair.find('=') + 1));
+    const std::string field = pair.substr(pair.find('=') + 1);
+    // "rw" is no secret.
+    if (field.size() >= kShortestQuerySecret) register_secret(field);
     at = end + 1;
   }
   return {};
@@ -408,7 +414,7 @@ Status ConfigParser::set_password(const std::string& value) {
   if (Status status = read_secret(value, password); !status.ok()) return status;
   if (password.empty() || has_control_characters(password))
     return bad("must not be empty or have control characters in it");
-  register_secret(password, 4);
+  register_credential(password);
   return {};
 }
 
@@ -417,7 +423,7 @@ Status ConfigParser::set_token(const std::string& value) {
   if (Status status = read_secret(value, token); !status.ok()) return status;
   if (token.empty() || token.find(' ') != token.npos || has_control_characters(token))
     return bad("must not be empty or have blanks or control characters in it");
-  register_secret(token, 4);
+  register_credential(token);
   return {};
 }
 
@@ -443,7 +449,9 @@ Status ConfigParser::set_header(const std::string& value) {
   const size_t start = line.find_first_not_of(' ', colon + 1);
   if (start == line.npos) return bad("has no value after the colon");
   register_secret(line.substr(start));
-  register_secret(line.substr(line.rfind(' ') + 1));  // what follows "Bearer"
+  const std::string last = line.substr(line.rfind(' ') + 1);  // what follows "Bearer"
+  if (name == "authorization") register_credential(last);
+  else register_secret(last);
   config_.origin.headers.push_back(line);
   return {};
 }
@@ -491,6 +499,7 @@ Result<Config> ConfigParser::complete() const {
                       *config.spool_size, config.replay));
   if (!url_given_) return bad("url= is required: where to upload to");
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
+  if (!origin.user.empty()) register_secret(base64(origin.user + ":" + origin.password));
   if (!origin.user.empty() && origin.password.empty())
     return bad("user=" + origin.user + " needs password=");
   if (!origin.user.empty() && !origin.token.empty())

@@ -27,7 +27,6 @@
 #include <string>
 
 #include "base/log.h"
-#include "base/redact.h"
 #include "config.h"
 #include "http/curl_connection.h"
 #include "instance.h"
@@ -73,9 +72,9 @@ int report(const Status& status) {
   // At the end each request that was under way has the same to say, and the
   // volume has said it.
   if (status.kind() == Kind::kShutdown)
-    nbdkit_debug("%s", upload::redacted(status.text()).c_str());
+    nbdkit_debug("%s", upload::log::line(status.text()).c_str());
   else
-    nbdkit_error("%s", upload::redacted(status.text()).c_str());
+    nbdkit_error("%s", upload::log::line(status.text()).c_str());
   nbdkit_set_error(nbd_error(status.kind()));
   return -1;
 }
@@ -89,18 +88,18 @@ int guard(Body body) noexcept {
     nbdkit_error("out of memory");
     nbdkit_set_error(ENOMEM);
   } catch (const std::exception& e) {
-    nbdkit_error("internal error: %s", upload::redacted(e.what()).c_str());
+    nbdkit_error("internal error: %s", upload::log::line(e.what()).c_str());
     nbdkit_set_error(EIO);
   }
   return -1;
 }
 
-void debug_line(const char* line) { nbdkit_debug("%s", upload::redacted(line).c_str()); }
+void debug_line(const char* line) { nbdkit_debug("%s", line); }
 
 // To standard error, which nbdkit_debug reaches only with -v.
 void warning_line(const char* line) {
-  nbdkit_debug("%s", upload::redacted(line).c_str());
-  fprintf(stderr, "nbdkit: upload: warning: %s\n", upload::redacted(line).c_str());
+  nbdkit_debug("%s", line);
+  fprintf(stderr, "nbdkit: upload: warning: %s\n", line);
 }
 
 Result<std::string> read_password(const std::string& value) {

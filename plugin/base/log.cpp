@@ -8,7 +8,9 @@
 
 #include <cstdarg>
 #include <cstdio>
-#include <vector>
+
+#include "base/printable.h"
+#include "base/redact.h"
 
 #define EXPORTED_FLAG(name) \
   __attribute__((visibility("default"))) int upload_debug_##name = 0
@@ -61,17 +63,19 @@ void set_sinks(Sink debug, Sink warning) {
   warning_sink = warning;
 }
 
+std::string line(const std::string& text) { return printable(redacted(text)); }
+
 void debug(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  debug_sink(vformat(format, args).c_str());
+  debug_sink(line(vformat(format, args)).c_str());
   va_end(args);
 }
 
 void warning(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  warning_sink(vformat(format, args).c_str());
+  warning_sink(line(vformat(format, args)).c_str());
   va_end(args);
 }
 

@@ -4,7 +4,7 @@
 //
 // The flags are set by nbdkit from -D upload.NAME=1 (nbdkit(1), "-D"); they
 // are constant once requests are served. Lines go to the sink, which
-// plugin.cpp points at nbdkit. No secret may be passed here. Thread safe.
+// plugin.cpp points at nbdkit, as line() makes them. Thread safe.
 
 #pragma once
 
@@ -20,6 +20,10 @@ extern int upload_debug_stats;
 }
 
 namespace upload::log {
+
+// What is printed of a text: one printable line (base/printable.h) without the secrets that
+// are known (base/redact.h).
+[[nodiscard]] std::string line(const std::string& text);
 
 // Receives one line, without a newline.
 using Sink = void (*)(const char* line);

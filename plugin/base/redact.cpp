@@ -1,40 +1,217 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The list of secrets and their replacement. The list is a heap object that
-// is never destroyed: texts may be redacted until the process ends.
+// The list of secrets, and how one is found in a text that may have encoded it. The text
+// is not decoded first: one encoding may be inside another, and which byte was encoded is
+// the writer's choice. Instead a match goes through the text in all the ways it can be
+// read: at each place as the byte that is there, or as what an escape stands for.
+//
+// The lists are heap objects that are never destroyed: texts may be redacted until the
+// process ends.
 
 #include "base/redact.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
+#include <utility>
 #include <vector>
+
+#include "base/printable.h"
+#include "base/utf8.h"
 
 namespace upload {
 
 namespace {
 
-std::vector<std::string>& secrets() {
-  static auto* const list = new std::vector<std::string>;
-  return *list;
+constexpr size_t kExcerpt = 200;
+
+struct Secrets {
+  std::vector<std::string> known;        // longer ones first
+  std::vector<std::string> short_ones;
+  bool short_credential = false;
+};
+
+Secrets& secrets() {
+  static auto* const lists = new Secrets;
+  return *lists;
 }
 
-}  // namespace
+// --- Escapes ----------------------------------------------------------------
 
-void register_secret(std::string_view secret, size_t shortest) {
-  if (secret.empty() || secret.size() < shortest) return;
-  std::vector<std::string>& list = secrets();
+// What stands at the beginning of a text, and how many bytes of the text that takes.
+struct Reading {
+  std::string bytes;
+  size_t length = 0;  // 0: nothing of this kind
+};
+
+std::optional<unsigned> number_in(std::string_view text, int base) {
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size())
+    return std::nullopt;
+  return value;
+}
+
+// %XX
+Reading read_percent(std::string_view text) {
+  if (text.size() < 3 || text[0] != '%') return {};
+  const auto value = number_in(text.substr(1, 2), 16);
+  return value ? Reading{{static_cast<char>(*value)}, 3} : Reading{};
+}
+
+// \uXXXX, the number only.
+std::optional<unsigned> utf16_unit(std::string_view text) {
+  if (text.size() < 6 || text[0] != '\\' || text[1] != 'u') return std::nullopt;
+  return number_in(text.substr(2, 4), 16);
+}
+
+// \uXXXX, two of them for what is beyond U+FFFF; \xXX; \ before the character itself.
+Reading read_backslash(std::string_view text) {
+  if (text.size() < 2 || text[0] != '\\') return {};
+  if (const auto first = utf16_unit(text)) {
+    const auto second = utf16_unit(text.substr(6));
+    if (*first >= 0xd800 && *first < 0xdc00 && second && *second >= 0xdc00 && *second < 0xe000)
+      return {encode_utf8(0x10000 + ((*first - 0xd800) << 10) + (*second - 0xdc00)), 12};
+    return {encode_utf8(*first), 6};
+  }
+  if (text[1] == 'x' && text.size() >= 4)
+    if (const auto value = number_in(text.substr(2, 2), 16))
+      return {{static_cast<char>(*value)}, 4};
+  return {{text[1]}, 2};
+}
+
+// &#NN; &#xNN; and the names that are needed.
+Reading read_reference(std::string_view text) {
+  constexpr size_t kLongest = 10;
+  if (text.empty() || text[0] != '&') return {};
+  const size_t end = text.substr(0, kLongest).find(';');
+  if (end == text.npos) return {};
+  const std::string_view name = text.substr(1, end - 1);
+  constexpr std::pair<std::string_view, char> kNames[] = {
+      {"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+  for (const auto& [known, character] : kNames)
+    if (name == known) return {{character}, end + 1};
+  if (name.size() < 2 || name[0] != '#') return {};
+  const bool hexadecimal = name[1] == 'x' || name[1] == 'X';
+  const auto value = number_in(name.substr(hexadecimal ? 2 : 1), hexadecimal ? 16 : 10);
+  return value ? Reading{encode_utf8(*value), end + 1} : Reading{};
+}
+
+// A blank in a query.
+Reading read_plus(std::string_view text) {
+  return text.starts_with('+') ? Reading{" ", 1} : Reading{};
+}
+
+Reading read_plain(std::string_view text) { return {std::string(text.substr(0, 1)), 1}; }
+
+std::string percent_decoded(std::string_view text) {
+  std::string decoded;
+  while (!text.empty()) {
+    Reading next = read_percent(text);
+    if (next.length == 0) next = read_plain(text);
+    decoded += next.bytes;
+    text.remove_prefix(next.length);
+  }
+  return decoded;
+}
+
+// --- Finding ----------------------------------------------------------------
+
+// How many bytes at the beginning of `text` are the secret; 0: it does not stand there.
+// Keeps pairs of places, in the text and in the secret, that can be reached together; so
+// each is looked at once, however many ways lead to it.
+size_t match(std::string_view text, std::string_view secret) {
+  if (text.empty() || (text[0] != secret[0] && std::string_view("%\\&+").find(text[0]) == text.npos))
+    return 0;
+  std::set<std::pair<size_t, size_t>> reached = {{0, 0}};
+  size_t longest = 0;
+  while (!reached.empty()) {
+    const auto [in_text, in_secret] = *reached.begin();
+    reached.erase(reached.begin());
+    if (in_secret == secret.size()) {
+      longest = std::max(longest, in_text);
+      continue;
+    }
+    const std::string_view rest = text.substr(in_text);
+    if (rest.empty()) continue;
+    for (const auto read : {read_plain, read_percent, read_backslash, read_reference, read_plus}) {
+      const Reading next = read(rest);
+      if (next.length != 0 && !next.bytes.empty() &&
+          secret.substr(in_secret).starts_with(next.bytes))
+        reached.insert({in_text + next.length, in_secret + next.bytes.size()});
+    }
+  }
+  return longest;
+}
+
+bool occurs(std::string_view text, std::string_view secret) {
+  for (size_t at = 0; at < text.size(); ++at)
+    if (match(text.substr(at), secret) != 0) return true;
+  return false;
+}
+
+void add(std::vector<std::string>& list, const std::string& secret) {
   if (std::find(list.begin(), list.end(), secret) != list.end()) return;
   // Longer ones first, so that one that contains another goes as a whole.
   const auto place = std::find_if(list.begin(), list.end(), [&](const std::string& other) {
     return other.size() < secret.size();
   });
-  list.emplace(place, secret);
+  list.insert(place, secret);
+}
+
+bool short_secret_may_be_in(const std::string& text) {
+  const Secrets& lists = secrets();
+  return lists.short_credential ||
+         std::any_of(lists.short_ones.begin(), lists.short_ones.end(),
+                     [&](const std::string& secret) { return occurs(text, secret); });
+}
+
+}  // namespace
+
+void register_secret(std::string_view secret) {
+  for (const std::string& form : {std::string(secret), percent_decoded(secret)})
+    if (!form.empty())
+      add(form.size() < kShortestSecret ? secrets().short_ones : secrets().known, form);
+}
+
+void register_credential(std::string_view secret) {
+  if (!secret.empty() && secret.size() < kShortestSecret) secrets().short_credential = true;
+  register_secret(secret);
 }
 
 std::string redacted(std::string text) {
-  for (const std::string& secret : secrets())
-    for (size_t at = text.find(secret); at != text.npos; at = text.find(secret, at + 3))
-      text.replace(at, secret.size(), "...");
+  for (const std::string& secret : secrets().known) {
+    for (size_t at = 0; at < text.size(); ++at) {
+      const size_t length = match(std::string_view(text).substr(at), secret);
+      if (length == 0) continue;
+      text.replace(at, length, "...");
+      at += 2;
+    }
+  }
   return text;
+}
+
+void forget_secrets() { secrets() = {}; }
+
+std::string excerpt(const std::string& text) {
+  if (text.empty()) return text;
+  if (short_secret_may_be_in(text)) return "...";
+  // Before the cut, which might leave the half of a secret; and after it, since it might
+  // leave the half of a character.
+  return printable(redacted(text).substr(0, kExcerpt));
+}
+
+std::string base64(std::string_view text) {
+  // Three bytes become four, and a NUL follows.
+  std::string encoded((text.size() + 2) / 3 * 4 + 1, '\0');
+  encoded.resize(static_cast<size_t>(
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()),
+                      static_cast<int>(text.size()))));
+  return encoded;
 }
 
 }  // namespace upload

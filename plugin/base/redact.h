@@ -4,8 +4,13 @@
 // its way to a log or an error (invariant 10). It is the last gate, not the
 // first: code does not put secrets into texts, but a server may echo one.
 //
+// A server echoes what it was sent in the form of its own texts. So a secret is
+// recognised as it is, and with any of its bytes percent-encoded (RFC 3986), escaped as in
+// JSON, C or Python, or as HTML's character references; and a secret that is
+// percent-encoded itself also when it is decoded.
+//
 // Register while the configuration is read, before any thread is started;
-// redacted() may then be called from any thread.
+// the others may then be called from any thread.
 
 #pragma once
 
@@ -14,11 +19,29 @@
 
 namespace upload {
 
-// Texts shorter than `shortest` bytes are not kept: they would blank out
+// Shorter secrets are not looked for in our own texts, where they would blank out
 // innocent words.
-void register_secret(std::string_view secret, size_t shortest = 8);
+inline constexpr size_t kShortestSecret = 8;
+
+// Of a secret that is shorter, excerpt() shows nothing of a text that it occurs in.
+void register_secret(std::string_view secret);
+
+// A secret for which that is not enough, since whoever chose it may use it elsewhere: a
+// password, a token. If it is shorter, excerpt() shows nothing at all.
+void register_credential(std::string_view secret);
 
 // `text` with each registered secret replaced by "...".
 [[nodiscard]] std::string redacted(std::string text);
+
+// What of a text may be shown that somebody else has written, a server as a rule:
+// redacted, at most 200 bytes, on one line (base/printable.h). "..." if a short secret
+// might be in it.
+[[nodiscard]] std::string excerpt(const std::string& text);
+
+// For tests.
+void forget_secrets();
+
+// Base64 (RFC 4648), as credentials are sent in.
+[[nodiscard]] std::string base64(std::string_view text);
 
 }  // namespace upload

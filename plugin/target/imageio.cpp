@@ -17,6 +17,7 @@
 #include <cinttypes>
 
 #include "base/log.h"
+#include "base/redact.h"
 #include "target/reply.h"
 
 namespace upload::target {
@@ -197,10 +198,10 @@ Status Imageio::check_read(const http::Reply& reply, ByteRange range) const {
   if (Status status = classify(reply, 206); !status.ok()) return status;
   const auto content_range = http::parse_content_range(reply.content_range);
   if (!content_range)
-    return malformed("206 with the Content-Range '" + printable(reply.content_range) + "'");
+    return malformed("206 with the Content-Range '" + excerpt(reply.content_range) + "'");
   if (content_range->range != range)
     return malformed("asked for " + describe("", range) + ", it sent '" +
-                     printable(reply.content_range) + "'");
+                     excerpt(reply.content_range) + "'");
   if (reply.sunk != range.length)
     return malformed(format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length,
                             reply.sunk));

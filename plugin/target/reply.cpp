@@ -13,7 +13,6 @@ namespace upload::target {
 
 namespace {
 
-constexpr size_t kShown = 200;
 // Of what a server may ask for with Retry-After, in seconds.
 constexpr uint64_t kLongestWait = 3600;
 
@@ -47,20 +46,9 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
-std::string printable(const std::string& text) {
-  // Before the cut, which might leave the half of a secret.
-  std::string line = redacted(text).substr(0, kShown);
-  std::replace_if(
-      line.begin(), line.end(),
-      [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
-  const size_t last = line.find_last_not_of(' ');
-  line.erase(last == line.npos ? 0 : last + 1);
-  return line;
-}
-
 Status classify(const http::Reply& reply, int success) {
   if (reply.status == success) return {};
-  const std::string body = printable(reply.body);
+  const std::string body = excerpt(reply.body);
   std::string text = "HTTP status " + std::to_string(reply.status);
   const auto row = std::find_if(std::begin(kRows), std::end(kRows),
                                 [&](const Row& r) { return r.status == reply.status; });

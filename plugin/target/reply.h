@@ -4,8 +4,6 @@
 
 #pragma once
 
-#include <string>
-
 #include "base/status.h"
 #include "http/message.h"
 
@@ -13,10 +11,7 @@ namespace upload::target {
 
 // Success if the reply has the status `success`; else a failure of the kind
 // that the status stands for (RFC 9110, section 15), whose text has the
-// status and the first 200 bytes of the body.
+// status and an excerpt of the body (base/redact.h).
 [[nodiscard]] Status classify(const http::Reply& reply, int success);
-
-// At most 200 bytes of `text`, on one line, without control characters.
-[[nodiscard]] std::string printable(const std::string& text);
 
 }  // namespace upload::target

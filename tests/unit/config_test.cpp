@@ -34,6 +34,9 @@ const char kUrl[] = "https://host/images/ticket-0123456789";
 struct Fixture {
   ConfigParser parser{read_secret};
 
+  Fixture() = default;
+  ~Fixture() { upload::forget_secrets(); }
+
   Fixture& set(const std::string& key, const std::string& value) {
     const Status status = parser.set(key, value);
     INFO(status.text());
@@ -208,8 +211,8 @@ TEST_CASE("an unknown key is named, its value is not", "[config]") {
 
 TEST_CASE("secrets come from files too, and are blanked out afterwards", "[config]") {
   const std::string file = a_file("file-secret-1\nmore\n");
-  const Config config = Fixture()
-                            .set("url", kUrl)
+  Fixture f;
+  const Config config = f.set("url", kUrl)
                             .set("user", "admin")
                             .set("password", "+" + file)
                             .set("header", "X-Auth: header-secret-2")
@@ -217,6 +220,8 @@ TEST_CASE("secrets come from files too, and are blanked out afterwards", "[confi
   CHECK(config.origin.password == "file-secret-1");
   CHECK(upload::redacted("file-secret-1 header-secret-2 ticket-0123456789") ==
         "... ... ...");
+  // admin:file-secret-1
+  CHECK(upload::redacted("Basic YWRtaW46ZmlsZS1zZWNyZXQtMQ==") == "Basic ...");
   unlink(file.c_str());
 }
 
