@@ -44,6 +44,10 @@ class Connection {
   // side has said something unasked. Asks the kernel only. Not while a request
   // is under way.
   [[nodiscard]] virtual bool closed() const = 0;
+  // What made closed() true, for error texts.
+  [[nodiscard]] virtual Status why_closed() const {
+    return {Kind::kLost, "the server closed the connection while it was idle"};
+  }
 
   // Makes a request that is under way fail soon, and any later one at once.
   // Any thread.

@@ -14,7 +14,9 @@
 //     handle's private cache holds one connection.
 // The kernel's view (closed()) is asked for before a lease is given out; what
 // dies after that fails the request it dies under. A reply is believed only
-// when its header has ended and the whole request was sent: libcurl takes less.
+// when its header has ended and the whole request was sent: libcurl takes less. What a
+// reply may have is bounded here, whatever libcurl's bounds are: its header, with
+// everything that is one to libcurl, by kMaxHeader, its body by the request.
 //
 // A unix socket is connected here, not by libcurl: 7.88 does not reuse
 // connections to abstract ones, whose address it takes for one that is not
@@ -70,6 +72,9 @@ namespace {
 constexpr uint64_t kProgressUnit = 4096;
 // As libcurl's maximum is 2 MiB; what is larger than a socket buffer gains little.
 constexpr long kBufferSize = 256L << 10;
+// Of a reply's header with all that comes with it: interim replies, trailers, and a
+// proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
+constexpr size_t kMaxHeader = size_t{64} << 10;
 
 struct SlistDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
@@ -135,10 +140,13 @@ class CurlConnection final : public Connection {
   Result<Reply> perform(const Request& request) override;
   bool unopened() const override { return state_ == State::kUnopened; }
   bool closed() const override;
+  Status why_closed() const override;
   void abort() override;
 
  private:
   enum class State { kUnopened, kOpen, kClosed };
+  // Why a callback has ended the request.
+  enum class Ended { kNot, kStalled, kHeaderTooLong, kBodyTooLong, kRangeIgnored, kNoMemory };
 
   template <typename T>
   void set(CURLoption option, T value);
@@ -148,7 +156,11 @@ class CurlConnection final : public Connection {
   void set_up_credentials();
   void set_up_callbacks();
   void set_up_request(const Request& request);
+  enum class Unasked { kNothing, kHandshake, kData, kEnd };
+  Unasked look() const;
   Status explain(CURLcode code, const Request& request, bool fresh) const;
+  Status explain_end(const Request& request) const;
+  Status explain_unconnected(CURLcode code) const;
   Status check_complete(const Request& request) const;
   void read_headers();
   std::string header(const char* name) const;
@@ -184,11 +196,9 @@ class CurlConnection final : public Connection {
   int unix_fd_ = -1;          // connected, not yet libcurl's
   bool established_ = false;  // during this request
   bool refused_ = false;      // libcurl wanted another socket
-  bool stalled_ = false;
-  bool overlong_ = false;
+  Ended ended_ = Ended::kNot;
   bool header_ended_ = false;
-  bool out_of_memory_ = false;
-  bool range_ignored_ = false;
+  size_t header_bytes_ = 0;
   int socket_error_ = 0;      // of connect_unix_socket()
   uint64_t moved_ = 0;  // bytes that libcurl had moved at progress_at_
   // The most bytes that the peer had not acknowledged, of all looks since progress_at_.
@@ -269,6 +279,9 @@ void CurlConnection::set_up_tls() {
   set_pem(CURLOPT_SSLKEY_BLOB, origin_->key_pem);
   // Those and nothing else: not the system's directory besides.
   if (!origin_->ca_pem.empty()) set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));
+  // RFC 8996. It counts more than what OPENSSL_CONF says.
+  set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  set(CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   set(CURLOPT_SSL_VERIFYPEER, origin_->insecure ? 0L : 1L);
   set(CURLOPT_SSL_VERIFYHOST, origin_->insecure ? 0L : 2L);
 }
@@ -290,7 +303,7 @@ Value CurlConnection::shielded(Value failure, Body body) noexcept {
   try {
     return body();
   } catch (...) {
-    out_of_memory_ = true;
+    ended_ = Ended::kNoMemory;
     return failure;
   }
 }
@@ -408,7 +421,14 @@ int CurlConnection::on_established() {
 // libcurl takes a connection that closes within the header for the end of a
 // reply without a body: look for the empty line ourselves. (Interim replies
 // have headers of their own, and trailers come here too.)
+// All that comes here counts: whoever may add to a reply without an end would have
+// libcurl keep it, or be waited for.
 size_t CurlConnection::on_header(const char* line, size_t length) {
+  header_bytes_ += length;
+  if (header_bytes_ > kMaxHeader) {
+    ended_ = Ended::kHeaderTooLong;
+    return 0;
+  }
   if (std::string_view(line, length).starts_with("HTTP/")) header_ended_ = false;
   if (length <= 2 && (line[0] == '\r' || line[0] == '\n')) header_ended_ = true;
   return length;
@@ -418,15 +438,17 @@ size_t CurlConnection::on_write(const char* data, size_t length) {
   long status = 0;
   curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
   if (status == 206 && !request_->sink.empty()) {
-    overlong_ = length > request_->sink.size() - reply_.sunk;
-    if (overlong_) return 0;
+    if (length > request_->sink.size() - reply_.sunk) {
+      ended_ = Ended::kBodyTooLong;
+      return 0;
+    }
     memcpy(request_->sink.data() + reply_.sunk, data, length);
     reply_.sunk += length;
     return length;
   }
-  overlong_ = length > request_->max_reply - reply_.body.size();
-  range_ignored_ = !request_->sink.empty() && status == 200;
-  if (overlong_ || range_ignored_) return 0;
+  if (!request_->sink.empty() && status == 200) ended_ = Ended::kRangeIgnored;
+  else if (length > request_->max_reply - reply_.body.size()) ended_ = Ended::kBodyTooLong;
+  if (ended_ != Ended::kNot) return 0;
   reply_.body.append(data, length);
   return length;
 }
@@ -442,8 +464,9 @@ int CurlConnection::on_progress(uint64_t down, uint64_t up) {
     progress_at_ = now;
     if (events_.progress) events_.progress();
   }
-  stalled_ = now - progress_at_ > origin_->timeout;
-  return stalled_ ? 1 : 0;
+  if (now - progress_at_ <= origin_->timeout) return 0;
+  ended_ = Ended::kStalled;
+  return 1;
 }
 
 // Whether kProgressUnit bytes have moved since progress_at_; `bytes` is what
@@ -470,8 +493,9 @@ uint64_t CurlConnection::unacknowledged() {
 void CurlConnection::set_up_request(const Request& request) {
   request_ = &request;
   reply_ = Reply();
-  established_ = refused_ = stalled_ = overlong_ = header_ended_ = false;
-  out_of_memory_ = range_ignored_ = false;
+  established_ = refused_ = header_ended_ = false;
+  ended_ = Ended::kNot;
+  header_bytes_ = 0;
   moved_ = most_unacknowledged_ = 0;
   progress_at_ = std::chrono::steady_clock::now();
   error_[0] = '\0';
@@ -578,29 +602,16 @@ std::string CurlConnection::header(const char* name) const {
 Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh) const {
   const std::string server = origin_->name() + ": ";
   const std::string detail = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
-  if (code == CURLE_OUT_OF_MEMORY || out_of_memory_) return {Kind::kNoMemory, server + "out of memory"};
-  if (aborted_) return {Kind::kLost, server + "the connection was shut down"};
-  if (range_ignored_)
-    return {Kind::kMalformed, server + "the server ignored the range that was asked for"};
-  if (overlong_)
-    return {Kind::kMalformed,
-            server + format("the reply is longer than it may be (%zu bytes)",
-                            reply_.sunk > 0 ? request.sink.size() : request.max_reply)};
-  if (stalled_)
-    return {Kind::kLost,
-            server + format("no progress for %ld seconds (timeout=)",
-                            milliseconds(origin_->timeout) / 1000)};
+  if (aborted_ && ended_ != Ended::kNoMemory)
+    return {Kind::kLost, server + "the connection was shut down"};
+  if (ended_ != Ended::kNot) return explain_end(request);
+  // That is also what libcurl says of a line that is too long for it.
+  if (code == CURLE_OUT_OF_MEMORY && !header_ended_ && (established_ || header_bytes_ > 0))
+    return {Kind::kMalformed, server + "a line of the reply's header is too long for libcurl, or "
+                                       "there is no memory for it"};
+  if (code == CURLE_OUT_OF_MEMORY) return {Kind::kNoMemory, server + "out of memory"};
   if (refused_) return {Kind::kLost, server + "the server closed the connection"};
-  if (socket_error_ != 0 && socket_error_ != EAGAIN)
-    return {Kind::kConnect, server + "could not connect: " + strerror(socket_error_)};
-  if (fresh && !established_) {
-    if (code == CURLE_OPERATION_TIMEDOUT || socket_error_ == EAGAIN)
-      return {Kind::kConnect,
-              server + format("could not connect within %g seconds (connect-timeout=)",
-                              static_cast<double>(milliseconds(origin_->connect_timeout)) /
-                                  1000)};
-    return {Kind::kConnect, server + "could not connect: " + detail};
-  }
+  if (fresh && !established_) return explain_unconnected(code);
   switch (code) {
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
@@ -614,15 +625,70 @@ Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh
   }
 }
 
-bool CurlConnection::closed() const {
-  if (state_ != State::kOpen) return state_ == State::kClosed;
+Status CurlConnection::explain_end(const Request& request) const {
+  const std::string server = origin_->name() + ": ";
+  switch (ended_) {
+    case Ended::kRangeIgnored:
+      return {Kind::kMalformed, server + "the server ignored the range that was asked for"};
+    case Ended::kHeaderTooLong:
+      return {Kind::kMalformed,
+              server + format("the reply's header is longer than it may be (%zu bytes)", kMaxHeader)};
+    case Ended::kBodyTooLong:
+      return {Kind::kMalformed,
+              server + format("the reply is longer than it may be (%zu bytes)",
+                              reply_.sunk > 0 ? request.sink.size() : request.max_reply)};
+    case Ended::kStalled:
+      return {Kind::kLost, server + format("no progress for %ld seconds (timeout=)",
+                                           milliseconds(origin_->timeout) / 1000)};
+    case Ended::kNot:
+    case Ended::kNoMemory: break;
+  }
+  return {Kind::kNoMemory, server + "out of memory"};
+}
+
+Status CurlConnection::explain_unconnected(CURLcode code) const {
+  const std::string server = origin_->name() + ": ";
+  if (socket_error_ != 0 && socket_error_ != EAGAIN)
+    return {Kind::kConnect, server + "could not connect: " + strerror(socket_error_)};
+  if (code == CURLE_OPERATION_TIMEDOUT || socket_error_ == EAGAIN)
+    return {Kind::kConnect,
+            server + format("could not connect within %g seconds (connect-timeout=)",
+                            static_cast<double>(milliseconds(origin_->connect_timeout)) / 1000)};
+  return {Kind::kConnect, server + "could not connect: " +
+                              (error_[0] != '\0' ? error_ : curl_easy_strerror(code))};
+}
+
+// What has come while nobody asked for anything. The type of a TLS record can be read
+// (RFC 5246, section 6.2.1; RFC 8446, section 5.1), but in TLS 1.3 a session ticket or a
+// new key looks like data, and only who decrypts it could tell. libcurl would, but reads
+// nothing without a request. So that counts as data, which may be the reply to nothing.
+CurlConnection::Unasked CurlConnection::look() const {
+  constexpr std::byte kAlert{21};
+  constexpr std::byte kHandshake{22};
   curl_socket_t fd = CURL_SOCKET_BAD;
   curl_easy_getinfo(handle_.get(), CURLINFO_ACTIVESOCKET, &fd);
-  if (fd == CURL_SOCKET_BAD) return true;
-  // An end of file, an error, or bytes that nobody asked for: TLS session
-  // tickets have come before the first reply.
+  if (fd == CURL_SOCKET_BAD) return Unasked::kEnd;
   pollfd poll_fd = {fd, POLLIN | POLLRDHUP, 0};
-  return poll(&poll_fd, 1, 0) > 0;
+  if (poll(&poll_fd, 1, 0) == 0) return Unasked::kNothing;
+  std::byte first = {};
+  if (poll_fd.revents != POLLIN || recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+    return Unasked::kEnd;
+  const bool tls = origin_->url.scheme == "https" && origin_->unix_socket.empty();
+  if (tls && first == kAlert) return Unasked::kEnd;
+  // Of TLS 1.2: it asks for a new handshake, and the next request sees to it.
+  return tls && first == kHandshake ? Unasked::kHandshake : Unasked::kData;
+}
+
+bool CurlConnection::closed() const {
+  if (state_ != State::kOpen) return state_ == State::kClosed;
+  const Unasked unasked = look();
+  return unasked == Unasked::kEnd || unasked == Unasked::kData;
+}
+
+Status CurlConnection::why_closed() const {
+  if (state_ != State::kOpen || look() != Unasked::kData) return Connection::why_closed();
+  return {Kind::kLost, "the server sent something that nobody had asked for while the connection "
+                       "was idle: data or, with TLS 1.3, a late session ticket, a new key or the end"};
 }
 
 void CurlConnection::abort() {

@@ -54,7 +54,7 @@ TimePoint Keeper::keep_due_alive() {
     const auto id = static_cast<unsigned long long>(lease->id());
     if (lease->closed()) {
       UPLOAD_DEBUG(keeper, "keeper: connection %llu was closed by the server", id);
-      lease->retire({Kind::kLost, "the server closed the connection while it was idle"});
+      lease->retire(lease->why_closed());
     } else {
       UPLOAD_DEBUG(keeper, "keeper: connection %llu is idle, keeping it alive", id);
       pool_.keep_alive(*lease);

@@ -50,6 +50,8 @@ class Lease {
   // when this returns; look before sending.
   void replace_if_closed();
   [[nodiscard]] bool closed() const { return slot_->connection->closed(); }
+  // Connection::why_closed()
+  [[nodiscard]] Status why_closed() const { return slot_->connection->why_closed(); }
 
   // The connection is doubtful: close it when the lease ends. The last reason
   // counts: who judges a reply knows more than who read it.

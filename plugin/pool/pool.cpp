@@ -32,10 +32,6 @@ namespace {
 
 unsigned long long number(http::ConnectionId id) { return id; }
 
-Status closed_while_idle() {
-  return {Kind::kLost, "the server closed the connection while it was idle"};
-}
-
 Status shutting_down() { return {Kind::kShutdown, "the plugin is shutting down"}; }
 
 }  // namespace
@@ -80,7 +76,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
 
 Result<http::Reply> Lease::perform(const http::Request& request) {
   if (slot_->connection->closed()) {
-    retire(closed_while_idle());
+    retire(slot_->connection->why_closed());
     return retired_;
   }
   Result<http::Reply> reply = slot_->connection->perform(request);
@@ -93,7 +89,7 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
 
 void Lease::replace_if_closed() {
   if (slot_->connection->closed())
-    pool_->replace_connection(*slot_, closed_while_idle());
+    pool_->replace_connection(*slot_, slot_->connection->why_closed());
 }
 
 void Lease::retire(Status why) { retired_ = std::move(why); }

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// CurlConnection against a peer that says what no server should: every request ends, with
+// a reply that is one or with a failure that says what was wrong, in bounded memory.
+
+#include "http/curl_connection.h"
+
+#include <curl/curl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "catch.h"
+#include "http/peer.h"
+
+using namespace upload;
+using namespace upload::http;
+using upload::testing::Peer;
+using Talk = Peer::Talk;
+
+namespace {
+
+// More than any bound here, and so much that keeping it would show.
+constexpr uint64_t kEndless = uint64_t{256} << 20;
+
+std::shared_ptr<Origin> origin_of(const Peer& peer, const std::string& scheme = "http") {
+  auto origin = std::make_shared<Origin>();
+  origin->url = parse_url(scheme + "://127.0.0.1:" + std::to_string(peer.port()) + "/images/ticket")
+                    .value();
+  origin->insecure = true;
+  origin->timeout = std::chrono::seconds(20);
+  return origin;
+}
+
+std::unique_ptr<Connection> connect(const std::shared_ptr<Origin>& origin) {
+  return make_curl_connection(origin, 1, {});
+}
+
+Request get() {
+  Request request;
+  request.target = "/images/ticket";
+  request.what = "get";
+  return request;
+}
+
+// What a request for something gets.
+Result<Reply> ask(const Peer& peer, const Request& request = get()) {
+  return connect(origin_of(peer))->perform(request);
+}
+
+std::string said(const Result<Reply>& reply) {
+  return reply.ok() ? "status " + std::to_string(reply.value().status) : reply.status().text();
+}
+
+bool has(const Result<Reply>& reply, const std::string& text) {
+  INFO(said(reply));
+  CHECK(said(reply).find(text) != std::string::npos);
+  return said(reply).find(text) != std::string::npos;
+}
+
+// In bytes; only ever grows.
+uint64_t most_memory() {
+  struct rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) << 10;
+}
+
+const std::string kOk = "HTTP/1.1 200 OK\r\n";
+
+// OpenSSL reads its configuration when it is first used, which is after this.
+const bool kWeakOpenssl = [] {
+  const std::string text =
+      "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = weak\n"
+      "[weak]\nMinProtocol = TLSv1\nCipherString = ALL:@SECLEVEL=0\n";
+  const int fd = memfd_create("openssl.cnf", 0);
+  if (write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) abort();
+  return setenv("OPENSSL_CONF", ("/proc/self/fd/" + std::to_string(fd)).c_str(), 1) == 0;
+}();
+
+}  // namespace
+
+TEST_CASE("what comes with a reply and has no end is not waited for or kept", "[http]") {
+  const struct {
+    const char* what;
+    std::string before;
+    std::string endless;
+    const char* text;
+  } cases[] = {
+      {"header fields", kOk, "X-Field: value\r\n", "the reply's header is longer than it may be"},
+      {"a line of the header", kOk + "X-Field: ", "value", "header"},
+      {"the first line", "HTTP/1.1 200 ", "OK", "header"},
+      {"interim replies", "", "HTTP/1.1 100 Continue\r\n\r\n", "header is longer than it may be"},
+      {"interim fields", "HTTP/1.1 103 Early Hints\r\n", "Link: </>\r\n", "header is longer"},
+      {"trailers", kOk + "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X-Field: value\r\n",
+       "header is longer than it may be"},
+      {"one trailer", kOk + "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Field: ", "value", ""},
+      {"a body", kOk + "\r\n", "body", "the reply is longer than it may be (65536 bytes)"},
+      {"a body in chunks", kOk + "Transfer-Encoding: chunked\r\n\r\n", "4\r\nbody\r\n",
+       "the reply is longer than it may be (65536 bytes)"},
+  };
+  for (const auto& example : cases) {
+    INFO(example.what);
+    std::atomic<uint64_t> sent = 0;
+    const uint64_t before = most_memory();
+    {
+      const Peer peer([&](Talk& talk) {
+        if (talk.request().empty()) return;
+        talk.send(example.before);
+        sent = talk.send_again_and_again(example.endless, kEndless);
+      });
+      const auto reply = ask(peer);
+      CHECK_FALSE(reply.ok());
+      has(reply, example.text);
+      CHECK((reply.ok() || reply.status().kind() != Kind::kNoMemory));
+      CHECK(said(reply).find("out of memory") == std::string::npos);
+    }
+    CHECK(sent < kEndless / 4);
+    CHECK(most_memory() - before < kEndless / 4);
+  }
+}
+
+TEST_CASE("a chunk's extension without an end is no progress", "[http]") {
+  const Peer peer([&](Talk& talk) {
+    if (talk.request().empty()) return;
+    talk.send(kOk + "Transfer-Encoding: chunked\r\n\r\n4;a=");
+    talk.send_again_and_again("value", UINT64_MAX);
+  });
+  auto origin = origin_of(peer);
+  origin->timeout = std::chrono::seconds(2);
+  const uint64_t before = most_memory();
+  const auto reply = connect(origin)->perform(get());
+  has(reply, "no progress for 2 seconds (timeout=)");
+  CHECK(most_memory() - before < kEndless / 4);
+}
+
+TEST_CASE("a proxy's reply to CONNECT has bounds too", "[http]") {
+  for (const std::string endless : {"X-Field: value\r\n", "value"}) {
+    const Peer proxy([&](Talk& talk) {
+      if (talk.request().empty()) return;
+      talk.send(kOk + "X-First: ");
+      talk.send_again_and_again(endless, kEndless);
+    });
+    auto origin = origin_of(proxy);
+    origin->url = parse_url("http://localhost:1/images/ticket").value();
+    origin->proxy = "http://127.0.0.1:" + std::to_string(proxy.port());
+    const auto reply = connect(origin)->perform(get());
+    CHECK_FALSE(reply.ok());
+    CHECK(said(reply).find(": out of memory") == std::string::npos);
+  }
+}
+
+TEST_CASE("what is no reply of HTTP/1.1 is none", "[http]") {
+  for (const std::string bytes :
+       {"all is well\n", "\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "ICY 200 OK\r\n\r\n"}) {
+    INFO(bytes);
+    const Peer peer([&](Talk& talk) {
+      if (!talk.request().empty()) talk.send(bytes);
+    });
+    const auto reply = ask(peer);
+    INFO(said(reply));
+    CHECK_FALSE(reply.ok());
+  }
+}
+
+TEST_CASE("a redirection is a reply and is not followed", "[http]") {
+  const Peer other([](Talk& talk) { talk.request(); });
+  const Peer peer([&](Talk& talk) {
+    if (!talk.request().empty())
+      talk.send("HTTP/1.1 307 Elsewhere\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:" +
+                std::to_string(other.port()) + "/\r\n\r\n");
+  });
+  const auto reply = ask(peer);
+  REQUIRE(reply.ok());
+  CHECK(reply.value().status == 307);
+  CHECK(other.connections() == 0);
+}
+
+TEST_CASE("what is compressed stays so, and counts as it is sent", "[http]") {
+  const std::string body = "\x1f\x8b\x08 is gzip's beginning";
+  std::string request;
+  const Peer peer([&](Talk& talk) {
+    request = talk.request();
+    if (!request.empty())
+      talk.send(kOk + "Content-Encoding: gzip\r\nContent-Length: " + std::to_string(body.size()) +
+                "\r\n\r\n" + body);
+  });
+  const auto reply = ask(peer);
+  REQUIRE(reply.ok());
+  CHECK(reply.value().body == body);
+  CHECK(request.find("Accept-Encoding") == std::string::npos);
+}
+
+TEST_CASE("credentials are sent once and not again in a weaker way", "[http]") {
+  std::string first;
+  std::string second;
+  const Peer peer([&](Talk& talk) {
+    first = talk.request();
+    if (first.empty()) return;
+    talk.send("HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n");
+    second = talk.request();
+  });
+  auto origin = origin_of(peer);
+  origin->token = "token-0123456789";
+  {
+    const auto connection = connect(origin);
+    const auto reply = connection->perform(get());
+    REQUIRE(reply.ok());
+    CHECK(reply.value().status == 401);
+  }
+  CHECK(first.find("Authorization: Bearer token-0123456789") != std::string::npos);
+  CHECK(second.empty());
+}
+
+// --- TLS ------------------------------------------------------------------
+
+TEST_CASE("TLS before 1.2 is refused, whatever OpenSSL's configuration allows", "[http]") {
+  REQUIRE(kWeakOpenssl);
+  for (const int version : {TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const Peer::Tls tls{version, "ALL:@SECLEVEL=0"};
+    std::string spoken;
+    const Peer peer(
+        [&](Talk& talk) {
+          spoken = SSL_get_version(talk.ssl());
+          if (!talk.request().empty()) talk.send(kOk + "Content-Length: 0\r\n\r\n");
+        },
+        &tls);
+    const auto reply = connect(origin_of(peer, "https"))->perform(get());
+    INFO(version << " " << spoken << " " << said(reply));
+    CHECK(reply.ok() == (version >= TLS1_2_VERSION));
+  }
+}
+
+TEST_CASE("a server that asks for a new handshake while nothing is asked has not closed",
+          "[http]") {
+  const Peer::Tls tls{TLS1_2_VERSION, nullptr};
+  std::atomic<bool> asked = false;
+  const Peer peer(
+      [&](Talk& talk) {
+        if (talk.request().empty()) return;
+        talk.send(kOk + "Content-Length: 0\r\n\r\n");
+        SSL_renegotiate(talk.ssl());
+        SSL_do_handshake(talk.ssl());
+        asked = true;
+        if (talk.request().empty()) return;
+        talk.send(kOk + "Content-Length: 2\r\n\r\nok");
+        talk.await_close();
+      },
+      &tls);
+  const auto connection = connect(origin_of(peer, "https"));
+  REQUIRE(connection->perform(get()).ok());
+  while (!asked) std::this_thread::yield();
+  CHECK_FALSE(connection->closed());
+  const auto reply = connection->perform(get());
+  INFO(said(reply));
+  REQUIRE(reply.ok());
+  CHECK(reply.value().body == "ok");
+  CHECK(peer.connections() == 1);
+}
+
+TEST_CASE("what comes unasked retires a connection, and is called what it is", "[http]") {
+  const std::string closed = "the server closed the connection while it was idle";
+  const std::string unasked = "the server sent something that nobody had asked for";
+  struct Example {
+    const char* what;
+    int tls;  // its version; 0: none
+    std::string text;
+    std::function<void(Talk&)> unasked;
+  };
+  const Example examples[] = {
+      {"an end", 0, closed, [](Talk&) {}},
+      {"a reply", 0, unasked,
+       [](Talk& talk) { talk.send(kOk + "Content-Length: 0\r\n\r\n"), talk.await_close(); }},
+      {"an end of TLS", TLS1_2_VERSION, closed, [](Talk& talk) { SSL_shutdown(talk.ssl()), talk.await_close(); }},
+      {"a reply through TLS", TLS1_3_VERSION, unasked,
+       [](Talk& talk) { talk.send(kOk + "Content-Length: 0\r\n\r\n"), talk.await_close(); }},
+      {"a session ticket", TLS1_3_VERSION, unasked,
+       [](Talk& talk) {
+         SSL_new_session_ticket(talk.ssl());
+         SSL_do_handshake(talk.ssl());
+         talk.await_close();
+       }},
+      {"a new key", TLS1_3_VERSION, unasked,
+       [](Talk& talk) {
+         SSL_key_update(talk.ssl(), SSL_KEY_UPDATE_NOT_REQUESTED);
+         SSL_do_handshake(talk.ssl());
+         talk.await_close();
+       }},
+  };
+  for (const Example& example : examples) {
+    INFO(example.what);
+    const Peer::Tls tls{example.tls, nullptr};
+    const Peer peer(
+        [&](Talk& talk) {
+          if (talk.request().empty()) return;
+          talk.send(kOk + "Content-Length: 0\r\n\r\n");
+          // When the reply has been read.
+          if (talk.request().empty()) return;
+          talk.send(kOk + "Content-Length: 0\r\n\r\n");
+          example.unasked(talk);
+        },
+        example.tls != 0 ? &tls : nullptr);
+    const auto connection = connect(origin_of(peer, example.tls != 0 ? "https" : "http"));
+    REQUIRE(connection->perform(get()).ok());
+    REQUIRE(connection->perform(get()).ok());
+    while (!connection->closed()) std::this_thread::yield();
+    CHECK(connection->why_closed().text().find(example.text) == 0);
+    CHECK(connection->why_closed().kind() == Kind::kLost);
+  }
+}
