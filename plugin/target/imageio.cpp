@@ -72,6 +72,24 @@ class Imageio final : public Target {
 
   Result<Capabilities> read_options(const http::Reply& reply) const override;
 
+  // imageio answers it for the ticket "*".
+  http::Request options_without_ticket() const override {
+    http::Request request = options();
+    request.target = url_.path.substr(0, url_.path.rfind('/') + 1) + "*";
+    request.what = "OPTIONS without a ticket";
+    return request;
+  }
+
+  Status check_offers_socket(const http::Reply& reply,
+                             const std::string& unix_socket) const override {
+    if (Status status = classify(reply, 200); !status.ok()) return status;
+    const Result<Capabilities> offered = read_options(reply);
+    if (!offered.ok()) return offered.status();
+    if (offered.value().unix_socket != unix_socket)
+      return malformed("OPTIONS does not name the socket that it came from");
+    return {};
+  }
+
   // imageio refuses the method with 405, says Connection: close and closes, touching
   // nothing. That is about this one connection (RFC 9110, section 7.6.1), so a reverse
   // proxy does not pass it on.

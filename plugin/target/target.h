@@ -35,7 +35,8 @@ struct Capabilities {
   bool can_extents = false;
   unsigned max_readers = 1;
   unsigned max_writers = 1;
-  // A local way to the same server, as in Origin::unix_socket; may be empty.
+  // A local way to the same server, as in Origin::unix_socket; may be empty, and is the
+  // server's word only.
   std::string unix_socket;
 };
 
@@ -51,6 +52,14 @@ class Target {
 
   [[nodiscard]] virtual http::Request options() const = 0;
   [[nodiscard]] virtual Result<Capabilities> read_options(const http::Reply&) const = 0;
+
+  // The same question about no disk: nothing in it is secret. For whoever answers at a
+  // socket that a server has named.
+  [[nodiscard]] virtual http::Request options_without_ticket() const = 0;
+  // Is the reply to that an image server's that offers this socket, in the form of
+  // Capabilities::unix_socket, itself?
+  [[nodiscard]] virtual Status check_offers_socket(const http::Reply&,
+                                                   const std::string& unix_socket) const = 0;
 
   // A request that changes nothing and whose reply tells whether our connection is one
   // of the server's, or ends at a reverse proxy in front of it. Nothing: the protocol has

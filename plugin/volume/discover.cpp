@@ -5,6 +5,9 @@
 // if that does not tell it, the extents are added up, which a server may take
 // a minute for.
 //
+// A server may tell of a unix socket, but it may also name somebody else's. So that one is
+// first asked whether it offers itself, by a request without credentials and ticket.
+//
 // A flush covers what went over the same connection of the server. Through a reverse
 // proxy one of our connections may be many of the server's, and a flush, although it is
 // answered with success, may cover nothing. So the target is asked for a request whose
@@ -17,6 +20,8 @@
 #include <cinttypes>
 
 #include "base/log.h"
+#include "base/printable.h"
+#include "base/redact.h"
 
 namespace upload::volume {
 
@@ -34,6 +39,40 @@ Result<target::Capabilities> ask_options(const target::Target& target,
   const Result<http::Reply> reply = connection.perform(target.options());
   if (!reply.ok()) return reply.status();
   return target.read_options(reply.value());
+}
+
+// Is the server that answers at this socket the one that has named it?
+Status check_socket(const target::Target& target, const http::Connector& connector,
+                    const http::Origin& origin, const std::string& name) {
+  if ((name[0] != '/' && name[0] != '@') || printable(name) != name)
+    return {Kind::kInvalid, "'" + excerpt(name) + "' is no name of one that is used: it must be "
+                            "an absolute path or @NAME"};
+  http::Origin nobody;
+  nobody.url = origin.url;
+  nobody.unix_socket = name;
+  nobody.connect_timeout = origin.connect_timeout;
+  const auto connection = connect(connector, nobody, origin.connect_timeout);
+  const Result<http::Reply> reply = connection->perform(target.options_without_ticket());
+  if (!reply.ok()) return reply.status();
+  return target.check_offers_socket(reply.value(), name)
+      .while_doing("unix socket " + name + " is not the server's");
+}
+
+// Goes over to the unix socket that the server tells of. Leaves all as it is if it fails.
+Status go_local(const target::Target& target, const http::Connector& connector,
+                http::Origin& origin, target::Capabilities& capabilities,
+                std::unique_ptr<http::Connection>& connection) {
+  const std::string& name = capabilities.unix_socket;
+  if (Status status = check_socket(target, connector, origin, name); !status.ok()) return status;
+  http::Origin local = origin;
+  local.unix_socket = name;
+  auto local_connection = connect(connector, local, origin.connect_timeout);
+  Result<target::Capabilities> offered = ask_options(target, *local_connection);
+  if (!offered.ok()) return offered.status();
+  origin = std::move(local);
+  capabilities = std::move(offered.value());
+  connection = std::move(local_connection);
+  return {};
 }
 
 // What a read of the first byte says of the size of the whole.
@@ -130,20 +169,12 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   Result<target::Capabilities> capabilities = ask_options(target, *connection);
   if (!capabilities.ok()) return capabilities.status();
 
-  const std::string socket = capabilities.value().unix_socket;
-  if (auto_socket && !socket.empty()) {
-    http::Origin local = origin;
-    local.unix_socket = socket;
-    auto local_connection = connect(connector, local, origin.connect_timeout);
-    Result<target::Capabilities> again = ask_options(target, *local_connection);
-    if (again.ok()) {
-      origin = local;
-      capabilities = std::move(again);
-      connection = std::move(local_connection);
-    } else {
+  if (auto_socket && !capabilities.value().unix_socket.empty()) {
+    const Status status =
+        go_local(target, connector, origin, capabilities.value(), connection);
+    if (!status.ok())
       log::warning("the server's unix socket can't be used, using %s instead: %s",
-                   origin.url.origin().c_str(), again.status().text().c_str());
-    }
+                   origin.url.origin().c_str(), status.text().c_str());
   }
 
   const bool kept_open = !connection->closed();

@@ -69,11 +69,15 @@ struct Fixture {
                                 bool auto_socket = false) {
     http::Origin origin;
     origin.url = http::parse_url("https://host/images/a-secret").value();
+    origin.token = "a token";
+    origin.headers = {"X-Key: another"};
     const auto imageio = target::make_target("imageio", origin.url);
     // A connection each, all open until they are closed.
     const http::Connector connector = [this](std::shared_ptr<const http::Origin> to,
                                              http::ConnectionId, http::ConnectionEvents) {
       sockets.push_back(to->unix_socket);
+      credentials.push_back(to->user + to->password + to->token + to->cert_pem + to->key_pem);
+      for (const std::string& header : to->headers) credentials.back() += header;
       alive_before.push_back(server.connections_alive());
       return server.factory()(sockets.size(), {[] {}, [] {}});
     };
@@ -110,10 +114,68 @@ struct Fixture {
   http::Reply options = options_reply(R"("zero","flush","extents")");
   FakeServer server;
   std::vector<std::string> sockets;  // of each connection; empty: TCP
+  std::vector<std::string> credentials;  // of each connection
   std::vector<size_t> alive_before;  // connections, when each was made
 };
 
 }  // namespace
+
+TEST_CASE("a unix socket gets nothing secret before it says that it is the server's",
+          "[discover]") {
+  // What the socket answers to a question without ticket and credentials, and whether it
+  // is used then.
+  const struct {
+    Result<http::Reply> reply;
+    const char* text;
+  } examples[] = {
+      {Fixture::options_reply(R"("zero")"), nullptr},
+      {FakeServer::ok(404), "HTTP status 404"},
+      {FakeServer::ok(204), "HTTP status 204"},
+      {FakeServer::ok(405), "HTTP status 405"},
+      {FakeServer::ok(200), "not a JSON object"},
+      {[] {
+         http::Reply other = FakeServer::ok();
+         other.body = R"({"features":["zero"],"unix_socket":"/another"})";
+         return other;
+       }(),
+       "does not name the socket"},
+      {Status(Kind::kConnect, "refused"), "refused"},
+  };
+  for (const auto& example : examples) {
+    Fixture f;
+    f.server.on_request([&](const http::Request& request) -> Result<http::Reply> {
+      if (request.target.find("a-secret") != std::string::npos) return f.answer(request);
+      CHECK(request.target == "/images/*");
+      CHECK(request.method == http::Method::kOptions);
+      CHECK(f.credentials.back() == "");
+      return example.reply;
+    });
+    f.discover(std::nullopt, true);
+    REQUIRE(f.sockets.size() >= 2);
+    CHECK(f.sockets[0] == "");
+    CHECK(f.sockets[1] == "/socket");
+    const bool used = std::count(f.sockets.begin(), f.sockets.end(), "/socket") > 1;
+    CHECK(used == (example.text == nullptr));
+    CHECK(warnings.size() == (used ? 0 : 1));
+    if (!used) CHECK(warnings[0].find(example.text) != std::string::npos);
+  }
+}
+
+TEST_CASE("a unix socket without an absolute name or with hidden characters is not tried",
+          "[discover]") {
+  for (const std::string name :
+       {"relative", "./socket", "../socket", "/a\\nerror: forged", "/\\u001b[2J", "/\\u202eb"}) {
+    Fixture f;
+    f.options.body = R"({"features":["flush","zero","extents"],"max_readers":8,"max_writers":6,)"
+                     R"("unix_socket":")" + name + R"("})";
+    f.discover(std::nullopt, true);
+    CHECK(std::count(f.sockets.begin(), f.sockets.end(), "") ==
+          static_cast<std::ptrdiff_t>(f.sockets.size()));
+    REQUIRE(warnings.size() == 1);
+    CHECK(warnings[0].find("it must be an absolute path or @NAME") != std::string::npos);
+    CHECK(warnings[0].find('\n') == std::string::npos);
+  }
+}
 
 TEST_CASE("a server that refuses the probe and closes is direct", "[discover]") {
   Fixture f;
@@ -220,8 +282,9 @@ TEST_CASE("a ticket for reading only is not probed", "[discover]") {
 TEST_CASE("the probe goes the way that the volume will use", "[discover]") {
   Fixture f;
   CHECK(f.discover(std::nullopt, true).durability == Durability::kOnFlush);
-  REQUIRE(f.sockets.size() == 3);
+  REQUIRE(f.sockets.size() == 4);
   CHECK(f.sockets[0].empty());
   CHECK(f.sockets[1] == "/socket");
   CHECK(f.sockets[2] == "/socket");
+  CHECK(f.sockets[3] == "/socket");
 }
