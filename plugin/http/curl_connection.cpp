@@ -146,7 +146,8 @@ class CurlConnection final : public Connection {
  private:
   enum class State { kUnopened, kOpen, kClosed };
   // Why a callback has ended the request.
-  enum class Ended { kNot, kStalled, kHeaderTooLong, kBodyTooLong, kRangeIgnored, kNoMemory };
+  enum class Ended { kNot, kStalled, kHeaderTooLong, kBodyTooLong, kBodyRefused, kRangeIgnored,
+                     kNoMemory };
 
   template <typename T>
   void set(CURLoption option, T value);
@@ -197,6 +198,7 @@ class CurlConnection final : public Connection {
   bool established_ = false;  // during this request
   bool refused_ = false;      // libcurl wanted another socket
   Ended ended_ = Ended::kNot;
+  Status refusal_;            // with kBodyRefused
   bool header_ended_ = false;
   size_t header_bytes_ = 0;
   int socket_error_ = 0;      // of connect_unix_socket()
@@ -446,6 +448,12 @@ size_t CurlConnection::on_write(const char* data, size_t length) {
     reply_.sunk += length;
     return length;
   }
+  if (request_->body_sink != nullptr && status == 200) {
+    refusal_ = request_->body_sink->take({data, length});
+    if (refusal_.ok()) return length;
+    ended_ = Ended::kBodyRefused;
+    return 0;
+  }
   if (!request_->sink.empty() && status == 200) ended_ = Ended::kRangeIgnored;
   else if (length > request_->max_reply - reply_.body.size()) ended_ = Ended::kBodyTooLong;
   if (ended_ != Ended::kNot) return 0;
@@ -633,6 +641,7 @@ Status CurlConnection::explain_end(const Request& request) const {
     case Ended::kHeaderTooLong:
       return {Kind::kMalformed,
               server + format("the reply's header is longer than it may be (%zu bytes)", kMaxHeader)};
+    case Ended::kBodyRefused: return refusal_.while_doing(origin_->name());
     case Ended::kBodyTooLong:
       return {Kind::kMalformed,
               server + format("the reply is longer than it may be (%zu bytes)",

@@ -12,9 +12,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/byte_range.h"
+#include "base/status.h"
 
 namespace upload::http {
 
@@ -28,6 +30,14 @@ struct BodyPart {
   uint64_t length = 0;
 };
 
+// Takes a body while it comes. One thread at a time.
+class BodySink {
+ public:
+  virtual ~BodySink() = default;
+  // A failure ends the request, with which it fails. Exceptions: std::bad_alloc.
+  [[nodiscard]] virtual Status take(std::string_view piece) = 0;
+};
+
 struct Request {
   Method method = Method::kGet;
   // What follows the origin: path and query.
@@ -39,6 +49,9 @@ struct Request {
   std::vector<BodyPart> parts;
   // Where the body of a 206 reply goes. Others go to Reply::body.
   std::span<std::byte> sink;
+  // Who takes the body of a 200 reply, as far as the connection passes it on; what it
+  // does not is in Reply::body. Null: Reply::body has it whole.
+  BodySink* body_sink = nullptr;
   // A reply body of more than so many bytes is refused.
   uint64_t max_reply = uint64_t{64} << 10;
   // For error texts and the log, such as "write 4096 bytes at offset 0".
@@ -47,7 +60,7 @@ struct Request {
 
 struct Reply {
   int status = 0;
-  // Not what was put into the sink.
+  // Not what was put into a sink.
   std::string body;
   // Bytes put into the sink.
   uint64_t sunk = 0;

@@ -18,6 +18,8 @@
 
 #include "base/log.h"
 #include "base/redact.h"
+#include "target/imageio_extents.h"
+#include "target/imageio_json.h"
 #include "target/reply.h"
 
 namespace upload::target {
@@ -27,32 +29,17 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxOptions = uint64_t{64} << 10;
-// An extent takes some 60 bytes of JSON: room for a quarter of a million.
-constexpr uint64_t kMaxExtents = uint64_t{16} << 20;
 // More connections than this are never useful; it also keeps lies in bounds.
 constexpr uint64_t kMaxLimit = 1024;
-
-Status malformed(const std::string& why) {
-  return {Kind::kMalformed, "the server's reply makes no sense: " + why};
-}
 
 std::string describe(const char* what, ByteRange range) {
   return format("%s %" PRIu64 " bytes at offset %" PRIu64, what, range.length, range.offset);
 }
 
-// A whole number that is at least `least`.
-std::optional<uint64_t> number(const json& object, const char* key, uint64_t least) {
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_number_unsigned()) return std::nullopt;
-  const uint64_t value = found->get<uint64_t>();
-  if (value < least || value > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
-  return value;
-}
-
 // max_readers or max_writers, 1 when missing.
 Result<unsigned> limit(const json& options, const char* key) {
   if (!options.contains(key)) return 1U;
-  const std::optional<uint64_t> value = number(options, key, 1);
+  const std::optional<uint64_t> value = number_in(options, key, 1);
   if (!value) return malformed(std::string(key) + " is not a positive number");
   return static_cast<unsigned>(std::min(*value, kMaxLimit));
 }
@@ -149,15 +136,23 @@ class Imageio final : public Target {
 
   Status check_read(const http::Reply& reply, ByteRange range) const override;
 
-  http::Request extents() const override {
+  std::unique_ptr<ExtentsReader> extents_reader(uint64_t size) const override {
+    return std::make_unique<ImageioExtents>(size);
+  }
+
+  http::Request extents(ExtentsReader& reader) const override {
     http::Request request;
     request.target = url_.target("/extents", "context=zero");
-    request.max_reply = kMaxExtents;
+    request.body_sink = &reader;
     request.what = "extents";
     return request;
   }
 
-  Result<std::vector<Extent>> read_extents(const http::Reply& reply) const override;
+  Result<std::vector<Extent>> read_extents(const http::Reply& reply,
+                                           ExtentsReader& reader) const override {
+    if (Status status = classify(reply, 200); !status.ok()) return status;
+    return reader.finish(reply);
+  }
 
  private:
   http::Request patch(const json& text, std::string what) const {
@@ -224,33 +219,6 @@ Status Imageio::check_read(const http::Reply& reply, ByteRange range) const {
     return malformed(format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length,
                             reply.sunk));
   return {};
-}
-
-Result<std::vector<Extent>> Imageio::read_extents(const http::Reply& reply) const {
-  if (Status status = classify(reply, 200); !status.ok()) return status;
-  const json list = json::parse(reply.body, nullptr, false);
-  if (!list.is_array()) return malformed("extents are not a JSON array");
-  std::vector<Extent> extents;
-  extents.reserve(list.size());
-  uint64_t next = 0;
-  for (const json& item : list) {
-    if (!item.is_object()) return malformed("an extent is not a JSON object");
-    const auto start = number(item, "start", 0);
-    const auto length = number(item, "length", 1);
-    const auto zero = item.find("zero");
-    if (!start || !length || zero == item.end() || !zero->is_boolean())
-      return malformed("an extent without start, length or zero");
-    if (*start != next) return malformed("extents that overlap or have gaps");
-    if (*length > static_cast<uint64_t>(INT64_MAX) - next)
-      return malformed("extents beyond the largest size");
-    const auto hole = item.find("hole");
-    if (hole != item.end() && !hole->is_boolean()) return malformed("hole is not a boolean");
-    extents.push_back({{*start, *length},
-                       zero->get<bool>(),
-                       hole != item.end() && hole->get<bool>()});
-    next = *start + *length;
-  }
-  return extents;
 }
 
 }  // namespace

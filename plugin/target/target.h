@@ -46,6 +46,13 @@ struct Extent {
   bool hole = false;
 };
 
+// Takes the body of the reply that lists the extents.
+class ExtentsReader : public http::BodySink {
+ public:
+  // After the reply's status was found to be good.
+  [[nodiscard]] virtual Result<std::vector<Extent>> finish(const http::Reply&) = 0;
+};
+
 class Target {
  public:
   virtual ~Target() = default;
@@ -87,11 +94,14 @@ class Target {
   [[nodiscard]] virtual http::Request read(ByteRange range, void* sink) const = 0;
   [[nodiscard]] virtual Status check_read(const http::Reply&, ByteRange range) const = 0;
 
-  [[nodiscard]] virtual http::Request extents() const = 0;
+  // For one reply. `size` of the disk, in bytes; INT64_MAX if it is not known yet.
+  [[nodiscard]] virtual std::unique_ptr<ExtentsReader> extents_reader(uint64_t size) const = 0;
+  // The reply is read while it comes: the reader has to live until it is there.
+  [[nodiscard]] virtual http::Request extents(ExtentsReader& reader) const = 0;
   // In order, without gaps, from 0 on; their sum is the server's word on the
-  // size of the image.
-  [[nodiscard]] virtual Result<std::vector<Extent>> read_extents(
-      const http::Reply&) const = 0;
+  // size of the image. Short ones may have become data (target/extent_list.h).
+  [[nodiscard]] virtual Result<std::vector<Extent>> read_extents(const http::Reply&,
+                                                                 ExtentsReader& reader) const = 0;
 };
 
 // "imageio", "imageio, webdav", ...

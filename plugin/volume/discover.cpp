@@ -92,9 +92,10 @@ std::optional<uint64_t> ask_size(const target::Target& target, http::Connection&
 Result<uint64_t> add_up_extents(const target::Target& target, const http::Connector& connector,
                                 const http::Origin& origin) {
   const auto connection = connect(connector, origin, origin.timeout);
-  const Result<http::Reply> reply = connection->perform(target.extents());
+  const auto reader = target.extents_reader(static_cast<uint64_t>(INT64_MAX));
+  const Result<http::Reply> reply = connection->perform(target.extents(*reader));
   if (!reply.ok()) return reply.status();
-  const auto extents = target.read_extents(reply.value());
+  const auto extents = target.read_extents(reply.value(), *reader);
   if (!extents.ok()) return extents.status();
   return extents.value().empty() ? 0 : extents.value().back().range.end();
 }

@@ -98,7 +98,9 @@ Status Volume::read_from_server(ByteRange range, void* data) {
   return status.while_doing(options_.name + ": could not " + request.what);
 }
 
+// One client after another: each list may be long, and those who wait find it known.
 Result<Extents> Volume::extents() {
+  MutexLock one_at_a_time(extents_mutex_);
   Retry retry = make_retry();
   for (;;) {
     Result<Extents> extents = extents_from_server();
@@ -128,11 +130,12 @@ Result<Extents> Volume::extents_from_server() {
   lease.value().replace_if_closed();
   if (Status status = latched(); !status.ok()) return status;
 
-  const http::Request request = options_.target->extents();
+  const auto reader = options_.target->extents_reader(size());
+  const http::Request request = options_.target->extents(*reader);
   const TimePoint start = clock_.now();
   const Result<http::Reply> reply = lease.value().perform(request);
   Result<std::vector<target::Extent>> list =
-      reply.ok() ? options_.target->read_extents(reply.value())
+      reply.ok() ? options_.target->read_extents(reply.value(), *reader)
                  : Result<std::vector<target::Extent>>(reply.status());
   if (list.ok() && (list.value().empty() || list.value().back().range.end() < size()))
     list = Status(Kind::kMalformed, "the extents end before the disk does");

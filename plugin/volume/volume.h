@@ -280,6 +280,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // When a change or a flush has last succeeded.
   std::atomic<TimePoint> last_success_;
 
+  // Held while the server is asked for the extents; taken before mutex_.
+  Mutex extents_mutex_;
   // Taken before the pool's mutex.
   mutable Mutex mutex_;
   ChangeQueue queue_ GUARDED_BY(mutex_);

@@ -39,7 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   switch (data[0] % 6) {
     case 0: (void)target->read_options(reply).ok(); break;
     case 1: {
-      const auto extents = target->read_extents(reply);
+      const auto reader = target->extents_reader(size * 512);
+      const auto extents = target->read_extents(reply, *reader);
       // What is accepted is in order and without gaps.
       uint64_t next = 0;
       if (extents.ok()) {

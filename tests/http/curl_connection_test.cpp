@@ -136,6 +136,36 @@ TEST_CASE("a chunk's extension without an end is no progress", "[http]") {
   CHECK(most_memory() - before < kEndless / 4);
 }
 
+TEST_CASE("a body that somebody takes is passed on and not kept", "[http]") {
+  struct Taker : BodySink {
+    Status take(std::string_view piece) override {
+      taken += piece.size();
+      return taken > most ? Status(Kind::kMalformed, "it is enough") : Status();
+    }
+    uint64_t taken = 0;
+    uint64_t most = kEndless;
+  };
+  const Peer peer([&](Talk& talk) {
+    if (talk.request().empty()) return;
+    talk.send(kOk + "\r\n");
+    talk.send_again_and_again("body", kEndless);
+  });
+  Taker taker;
+  Request request = get();
+  request.body_sink = &taker;
+  const uint64_t before = most_memory();
+  const auto reply = ask(peer, request);
+  REQUIRE(reply.ok());
+  CHECK(reply.value().body.empty());
+  CHECK(taker.taken >= kEndless);
+  CHECK(most_memory() - before < kEndless / 4);
+
+  taker.most = 100000;
+  taker.taken = 0;
+  has(ask(peer, request), ": it is enough");
+  CHECK(taker.taken < 1000000);
+}
+
 TEST_CASE("a proxy's reply to CONNECT has bounds too", "[http]") {
   for (const std::string endless : {"X-Field: value\r\n", "value"}) {
     const Peer proxy([&](Talk& talk) {

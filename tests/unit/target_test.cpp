@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "catch.h"
+#include "target/extent_list.h"
 #include "target/reply.h"
 
 using upload::ByteRange;
@@ -23,6 +24,22 @@ http::Reply reply(int status, std::string body = "") {
   reply.status = status;
   reply.body = std::move(body);
   return reply;
+}
+
+// As a connection passes it on: first whole, then in pieces of each length.
+upload::Result<std::vector<Extent>> read_extents(const std::string& text,
+                                                 uint64_t size = uint64_t{1} << 40) {
+  const auto whole = imageio()->extents_reader(size);
+  const auto extents = imageio()->read_extents(reply(200, text), *whole);
+  for (size_t length = 1; length < 20; ++length) {
+    const auto pieces = imageio()->extents_reader(size);
+    upload::Status status;
+    for (size_t at = 0; at < text.size() && status.ok(); at += length)
+      status = pieces->take(std::string_view(text).substr(at, length));
+    if (status.ok()) status = imageio()->read_extents(reply(200), *pieces).status();
+    CHECK(status.text() == extents.status().text());
+  }
+  return extents;
 }
 
 bool has_header(const http::Request& request, const std::string& line) {
@@ -158,10 +175,10 @@ TEST_CASE("a read is good only as 206 with exactly the range that was asked for"
 }
 
 TEST_CASE("extents are read in order", "[target]") {
-  const auto extents = imageio()->read_extents(
-      reply(200, R"([{"start":0,"length":65536,"zero":false,"hole":false},)"
-                 R"({"start":65536,"length":1048576,"zero":true,"hole":true},)"
-                 R"({"start":1114112,"length":4096,"zero":true}])"));
+  const auto extents =
+      read_extents(R"([{"start":0,"length":65536,"zero":false,"hole":false},)"
+                   R"({"start":65536,"length":1048576,"zero":true,"hole":true},)"
+                   R"({"start":1114112,"length":4096,"zero":true}])");
   REQUIRE(extents.ok());
   REQUIRE(extents.value().size() == 3);
   CHECK(extents.value()[1].range == ByteRange{65536, 1048576});
@@ -180,11 +197,111 @@ TEST_CASE("extents of another shape make no sense", "[target]") {
         R"([{"start":0,"length":8,"zero":true},{"start":9,"length":8,"zero":true}])",
         R"([{"start":0,"length":9223372036854775807,"zero":true},)"
         R"({"start":9223372036854775807,"length":9223372036854775807,"zero":true}])",
-        R"([{"start":0,"length":18446744073709551615,"zero":true}])", "[[[[[[[["}) {
+        R"([{"start":0,"length":18446744073709551615,"zero":true}])", "[[[[[[[[", "[",
+        R"([{"start":0,"length":512,"zero":true},])", R"([,{"start":0,"length":512,"zero":true}])",
+        R"([{"start":0,"length":512,"zero":true} {"start":512,"length":512,"zero":true}])",
+        R"([{"start":0,"length":512,"zero":true}]])", R"([{"start":0,"length":512,"zero":true}] x)",
+        R"([{"start":0,"length":512,"zero":true)", R"([{"start":0,"length":512,"zero":true])",
+        R"([{"start":0,"length":512,"zero":true}}])", R"([{"start":0,"length":512,"zero":"}]"}])"}) {
     INFO(body);
-    const auto extents = imageio()->read_extents(reply(200, body));
+    const auto extents = read_extents(body);
     REQUIRE_FALSE(extents.ok());
     CHECK(extents.status().kind() == Kind::kMalformed);
+  }
+}
+
+TEST_CASE("extents may have blanks between, and members that nobody knows", "[target]") {
+  const auto extents = read_extents(
+      " \r\n[ {\n\"start\" : 0, \"length\":512, \"new\": {\"a\": [1, \"}]\\\"\", {}]}, "
+      "\"zero\": true}\t,\n{\"start\":512,\"length\":512,\"zero\":false} ] \n");
+  INFO(extents.status().text());
+  REQUIRE(extents.ok());
+  CHECK(extents.value().size() == 2);
+  REQUIRE(read_extents("[]").ok());
+  REQUIRE(read_extents(" [ ] ").ok());
+}
+
+TEST_CASE("extents without an end fail at their first wrong character, or soon", "[target]") {
+  const auto fails_after = [](const std::string& begin, const std::string& endless) {
+    const auto reader = imageio()->extents_reader(1 << 20);
+    if (!reader->take(begin).ok()) return size_t{0};
+    for (size_t taken = 0; taken < 1000000; taken += endless.size())
+      if (!reader->take(endless).ok()) return taken + endless.size();
+    return size_t{0};
+  };
+  CHECK(fails_after("[", "[") == 1);
+  CHECK(fails_after("[", "1") == 1);
+  CHECK(fails_after("[{\"a\":", "[") <= 4097);
+  CHECK(fails_after("[{\"a\":", "{\"a\":") <= 4097);
+  CHECK(fails_after("[{\"a\":\"", "x") <= 4097);
+  CHECK(fails_after("[{\"a\":", " ") <= 4097);
+  CHECK(fails_after("", " ") <= 4097);
+  CHECK(fails_after("[", " ") <= 4097);
+}
+
+TEST_CASE("a disk has no more extents than blocks", "[target]") {
+  std::string text = "[";
+  for (int i = 0; i < 10; ++i)
+    text += (i == 0 ? "" : ",") + std::string("{\"start\":") + std::to_string(i) +
+            ",\"length\":1,\"zero\":true}";
+  CHECK(read_extents(text + "]", 512 * 9).ok());
+  CHECK(read_extents(text + "]", 512 * 8).status().text() ==
+        "the server's reply makes no sense: more extents than the disk has blocks");
+}
+
+TEST_CASE("a disk with more extents than are kept loses its shortest zeroes first", "[target]") {
+  ExtentList list(8);
+  uint64_t at = 0;
+  const auto add = [&](uint64_t length, bool zero, bool hole) {
+    list.add({{at, length}, zero, hole});
+    at += length;
+  };
+  add(1 << 20, true, true);
+  for (int i = 0; i < 100; ++i) {
+    add(4096, false, false);
+    add(4096, true, i % 2 == 0);
+  }
+  add(1 << 20, true, false);
+  CHECK(list.end() == at);
+  const std::vector<Extent> extents = list.take();
+  REQUIRE(extents.size() <= 8);
+  CHECK(extents.front().range == ByteRange{0, 1 << 20});
+  CHECK(extents.front().hole);
+  CHECK(extents.back().zero);
+  CHECK(extents.back().range == ByteRange{at - (1 << 20), 1 << 20});
+  uint64_t next = 0;
+  for (const Extent& extent : extents) {
+    CHECK(extent.range.offset == next);
+    next = extent.range.end();
+  }
+  CHECK(next == at);
+}
+
+TEST_CASE("of any disk no zero is invented, and the list is bounded", "[target]") {
+  uint64_t state = 1;
+  const auto random = [&](uint64_t below) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (state >> 33) % below;
+  };
+  for (int round = 0; round < 50; ++round) {
+    ExtentList list(16);
+    std::vector<Extent> all;
+    uint64_t at = 0;
+    for (uint64_t i = 0, n = 1 + random(300); i < n; ++i) {
+      all.push_back({{at, (1 + random(8)) << random(24)}, random(2) == 0, random(2) == 0});
+      at = all.back().range.end();
+      list.add(all.back());
+    }
+    const std::vector<Extent> kept = list.take();
+    CHECK(kept.size() <= 16);
+    REQUIRE(kept.back().range.end() == at);
+    // Each that is kept as zero or hole is so wherever it is.
+    for (const Extent& extent : all)
+      for (const Extent& other : kept)
+        if (other.range.offset < extent.range.end() && extent.range.offset < other.range.end()) {
+          CHECK((!other.zero || extent.zero));
+          CHECK((!other.hole || extent.hole));
+        }
   }
 }
 
