@@ -17,6 +17,7 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 #include <nbdkit-plugin.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -124,6 +125,9 @@ bool sleep_unless_ending(upload::Duration time) {
 
 void upload_load() {
   upload::log::set_sinks(debug_line, warning_line);
+  // Secrets are in memory soon. Neither core files nor others of the same user get at them
+  // then (prctl(2)).
+  if (upload_debug_core == 0) prctl(PR_SET_DUMPABLE, 0);
   if (!upload::http::global_init().ok()) {
     nbdkit_error("libcurl could not be initialised");
     exit(EXIT_FAILURE);
