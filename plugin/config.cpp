@@ -19,7 +19,6 @@
 #include <cinttypes>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "base/log.h"
 #include "base/parse.h"
@@ -154,7 +153,9 @@ Status parse_seconds(const std::string& value, Duration& duration) {
 Status read_file(const std::string& name, std::string& content) {
   constexpr size_t kMost = size_t{16} << 20;
   if (name.empty()) return bad("must be the name of a file");
-  if (std::filesystem::is_directory(name)) return bad("must be a file, not a directory");
+  struct stat about = {};
+  if (stat(name.c_str(), &about) == 0 && S_ISDIR(about.st_mode))
+    return bad("must be a file, not a directory");
   const int fd = open(name.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return bad(std::string("cannot be read: ") + strerror(errno));
   content.clear();

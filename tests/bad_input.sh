@@ -38,6 +38,10 @@ refused direct=maybe 'direct=maybe: must be auto, true or false' "$good"
 refused direct= 'direct=: must be auto, true or false' "$good"
 refused is_ovirt_host=perhaps 'is_ovirt_host=perhaps: must be true or false' "$good"
 refused cafile=/nonexistent 'cafile=/nonexistent: cannot be read: No such file' "$good"
+long=/$(printf 'x%.0s' {1..300})
+refused "cafile=$long" "cafile=$long: cannot be read: File name too long" "$good"
+ln -s loop "$TMP/loop"
+refused "cafile=$TMP/loop" "cafile=$TMP/loop: cannot be read: Too many levels" "$good"
 refused "cafile=$TMP" "cafile=$TMP: must be a file, not a directory" "$good"
 refused cert=/nonexistent 'cert=/nonexistent: cannot be read' "$good"
 refused key=/nonexistent 'key=/nonexistent: cannot be read' "$good"
@@ -57,6 +61,16 @@ refused denied-wait=-1 'denied-wait=-1: must be a number of seconds' "$good" rep
 refused denied-wait=20 'denied-wait=20 needs replay=SIZE' "$good"
 refused denied-wait=20 'denied-wait=20 is more than retry-time=10' "$good" replay=8M retry-time=10
 refused spool-leftovers=send 'spool-leftovers=send needs spool=DIR' "$good" replay=8M
+begin 'what is shown of a parameter is one line that a terminal only shows'
+for value in $'a\nnbdkit: error: forged' $'\e[2J' $'\u202e' $'\x9b'; do
+  for key in size spool "x$value"; do
+    upload -U - "$key=$value" "$good" --run 'echo ran'
+    [ $status = 1 ] || fail "exit status $status"
+    expect_one_error
+    if LC_ALL=C grep -q $'\e\|\x9b\|\xe2\x80\xae' "$TMP/err"; then fail "$key is printed raw"; fi
+    expect_not '^nbdkit: error: forged' "$TMP/err"
+  done
+done
 for value in '' keep SEND; do
   refused "spool-leftovers=$value" "spool-leftovers=$value: must be send, discard or fail" \
     "$good" replay=8M "spool=$TMP"

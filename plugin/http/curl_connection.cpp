@@ -584,6 +584,11 @@ Status CurlConnection::check_complete(const Request& request) const {
   curl_easy_getinfo(handle_.get(), CURLINFO_SIZE_UPLOAD_T, &sent);
   long status = 0;
   curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+  // libcurl takes "HTTP/2", which this can't be, and what begins like it.
+  long version = 0;
+  curl_easy_getinfo(handle_.get(), CURLINFO_HTTP_VERSION, &version);
+  if (status < 100 || version > CURL_HTTP_VERSION_1_1)
+    return {Kind::kMalformed, origin_->name() + ": the reply is not HTTP/1.1"};
   // An error may well come early.
   if (status < 400 && static_cast<uint64_t>(sent) != length)
     return {Kind::kMalformed,

@@ -184,7 +184,8 @@ TEST_CASE("a proxy's reply to CONNECT has bounds too", "[http]") {
 
 TEST_CASE("what is no reply of HTTP/1.1 is none", "[http]") {
   for (const std::string bytes :
-       {"all is well\n", "\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n",
+       {"all is well\n", "\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n", "HTTP/2 200\r\n\r\nx",
+        "HTTP/211 503 No\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "ICY 200 OK\r\n\r\n"}) {
     INFO(bytes);
     const Peer peer([&](Talk& talk) {
