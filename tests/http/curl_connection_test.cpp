@@ -265,6 +265,26 @@ TEST_CASE("TLS before 1.2 is refused, whatever OpenSSL's configuration allows", 
   }
 }
 
+TEST_CASE("each connection checks the server's certificate, not the first alone", "[http]") {
+  Peer::Tls tls;
+  tls.honest = 1;
+  const Peer peer(
+      [](Talk& talk) {
+        if (!talk.request().empty()) talk.send(kOk + "Content-Length: 0\r\n\r\n");
+      },
+      &tls);
+  auto origin = origin_of(peer, "https");
+  origin->insecure = false;
+  origin->ca_pem = peer.authority();
+  const auto first = connect(origin)->perform(get());
+  INFO(said(first));
+  CHECK(first.ok());
+  const auto second = connect(origin)->perform(get());
+  CHECK(second.status().kind() == Kind::kConnect);
+  has(second, "certificate");
+  CHECK(peer.connections() == 2);
+}
+
 TEST_CASE("a server that asks for a new handshake while nothing is asked has not closed",
           "[http]") {
   const Peer::Tls tls{TLS1_2_VERSION, nullptr};

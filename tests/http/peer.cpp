@@ -96,7 +96,11 @@ void Peer::Talk::await_close() {
 // --- All of them ----------------------------------------------------------
 
 Peer::Peer(Script script, const Tls* tls) : script_(std::move(script)) {
-  if (tls != nullptr) make_tls(*tls);
+  if (tls != nullptr) {
+    honest_ = tls->honest;
+    authority_ = make_tls(*tls, tls_);
+    make_tls(*tls, rogue_tls_);
+  }
   listener_ = testserver::FileDescriptor(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address = {};
   address.sin_family = AF_INET;
@@ -120,16 +124,19 @@ Peer::~Peer() {
   thread_.join();
 }
 
-void Peer::make_tls(const Tls& tls) {
-  tls_.reset(SSL_CTX_new(TLS_server_method()));
-  if (!tls_) throw std::runtime_error("the peer has no TLS");
+std::string Peer::make_tls(const Tls& tls, SslContext& context) {
+  context.reset(SSL_CTX_new(TLS_server_method()));
+  if (!context) throw std::runtime_error("the peer has no TLS");
   // Also versions that nobody should use.
-  SSL_CTX_set_security_level(tls_.get(), 0);
-  SSL_CTX_set_min_proto_version(tls_.get(), 0);
-  if (tls.most != 0) SSL_CTX_set_max_proto_version(tls_.get(), tls.most);
-  if (tls.ciphers != nullptr) SSL_CTX_set_cipher_list(tls_.get(), tls.ciphers);
+  SSL_CTX_set_security_level(context.get(), 0);
+  SSL_CTX_set_min_proto_version(context.get(), 0);
+  if (tls.most != 0) SSL_CTX_set_max_proto_version(context.get(), tls.most);
+  if (tls.ciphers != nullptr) SSL_CTX_set_cipher_list(context.get(), tls.ciphers);
   testserver::CertificateAuthority authority;
-  use_pem(tls_.get(), authority.issue({}));
+  testserver::CertificateRequest request;
+  request.ip_addresses = {"127.0.0.1"};
+  use_pem(context.get(), authority.issue(request));
+  return authority.certificate();
 }
 
 void Peer::run() {
@@ -150,7 +157,7 @@ void Peer::run() {
 void Peer::serve(int fd) {
   SSL* ssl = nullptr;
   if (tls_) {
-    ssl = SSL_new(tls_.get());
+    ssl = SSL_new(connections_ <= honest_ ? tls_.get() : rogue_tls_.get());
     SSL_set_fd(ssl, fd);
   }
   if (ssl == nullptr || SSL_accept(ssl) == 1) {

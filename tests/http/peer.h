@@ -12,6 +12,7 @@
 #include <openssl/ssl.h>
 
 #include <atomic>
+#include <climits>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -53,6 +54,8 @@ class Peer {
   struct Tls {
     int most = 0;  // the version, such as TLS1_2_VERSION; 0: any
     const char* ciphers = nullptr;
+    // Connections after so many meet a certificate of another authority.
+    unsigned honest = UINT_MAX;
   };
 
   explicit Peer(Script script, const Tls* tls = nullptr);
@@ -62,6 +65,8 @@ class Peer {
   Peer& operator=(const Peer&) = delete;
 
   [[nodiscard]] uint16_t port() const { return port_; }
+  // The certificate, in PEM, of the authority that the first connections meet.
+  [[nodiscard]] const std::string& authority() const { return authority_; }
   [[nodiscard]] unsigned connections() const { return connections_; }
 
  private:
@@ -69,12 +74,18 @@ class Peer {
     void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
   };
 
-  void make_tls(const Tls& tls);
+  using SslContext = std::unique_ptr<SSL_CTX, SslContextDeleter>;
+
+  // Returns the authority's certificate.
+  static std::string make_tls(const Tls& tls, SslContext& context);
   void run();
   void serve(int fd);
 
   const Script script_;
-  std::unique_ptr<SSL_CTX, SslContextDeleter> tls_;
+  SslContext tls_;
+  SslContext rogue_tls_;
+  unsigned honest_ = UINT_MAX;
+  std::string authority_;
   testserver::FileDescriptor listener_;
   uint16_t port_ = 0;
   std::mutex mutex_;
