@@ -12,6 +12,9 @@
 //
 // No exception leaves this file (invariant 9): guard() wraps every callback
 // that can fail. report() is the one place where an NBD error is set.
+//
+// All lines go through `lines`, as standard error may be full and never be read. What
+// nbdkit prints by itself, with -v or of its own errors, can't be helped.
 
 #define NBDKIT_API_VERSION 2
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -26,9 +29,13 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
+#include <thread>
 
 #include "base/log.h"
+#include "base/log_queue.h"
 #include "config.h"
+#include "ending.h"
 #include "http/curl_connection.h"
 #include "instance.h"
 #include "target/target.h"
@@ -40,6 +47,7 @@ using upload::Config;
 using upload::ConfigParser;
 using upload::Instance;
 using upload::Kind;
+using upload::LogQueue;
 using upload::Result;
 using upload::Status;
 using upload::volume::Volume;
@@ -54,6 +62,29 @@ constexpr uint32_t kMaximumBlock = 32U << 20;
 ConfigParser* parser = nullptr;
 Config* config = nullptr;
 Instance* instance = nullptr;
+
+// A moment, in which the log's thread does not notice that it is to end.
+constexpr int kReadyMs = 100;
+
+// For the log's thread, which nbdkit knows no name of: so what it prints begins with
+// "nbdkit: error: ", or goes to syslog, as nbdkit's option --log says.
+void write_line(LogQueue::Level level, const char* line) {
+  if (level == LogQueue::Level::kError) return nbdkit_error("%s", line);
+  nbdkit_debug("%s", line);
+  // To standard error, which nbdkit_debug reaches only with -v.
+  if (level == LogQueue::Level::kWarning) fprintf(stderr, "nbdkit: upload: warning: %s\n", line);
+}
+
+// Never destroyed: see LogQueue::stop().
+LogQueue* lines = nullptr;
+
+void say(LogQueue::Level level, std::string_view line) noexcept {
+  try {
+    lines->add(level, upload::log::line(std::string(line)));
+  } catch (const std::bad_alloc&) {
+    lines->add(level, "out of memory");
+  }
+}
 
 // Only these reach an NBD client as they are (nbdkit-plugin(3), "ERROR
 // HANDLING"); EINVAL would blame the client.
@@ -72,10 +103,8 @@ int report(const Status& status) {
   if (status.ok()) return 0;
   // At the end each request that was under way has the same to say, and the
   // volume has said it.
-  if (status.kind() == Kind::kShutdown)
-    nbdkit_debug("%s", upload::log::line(status.text()).c_str());
-  else
-    nbdkit_error("%s", upload::log::line(status.text()).c_str());
+  say(status.kind() == Kind::kShutdown ? LogQueue::Level::kDebug : LogQueue::Level::kError,
+      status.text());
   nbdkit_set_error(nbd_error(status.kind()));
   return -1;
 }
@@ -86,22 +115,18 @@ int guard(Body body) noexcept {
   try {
     return report(body());
   } catch (const std::bad_alloc&) {
-    nbdkit_error("out of memory");
+    say(LogQueue::Level::kError, "out of memory");
     nbdkit_set_error(ENOMEM);
   } catch (const std::exception& e) {
-    nbdkit_error("internal error: %s", upload::log::line(e.what()).c_str());
+    say(LogQueue::Level::kError, "internal error");
+    say(LogQueue::Level::kError, e.what());
     nbdkit_set_error(EIO);
   }
   return -1;
 }
 
-void debug_line(const char* line) { nbdkit_debug("%s", line); }
-
-// To standard error, which nbdkit_debug reaches only with -v.
-void warning_line(const char* line) {
-  nbdkit_debug("%s", line);
-  fprintf(stderr, "nbdkit: upload: warning: %s\n", line);
-}
+void debug_line(const char* line) { lines->add(LogQueue::Level::kDebug, line); }
+void warning_line(const char* line) { lines->add(LogQueue::Level::kWarning, line); }
 
 Result<std::string> read_password(const std::string& value) {
   char* password = nullptr;
@@ -112,18 +137,26 @@ Result<std::string> read_password(const std::string& value) {
   return result;
 }
 
-// nbdkit's own sleep is the only one that tells. It prints a line when it does.
+// What ends nbdkit without a signal (nbdkit_shutdown(3)) is told by its own sleep alone. As
+// that prints a line when it does, it is as short as it can be, and there has to be room.
 bool sleep_unless_ending(upload::Duration time) {
-  using namespace std::chrono;
-  const auto s = duration_cast<seconds>(time);
-  const auto ns = duration_cast<nanoseconds>(time - s);
-  return nbdkit_nanosleep(static_cast<unsigned>(s.count()), static_cast<unsigned>(ns.count())) ==
-         -1;
+  constexpr upload::Duration kLook = std::chrono::milliseconds(100);
+  const upload::TimePoint end = std::chrono::steady_clock::now() + time;
+  for (;;) {
+    if (upload::ending_signal_has_come()) return true;
+    if (upload::standard_error_takes_a_line(0) && nbdkit_nanosleep(0, 1) == -1) return true;
+    const upload::TimePoint now = std::chrono::steady_clock::now();
+    if (now >= end) return false;
+    std::this_thread::sleep_for(std::min(kLook, end - now));
+  }
 }
 
 // --- Starting -------------------------------------------------------------
 
 void upload_load() {
+  static upload::SteadyClock clock;
+  lines = new LogQueue(
+      {[] { return upload::standard_error_takes_a_line(kReadyMs); }, write_line}, clock);
   upload::log::set_sinks(debug_line, warning_line);
   // Secrets are in memory soon. Neither core files nor others of the same user get at them
   // then (prctl(2)).
@@ -159,11 +192,19 @@ int upload_get_ready() {
 }
 
 int upload_after_fork() {
-  return guard([] { return instance->start(); });
+  const int result = guard([] {
+    upload::notice_ending_signals();
+    lines->start();
+    return instance->start();
+  });
+  // nbdkit exits then, without a further callback.
+  if (result != 0) lines->stop();
+  return result;
 }
 
 void upload_cleanup() {
   if (instance != nullptr) instance->stop();
+  lines->drain();
 }
 
 void upload_unload() {
@@ -171,6 +212,7 @@ void upload_unload() {
   delete config;
   delete parser;
   instance = nullptr;
+  lines->stop();
   upload::http::global_cleanup();
 }
 

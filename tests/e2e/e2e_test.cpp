@@ -494,9 +494,12 @@ TEST_CASE("credentials reach the server and nothing else", "[e2e]") {
   Nbdkit nbdkit(f.keys(keys), {"-D", "upload.http=1", "-D", "upload.pool=1"});
   INFO(nbdkit.log());
   REQUIRE(nbdkit.serves());
-  NbdClient client(nbdkit);
-  CHECK(client.write(0, "x", 1) == 0);
-  CHECK(client.flush() == 0);
+  {
+    NbdClient client(nbdkit);
+    CHECK(client.write(0, "x", 1) == 0);
+    CHECK(client.flush() == 0);
+  }
+  nbdkit.stop();
   CHECK_FALSE(has(nbdkit.log(), "s3cret"));
 }
 
