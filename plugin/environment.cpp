@@ -4,6 +4,9 @@
 
 #include "environment.h"
 
+#include <memory>
+#include <utility>
+
 #include "http/curl_connection.h"
 #include "journal/spool_file.h"
 
@@ -11,7 +14,12 @@ namespace upload {
 
 Environment real_environment(std::function<bool(Duration)> sleep_unless_ending) {
   static SteadyClock clock;
-  return {clock, http::make_curl_connection,
+  auto addresses = std::make_shared<http::Addresses>();
+  return {clock,
+          [addresses](std::shared_ptr<const http::Origin> origin, http::ConnectionId id,
+                      http::ConnectionEvents events) {
+            return http::make_curl_connection(std::move(origin), addresses, id, std::move(events));
+          },
           [](const std::string& directory, const journal::SpoolName& name)
               -> Result<std::unique_ptr<journal::SpoolPlace>> {
             auto file = journal::SpoolFile::lock(directory, name, clock);

@@ -25,6 +25,12 @@
 // anything, and before the first request the unix socket takes its place
 // (dup3(2)). This needs a route to 127.0.0.1.
 //
+// A host may have several addresses, of which some are dead. They are tried one after
+// another, each as the only one that libcurl knows of (CURLOPT_RESOLVE), until one can be
+// connected, or has something else to say than nothing or a refusal; which is when no
+// request has been sent yet. Each has an equal share of the time that is left. Where a
+// proxy or a unix socket is in between, and for what is no name, libcurl is left alone.
+//
 // Time: connecting is bounded by the connect time-out. After that a request
 // fails when it has not moved kProgressUnit bytes (or ended) within the
 // time-out; libcurl calls on_progress at least once a second, also when
@@ -56,6 +62,7 @@
 #include <cassert>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -133,8 +140,8 @@ class BodyReader {
 
 class CurlConnection final : public Connection {
  public:
-  CurlConnection(std::shared_ptr<const Origin> origin, ConnectionId id,
-                 ConnectionEvents events);
+  CurlConnection(std::shared_ptr<const Origin> origin, std::shared_ptr<Addresses> addresses,
+                 ConnectionId id, ConnectionEvents events);
   ~CurlConnection() override;
 
   Result<Reply> perform(const Request& request) override;
@@ -159,6 +166,9 @@ class CurlConnection final : public Connection {
   void set_up_request(const Request& request);
   enum class Unasked { kNothing, kHandshake, kData, kEnd };
   Unasked look() const;
+
+  [[nodiscard]] bool has_direct_name() const;
+  CURLcode perform_unopened(const std::vector<std::string>& attempts);
   Status explain(CURLcode code, const Request& request, bool fresh) const;
   Status explain_end(const Request& request) const;
   Status explain_unconnected(CURLcode code) const;
@@ -181,9 +191,11 @@ class CurlConnection final : public Connection {
 
   // Constant after construction.
   const std::shared_ptr<const Origin> origin_;
+  const std::shared_ptr<Addresses> addresses_;
   const ConnectionId id_;
   const ConnectionEvents events_;
   Slist connect_to_;
+  Slist resolve_;  // of the address that is being tried
   char error_[CURL_ERROR_SIZE] = "";
   std::unique_ptr<CURL, HandleDeleter> handle_;
   // What libcurl could not be told; empty: it has been told everything.
@@ -214,9 +226,11 @@ class CurlConnection final : public Connection {
   std::vector<int> fds_ GUARDED_BY(fds_mutex_);
 };
 
-CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin, ConnectionId id,
+CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin,
+                               std::shared_ptr<Addresses> addresses, ConnectionId id,
                                ConnectionEvents events)
-    : origin_(std::move(origin)), id_(id), events_(std::move(events)),
+    : origin_(std::move(origin)), addresses_(std::move(addresses)), id_(id),
+      events_(std::move(events)),
       handle_(curl_easy_init()) {
   if (!handle_) throw std::bad_alloc();
   set_up_connecting();
@@ -533,11 +547,57 @@ void CurlConnection::set_up_request(const Request& request) {
   set(CURLOPT_CUSTOMREQUEST, method_name(request.method));
 }
 
+// Whether the URL's host is a name that is connected as such. What libcurl makes of the
+// variables of the environment is its own affair (curl(1), "ENVIRONMENT").
+bool CurlConnection::has_direct_name() const {
+  if (!origin_->unix_socket.empty() || !origin_->proxy.empty()) return false;
+  for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}) {
+    const char* const value = getenv(name);
+    if (value != nullptr && *value != '\0') return false;
+  }
+  return true;
+}
+
+// Nothing in `attempts`: libcurl looks the name up.
+CURLcode CurlConnection::perform_unopened(const std::vector<std::string>& attempts) {
+  if (attempts.empty()) return curl_easy_perform(handle_.get());
+  const TimePoint end = std::chrono::steady_clock::now() + origin_->connect_timeout;
+  CURLcode code = CURLE_COULDNT_CONNECT;
+  for (size_t i = 0; i < attempts.size(); ++i) {
+    const Duration left = end - std::chrono::steady_clock::now();
+    set(CURLOPT_CONNECTTIMEOUT_MS,
+        std::max(1L, milliseconds(left / static_cast<int>(attempts.size() - i))));
+    Slist resolve;
+    append(resolve, origin_->url.host + ":" + origin_->url.port + ":" + attempts[i]);
+    set(CURLOPT_RESOLVE, resolve.get());
+    resolve_ = std::move(resolve);
+    error_[0] = '\0';
+    code = curl_easy_perform(handle_.get());
+    const bool silent = code == CURLE_COULDNT_CONNECT || code == CURLE_OPERATION_TIMEDOUT;
+    if (established_ || aborted_ || !silent) break;
+  }
+  const char* address = nullptr;
+  if (established_ &&
+      curl_easy_getinfo(handle_.get(), CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
+      address != nullptr)
+    addresses_->worked(address);
+  return code;
+}
+
 Result<Reply> CurlConnection::perform(const Request& request) {
   if (!refused_option_.empty()) return Status(Kind::kInvalid, refused_option_);
   if (state_ == State::kClosed || aborted_)
     return Status(Kind::kLost, origin_->name() + ": the connection is closed");
   const bool fresh = state_ == State::kUnopened;
+  std::vector<std::string> attempts;
+  if (fresh && has_direct_name()) {
+    auto found = addresses_->attempts(origin_->url.host);
+    if (!found.ok()) {
+      state_ = State::kClosed;
+      return found.status().while_doing(origin_->name());
+    }
+    attempts = std::move(found.value());
+  }
   set_up_request(request);
   Slist headers;
   append(headers, "Expect:");
@@ -546,7 +606,8 @@ Result<Reply> CurlConnection::perform(const Request& request) {
   set(CURLOPT_HTTPHEADER, headers.get());
 
   const TimePoint start = std::chrono::steady_clock::now();
-  const CURLcode code = curl_easy_perform(handle_.get());
+  const CURLcode code =
+      fresh ? perform_unopened(attempts) : curl_easy_perform(handle_.get());
   set(CURLOPT_HTTPHEADER, static_cast<curl_slist*>(nullptr));
   request_ = nullptr;
   UPLOAD_DEBUG(http, "connection %llu: %s %s: %s in %lld us",
@@ -724,8 +785,10 @@ void global_cleanup() { curl_global_cleanup(); }
 std::string library_version() { return curl_version(); }
 
 std::unique_ptr<Connection> make_curl_connection(std::shared_ptr<const Origin> origin,
+                                                 std::shared_ptr<Addresses> addresses,
                                                  ConnectionId id, ConnectionEvents events) {
-  return std::make_unique<CurlConnection>(std::move(origin), id, std::move(events));
+  return std::make_unique<CurlConnection>(std::move(origin), std::move(addresses), id,
+                                          std::move(events));
 }
 
 }  // namespace upload::http

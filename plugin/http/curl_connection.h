@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "http/addresses.h"
 #include "http/connection.h"
 #include "http/origin.h"
 
@@ -18,9 +19,10 @@ void global_cleanup();
 // "libcurl/7.88.1 OpenSSL/3.0.15 ..." for --dump-plugin.
 [[nodiscard]] std::string library_version();
 
-// An unopened connection to `origin`, which is shared and constant. If libcurl
-// lacks something, requests on it fail with kInvalid.
+// An unopened connection to `origin`, which is shared and constant; `addresses` are those
+// of its host. If libcurl lacks something, requests on it fail with kInvalid.
 [[nodiscard]] std::unique_ptr<Connection> make_curl_connection(
-    std::shared_ptr<const Origin> origin, ConnectionId id, ConnectionEvents events);
+    std::shared_ptr<const Origin> origin, std::shared_ptr<Addresses> addresses, ConnectionId id,
+    ConnectionEvents events);
 
 }  // namespace upload::http

@@ -137,7 +137,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view second = bytes.substr(std::min(end + 1, bytes.size()));
   std::thread thread([&] { peer.serve(bytes.substr(0, end), second); });
   {
-    const auto connection = http::make_curl_connection(origin, 1, {});
+    const auto connection = http::make_curl_connection(origin, std::make_shared<http::Addresses>(), 1, {});
     ask(*target, *connection, data[0]);
     if (!connection->closed()) ask(*target, *connection, data[0] / 5U);
     connection->abort();

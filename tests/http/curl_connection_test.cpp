@@ -36,7 +36,7 @@ std::shared_ptr<Origin> origin_of(const Peer& peer, const std::string& scheme = 
 }
 
 std::unique_ptr<Connection> connect(const std::shared_ptr<Origin>& origin) {
-  return make_curl_connection(origin, 1, {});
+  return make_curl_connection(origin, std::make_shared<Addresses>(), 1, {});
 }
 
 Request get() {

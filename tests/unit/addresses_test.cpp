@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "http/addresses.h"
+
+#include <string>
+#include <vector>
+
+#include "catch.h"
+
+using upload::Kind;
+using upload::Result;
+using upload::Status;
+using upload::http::Addresses;
+
+namespace {
+
+using List = std::vector<std::string>;
+
+Addresses::Resolve always(List list) {
+  return [list](const std::string&) -> Result<List> { return list; };
+}
+
+List attempts(Addresses& addresses) {
+  const auto list = addresses.attempts("host");
+  REQUIRE(list.ok());
+  return list.value();
+}
+
+}  // namespace
+
+TEST_CASE("addresses are tried in the resolver's order", "[addresses]") {
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3"}));
+  CHECK(attempts(addresses) == List{"127.0.0.1", "127.0.0.2", "127.0.0.3"});
+}
+
+TEST_CASE("the address that worked last is tried first, the others in their order",
+          "[addresses]") {
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}));
+  addresses.worked("127.0.0.3");
+  CHECK(attempts(addresses) == List{"127.0.0.3", "127.0.0.1", "127.0.0.2", "127.0.0.4"});
+  addresses.worked("127.0.0.2");
+  CHECK(attempts(addresses) == List{"127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.4"});
+}
+
+TEST_CASE("an address that the host has no more is not tried", "[addresses]") {
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2"}));
+  addresses.worked("127.0.0.9");
+  CHECK(attempts(addresses) == List{"127.0.0.1", "127.0.0.2"});
+}
+
+TEST_CASE("addresses of two families are tried side by side", "[addresses]") {
+  Addresses addresses(always({"::1", "::2", "127.0.0.1", "::3"}));
+  CHECK(attempts(addresses) == List{"[::1],127.0.0.1", "[::2]", "[::3]"});
+  addresses.worked("127.0.0.1");
+  CHECK(attempts(addresses) == List{"127.0.0.1,[::1]", "[::2]", "[::3]"});
+}
+
+TEST_CASE("what has no addresses is left to libcurl, or fails as the resolver says",
+          "[addresses]") {
+  Addresses nothing(always({}));
+  CHECK(attempts(nothing).empty());
+  Addresses failing([](const std::string&) -> Result<List> {
+    return Status(Kind::kConnect, "no answer");
+  });
+  CHECK(failing.attempts("host").status().text() == "no answer");
+}
+
+TEST_CASE("what is an address is not looked up", "[addresses]") {
+  Addresses addresses;
+  for (const char* host : {"127.0.0.1", "[::1]"}) {
+    const auto list = addresses.attempts(host);
+    REQUIRE(list.ok());
+    CHECK(list.value().empty());
+  }
+}
