@@ -28,13 +28,17 @@ restart_server() {
     --ticket "other=file:$TMP/other.raw"
 }
 
+# In KiB, of every file that nbdkit writes.
+file_limit=unlimited
+
 # nbdkit in the background; NAME of its log, then more keys.
 start_nbdkit() {
   local name=$1; shift
   rm -f "$TMP/nbdkit.pid" "$sock"
   log=$TMP/$name.log
-  "$UPLOAD_SRCDIR/tests/run-nbdkit" --foreground --unix "$sock" --pidfile "$TMP/nbdkit.pid" \
-    "${keys[@]}" "$@" 2>"$log" &
+  { ulimit -S -f "$file_limit"
+    exec "$UPLOAD_SRCDIR/tests/run-nbdkit" --foreground --unix "$sock" \
+      --pidfile "$TMP/nbdkit.pid" "${keys[@]}" "$@" 2>"$log"; } &
   nbdkit_pid=$!
   pids+=("$nbdkit_pid")
   await 30 test -s "$TMP/nbdkit.pid" || { fail 'nbdkit does not start'; show "$log"; }
@@ -97,6 +101,22 @@ end_nbdkit
 arrived
 nothing_left
 expect_not 'warning' "$log"
+
+begin 'a limit on the size of files is a full disk, and not the end of nbdkit'
+stop_server; fresh_target; restart_server
+file_limit=4096
+start_nbdkit limited
+kill_server
+run nbdcopy --flush "$TMP/source.raw" "$uri"
+[ $status != 0 ] || fail 'nbdcopy: 24 MiB fit into 4 MiB'
+expect 'No space left' "$TMP/err"
+expect 'could not be (written|changed|synced): .*File too large' "$log"
+running "$nbdkit_pid" || fail 'nbdkit has ended'
+restart_server
+upload_source
+end_nbdkit
+arrived
+file_limit=unlimited
 
 begin 'nbdkit killed with a full spool: the next one sends it before it serves anybody'
 stop_server; fresh_target; restart_server

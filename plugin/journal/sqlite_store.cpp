@@ -44,6 +44,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "journal/file_size_limit.h"
 
 namespace upload::journal {
 
@@ -139,14 +140,17 @@ Status SqliteStore::failure(const char* doing) const {
   const int error = sqlite3_system_errno(database_.get());
   std::string text = "the spool " + path_ + " could not be " + doing + ": " +
                      sqlite3_errmsg(database_.get());
-  if (error != 0) text += std::string(" (") + strerror(error) + ")";
+  // SQLite does not always keep errno.
+  const bool too_large = file_size_limit_was_met() && (code & 0xff) == SQLITE_IOERR;
+  if (too_large || error != 0)
+    text += std::string(" (") + strerror(too_large ? EFBIG : error) + ")";
   const bool full = (code & 0xff) == SQLITE_FULL ||
                     ((code & 0xff) == SQLITE_IOERR && (error == ENOSPC || error == EDQUOT));
   // It passes, like a disk that is full, and nothing was written.
   const bool starved =
       (code & 0xff) == SQLITE_NOMEM ||
       ((code & 0xff) == SQLITE_CANTOPEN && (error == EMFILE || error == ENFILE || error == ENOMEM));
-  return {full || starved ? Kind::kNoSpace : Kind::kSpool, text};
+  return {full || too_large || starved ? Kind::kNoSpace : Kind::kSpool, text};
 }
 
 Status SqliteStore::damaged(std::string how) const {
@@ -172,6 +176,7 @@ Result<SqliteStore::Statement> SqliteStore::prepare(const char* sql) {
 // --- Opening --------------------------------------------------------------
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, bool verify) {
+  const FileSizeLimitFails limit_fails;
   std::unique_ptr<SqliteStore> store(new SqliteStore(options));
   if (Status status = store->open_files(options); !status.ok()) return status;
   if (Status status = store->read_header(); !status.ok()) return status;
@@ -417,6 +422,7 @@ Status SqliteStore::load_about() {
 // change the file's time, which is all that tells when changes were added.
 Status SqliteStore::set_url(const std::string& url) {
   if (format_ == kFormatWithoutTime) return {};
+  const FileSizeLimitFails limit_fails;
   auto prepared = prepare("UPDATE spool SET url = ?");
   if (!prepared.ok()) return prepared.status();
   sqlite3_stmt* const statement = prepared.value().get();
@@ -522,6 +528,7 @@ std::string SqliteStore::url_in(const std::string& path) {
 template <typename Body>
 Status SqliteStore::transact(Body body) {
   if (!failed_.ok()) return failed_;
+  const FileSizeLimitFails limit_fails;
   const uint64_t count = count_;
   const Digest digest = digest_;
   const int64_t changed_at = about_.changed_at;
@@ -674,6 +681,7 @@ Result<bool> SqliteStore::read(uint64_t id, uint64_t skip, void* buffer, uint64_
 
 Status SqliteStore::shrink() {
   if (!failed_.ok()) return failed_;
+  const FileSizeLimitFails limit_fails;
   Status status = execute("VACUUM");
   // It is only space.
   return status.kind() == Kind::kNoSpace ? Status() : status;

@@ -440,6 +440,39 @@ TEST_CASE("a disk that is full changes nothing, and can be used again", "[store]
   }
 }
 
+TEST_CASE("a limit on the size of files is a disk that is full, and ends nothing", "[store]") {
+  Fixture f;
+  rlimit before = {};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  rlimit tight = before;
+  const auto limit_to = [&](rlim_t bytes) {
+    tight.rlim_cur = bytes;
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &tight) == 0);
+  };
+  limit_to(0);
+  const Status none = f.open().status();
+  CHECK(none.kind() == Kind::kNoSpace);
+  limit_to(before.rlim_cur);
+  auto store = f.store();
+  REQUIRE(append(*store, 1, 10).ok());
+  limit_to(1 << 20);
+  uint64_t last = 10;
+  Status status;
+  while (status.ok() && last < 200) status = append(*store, ++last);
+  CHECK(status.kind() == Kind::kNoSpace);
+  CHECK(ids_of(*store).size() == last - 1);
+  CHECK(all_right(*store));
+  const uint64_t first[] = {1, 2};
+  CHECK(store->drop(first).ok());
+  limit_to(before.rlim_cur);
+  CHECK(append(*store, last).ok());
+  store.reset();
+  CHECK(all_right(*f.store()));
+  sigset_t pending;
+  REQUIRE(sigpending(&pending) == 0);
+  CHECK(sigismember(&pending, SIGXFSZ) == 0);
+}
+
 TEST_CASE("on a full disk no store is made, and nothing is left of it", "[store]") {
   FaultyVfs vfs;
   for (const Fault fault : {Fault::kNoSpace, Fault::kSyncError}) {
