@@ -802,3 +802,28 @@ TEST_CASE("eight clients, random overlapping I/O, 100000 operations, one model",
   CHECK(wrong == 0);
   CHECK(f.server.counters().overlapping_changes == 0);
 }
+
+TEST_CASE("nbdkit's multi-conn filter swallows a flush with its defaults, and not with "
+          "multi-conn-track-dirty=off",
+          "[e2e]") {
+  const bool tracks = GENERATE(true, false);
+  Fixture f;
+  std::vector<std::string> keys;
+  if (!tracks) keys.push_back("multi-conn-track-dirty=off");
+  Nbdkit nbdkit(f.keys(keys), {"--filter=multi-conn"});
+  INFO(nbdkit.log());
+  REQUIRE(nbdkit.serves());
+  NbdClient client(nbdkit);
+  nbd_handle* const h = client.handle();
+  f.server.add_fault({.op = Op::put, .action = Action::stall});
+  const auto data = pattern(4, 4096);
+  const int64_t write = nbd_aio_pwrite(h, data.data(), data.size(), 0, {}, 0);
+  REQUIRE(write > 0);
+  REQUIRE(f.server.wait_until([](const Counters& c) { return c.stalled == 1; }, 20s));
+  REQUIRE(client.flush() == 0);
+  f.server.release_stalled();
+  while (nbd_aio_command_completed(h, static_cast<uint64_t>(write)) == 0)
+    REQUIRE(nbd_poll(h, -1) != -1);
+  REQUIRE(client.flush() == 0);
+  CHECK((f.stable(0, data.size()) == data) == !tracks);
+}
