@@ -36,8 +36,8 @@ Status bad(const std::string& why) { return {Kind::kInvalid, why}; }
 std::string Url::origin() const { return scheme + "://" + host + ":" + port; }
 
 std::string Url::redacted() const {
-  return origin() + path.substr(0, path.rfind('/') + 1) + "..." +
-         (query.empty() ? "" : "?...");
+  const bool image = path.rfind("/images/", 0) == 0;
+  return origin() + (image ? "/images/..." : "/...") + (query.empty() ? "" : "?...");
 }
 
 std::string Url::target(const std::string& suffix, const std::string& parameter) const {

@@ -20,7 +20,8 @@ struct Url {
 
   // scheme://host:port
   [[nodiscard]] std::string origin() const;
-  // Whole, but for the last segment of the path and the query.
+  // scheme://host:port, and whether the path begins with /images/. Any other part may
+  // be the ticket, which is not the last one in /images/TICKET/extents.
   [[nodiscard]] std::string redacted() const;
   // The path with `suffix` after it, the query and, if any, `parameter`.
   [[nodiscard]] std::string target(const std::string& suffix = "",

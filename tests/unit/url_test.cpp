@@ -24,6 +24,12 @@ TEST_CASE("a URL is taken apart, and its port is always known", "[url]") {
 TEST_CASE("a redacted URL shows neither ticket nor query", "[url]") {
   const Url url = parse_url("https://h:1/images/0f1e-ticket?sig=secret").value();
   CHECK(url.redacted() == "https://h:1/images/...?...");
+  const Url longer = parse_url("https://h:1/images/ticket/extents").value();
+  CHECK(longer.redacted() == "https://h:1/images/...");
+  for (const char* path : {"/ticket", "/ticket/x", "/x/images/ticket/y", "//images/ticket"}) {
+    const Url other = parse_url(std::string("https://h:1") + path).value();
+    CHECK(other.redacted() == "https://h:1/...");
+  }
 }
 
 TEST_CASE("a target keeps the query and adds its own parameter", "[url]") {
