@@ -44,9 +44,19 @@ make_images() {
     qemu-img convert -f raw -O $format disk.raw disk.$format || exit 99
   done
   cp disk.qcow2 'a disk, with: [blanks].qcow2'
+  { seq 20000; head -c 1M /dev/zero; } | head -c 1M >small.raw
   cp --sparse=always disk.raw '[ a raw disk'
   qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2 || exit 99
 }
+
+# What a server may say, to be taken for somebody else: lines, a terminal's orders,
+# marks that turn the text round, and words that nbdkit and its filter use. (A body can
+# have no comma.)
+printf -v forged '%b' 'size= is needed: the server does not tell the size\n' \
+  'data written does not match expected\n' \
+  'nbdkit: upload.1: error: data written does not match expected: size= is needed: x\n' \
+  'nbdupload: done; the copy is identical\r\n\e[2J\xc2\x9b31m\xe2\x80\xae'
+forged=${forged%$'\n'}
 
 # Every disk at the server.
 make_tickets() {
@@ -55,10 +65,17 @@ make_tickets() {
     changed changed-hole terminal $secret; do
     tickets+=(--ticket "$name=file:$TMP/at-$name,size=$size,writers=8")
   done
+  tickets+=(--ticket "named=file:$TMP/at-named,size=$((1 << 20)),writers=8")
   for name in good small nosize old midway lost flush slow shown \
     survives-midway survives-lost survives-flush; do
     tickets+=(--ticket "$name=memory:$size")
   done
+  for name in forger forger-midway forger-verify; do
+    tickets+=(--ticket "$name=memory:$((1 << 20))")
+  done
+  tickets+=(--fault "op=options,ticket=forger,times=0,action=status,status=403,body=$forged"
+            --fault "op=put,ticket=forger-midway,times=0,action=status,status=500,body=$forged"
+            --fault "op=get,ticket=forger-verify,times=0,action=status,status=500,body=$forged")
   tickets+=(--ticket "forgets=discard:$size" --ticket "readonly=memory:$size,readonly")
   tickets+=(--fault "op=options,ticket=expired,times=0,action=status,status=403,body=expired"
             --fault "op=get,ticket=nosize,times=0,action=status,status=500"
@@ -98,6 +115,11 @@ expect_refusal() {
   expect_status "$1"
   [ "$(wc -l <"$TMP/err")" = 1 ] || { fail "not one line:"; show "$TMP/err"; }
   expect "^nbdupload: .*$2" "$TMP/err"
+}
+
+# Nothing that a terminal would obey. What the tests name has nothing else in it.
+expect_printable() {
+  ! grep -q '[^ -~]' "$1" || { fail "not printable:"; sed -n l "$1" >&2; }
 }
 
 expect_same() {
@@ -213,6 +235,30 @@ try -- '[ a raw disk' brackets
 expect_status 0
 expect_same disk.raw at-brackets
 
+begin "a name is a name, whatever it means to others"
+qemu-img convert -f raw -O qcow2 small.raw small.qcow2
+for name in -rf a:b 'json:{"driver": "raw"}' '[x]' "\$(touch injected)" 'fd:0' 'nbd:localhost:1' \
+  "--help" '%s%n' 'a,b=c' "it's" $'lines\nof\e[31mit' $'\xe2\x80\xaetxet' $'\xc2\x9b31m' $'\xff\xfe'; do
+  truncate -s 0 at-named; truncate -s 1M at-named
+  for suffix in '' .raw; do
+    if [ -n "$suffix" ]; then cp small.raw "./$name$suffix"; else cp small.qcow2 "./$name"; fi
+    try -- "$name$suffix" named
+    expect_status 0
+    expect_silence
+    expect_same small.raw at-named
+    rm -- "./$name$suffix"
+  done
+  try -- "$name" named
+  expect_refusal 1 "no such file"
+  expect_printable "$TMP/err"
+  [ ! -e injected ] || fail "it was run"
+done
+expect_nothing_left
+
+begin "a name in UTF-8 is shown as it is"
+try 'grün.qcow2' named
+expect_refusal 1 "'grün.qcow2': no such file"
+
 begin "an NBD server can be the source"
 nbdkit -f -U "$TMP/source" -P "$TMP/source.pid" file disk.raw &
 pids+=($!)
@@ -308,6 +354,52 @@ expect '^nbdkit .*checkwrite' "$TMP/out"
 expect_not "$secret" "$TMP/out"
 expect_silence
 expect_nothing_left
+
+begin "a dry run shows no ticket, wherever it is in the URL"
+for rest in "/images/$secret/" "/images/$secret//" "/images/$secret/extents" "/images/$secret/x?y" \
+  "//images/$secret" "/$secret" "/$secret/x" "/images/x/$secret/y" "\\images\\$secret" \
+  "?images/$secret" "#/$secret" ":$secret@host/images/x" $'\n/images/'"$secret/"; do
+  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run disk.raw "https://localhost:1$rest"
+  expect_status 0
+  expect_not "$secret" "$TMP/out"
+  expect_not "$secret" "$TMP/err"
+  # Where the image should be, and a parameter.
+  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" "https://localhost:1$rest" disk.raw
+  expect_refusal 2 "the image comes first"
+  expect_not "$secret" "$TMP/err"
+  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$url/small" "https://localhost:1$rest"
+  expect_refusal 2 "KEY=VALUE is expected"
+  expect_not "$secret" "$TMP/err"
+done
+
+begin "a dry run is printable, and a shell would take it"
+name=$'a\nb\e[31m\xe2\x80\xae\'c'
+cp small.raw "./$name"
+run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run --format=raw "$name" "$url/small"
+expect_status 0
+expect_printable "$TMP/out"
+words=$(grep '^nbdcopy' "$TMP/out")
+eval "words=($words)"
+[[ " ${words[*]} " == *"$PWD/$name "* ]] || fail "it is ${words[*]}"
+
+begin "nothing that a server says passes for nbdupload's or nbdkit's own words"
+try small.raw forger
+expect_refusal 1 "403: .*nothing was sent"
+expect_printable "$TMP/err"
+expect_not '^nbdupload: (done|warning)' "$TMP/err"
+more=(replay=0)
+try small.raw forger-midway
+expect_status 1
+expect_printable "$TMP/err"
+! grep -Ev '^(nbdkit|nbdcopy|nbdupload): ' "$TMP/err" >&2 || fail "there are other lines"
+expect_not '^nbdupload: (done|warning|verif)' "$TMP/err"
+expect '^nbdupload: the upload failed; .* incomplete' "$TMP/err"
+try --verify small.raw forger-verify
+expect_status 1
+expect_printable "$TMP/err"
+expect_not '^nbdupload: done|^nbdupload: .*differs' "$TMP/err"
+expect '^nbdupload: verification failed: .* could not be read back' "$TMP/err"
+more=()
 
 begin "progress can be read by a program"
 run env TMPDIR="$TMP/tmp" bash -c 'exec 7>progress; exec "$@"' - "${nbdupload[@]}" \
@@ -407,6 +499,17 @@ for bad in "https://" "https://host" "https://me:$secret@host/images/x" \
 done
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw +missing-url
 expect_refusal 1 "missing-url"
+
+begin "a secret that is too long, or looks like an option, is refused without telling it"
+{ printf %s "$secret"; head -c 70000 /dev/zero | tr '\0' x; echo; } >long
+for bad in user=me\ password=+long header=+long token=+long proxy=+long "password=-$secret"; do
+  # shellcheck disable=SC2086 # words are wanted
+  run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$url/small" "cafile=$CAFILE" $bad
+  expect_refusal 1 "(65535 bytes|not a file descriptor)"
+  expect_not "$secret" "$TMP/err"
+done
+run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw +long
+expect_refusal 1 "65535 bytes"
 
 begin "a program that is missing is named"
 mkdir programs
