@@ -25,7 +25,8 @@ mkdir "$TMP/tmp"
 # A sanitised plugin needs its runtime in nbdkit, and only there.
 if [ -n "$UPLOAD_PRELOAD" ]; then
   mkdir preload
-  printf '#!/bin/sh\nexec env LD_PRELOAD="%s" %s "$@"\n' \
+  # Its shadow memory is more than nbdupload allows.
+  printf '#!/bin/sh\nulimit -S -d unlimited\nexec env LD_PRELOAD="%s" %s "$@"\n' \
     "$UPLOAD_PRELOAD" "$(command -v nbdkit)" >preload/nbdkit
   chmod +x preload/nbdkit
   PATH=$TMP/preload:$PATH
@@ -65,7 +66,9 @@ make_tickets() {
     changed changed-hole terminal $secret; do
     tickets+=(--ticket "$name=file:$TMP/at-$name,size=$size,writers=8")
   done
-  tickets+=(--ticket "named=file:$TMP/at-named,size=$((1 << 20)),writers=8")
+  for name in exchanged named chain; do
+    tickets+=(--ticket "$name=file:$TMP/at-$name,size=$((1 << 20)),writers=8")
+  done
   for name in good small nosize old midway lost flush slow shown \
     survives-midway survives-lost survives-flush; do
     tickets+=(--ticket "$name=memory:$size")
@@ -206,6 +209,33 @@ make_tickets
 start_server "${tickets[@]}" >"$TMP/urls"
 url=https://localhost:$PORT/images
 
+# --- What is waited for in vain, while the rest goes on ----------------------
+
+# A vmdk whose data is a pipe, and a qemu-nbd that does not start to serve.
+mkfifo never
+qemu-img create -q -f vmdk -o subformat=monolithicFlat pipe.vmdk 1M
+sed -i "s|pipe-flat.vmdk|$TMP/never|" pipe.vmdk
+mkdir stuck
+printf '#!/bin/sh\nexec sleep 1000\n' >stuck/qemu-nbd
+chmod +x stuck/qemu-nbd
+start_waiting() {
+  mkdir "$TMP/$1-tmp"
+  PATH=$3:$PATH TMPDIR=$TMP/$1-tmp timeout -k 5 "$LIMIT" "${nbdupload[@]}" "$2" "$url/small" \
+    "cafile=$CAFILE" >"$TMP/$1.out" 2>"$TMP/$1.err" </dev/null &
+  waiting[$1]=$!
+  pids+=($!)
+}
+declare -A waiting
+start_waiting look pipe.vmdk "$TMP"
+start_waiting open disk.vhdx "$TMP/stuck"
+# Sets $status and $TMP/err as run does.
+await_waiting() {
+  status=0
+  wait "${waiting[$1]}" || status=$?
+  cp "$TMP/$1.err" "$TMP/err"
+  [ -z "$(ls "$TMP/$1-tmp")" ] || fail "left behind: $(ls "$TMP/$1-tmp")"
+}
+
 for format in raw qcow2 vmdk vhdx; do
   begin "a $format image arrives as it is"
   try "disk.$format" "$format"
@@ -303,6 +333,118 @@ try --format=raw disguised.raw disguised
 expect_status 0
 expect_same disguised.raw at-disguised
 
+begin "a chain of files arrives if the format is given, whatever their names and places"
+mkdir -p chain/below
+cp small.raw 'chain/below/gr"ün \ 😀.raw'
+(cd chain/below && qemu-img create -q -f qcow2 -b 'gr"ün \ 😀.raw' -F raw middle.qcow2) || exit 99
+(cd chain && qemu-img create -q -f qcow2 -b below/middle.qcow2 -F qcow2 top.qcow2) || exit 99
+try --format=qcow2 chain/top.qcow2 chain
+expect_status 0
+expect_same small.raw at-chain
+expect "read together with '.*below/middle.qcow2'" "$TMP/err"
+expect_printable "$TMP/err"
+
+begin "a vmdk or qcow2 whose data is in another file is refused without its format, else it arrives"
+qemu-img convert -f raw -O vmdk -o subformat=monolithicFlat small.raw chain/flat.vmdk
+cp small.raw data-file
+qemu-img create -q -f qcow2 -o data_file="$TMP/data-file",data_file_raw=on chain/data.qcow2 1M
+cp small.raw data-file
+for format in vmdk qcow2; do
+  [ $format = vmdk ] && name=flat.vmdk other=flat-flat.vmdk || name=data.qcow2 other=data-file
+  try "chain/$name" chain
+  expect_refusal 1 "'chain/$name' \($format\) refers to '.*$other'; .*--format=$format"
+  expect_not /dev/fd "$TMP/err"
+  truncate -s 0 at-chain; truncate -s 1M at-chain
+  try --format=$format "chain/$name" chain
+  expect_status 0
+  expect_same small.raw at-chain
+done
+
+# --- Images that others may exchange or change ------------------------------
+
+# What must never arrive, and images that would bring it: in a backing file or as data.
+yes TOPSECRET | head -c 1M >topsecret
+make_hostile() {
+  local format
+  for format in qcow2 qcow qed vmdk; do
+    if [ $format = vmdk ]; then qemu-img convert -f raw -O vmdk topsecret topsecret.vmdk
+    else cp topsecret topsecret.$format
+    fi
+    qemu-img create -q -f $format -b "$TMP/topsecret.$format" \
+      -F "$([ $format = vmdk ] && echo vmdk || echo raw)" hostile-backing.$format || exit 99
+  done
+  cp topsecret topsecret-data
+  qemu-img create -q -f qcow2 -o data_file="$TMP/topsecret-data",data_file_raw=on \
+    hostile-data.qcow2 1M || exit 99
+  cp topsecret topsecret-data
+  qemu-img create -q -f vmdk -o subformat=monolithicFlat hostile-data.vmdk 1M || exit 99
+  sed -i "s|hostile-data-flat.vmdk|$TMP/topsecret|" hostile-data.vmdk
+  rm hostile-data-flat.vmdk
+  for format in raw vhdx vpc vdi parallels; do
+    # shellcheck disable=SC2046 # words are wanted
+    qemu-img convert -f raw -O "$format" $(small_options "$format") topsecret \
+      "hostile-other.$format" ||
+      exit 99
+  done
+}
+small_options() { [ "$1" != vpc ] || echo "-o force_size=on"; }
+make_hostile
+
+# A qemu-img that, after each look at the image, does what somebody else may do.
+mkdir exchange
+cat >exchange/qemu-img <<EXCHANGE
+#!/bin/bash
+"$(command -v qemu-img)" "\$@"
+status=\$?
+[ "\$1" != info ] || [ ! -e "\$HOSTILE" ] || eval "\$EXCHANGE"
+exit \$status
+EXCHANGE
+chmod +x exchange/qemu-img
+# shellcheck disable=SC2016 # they are expanded later
+exchange_name='mv -f "$HOSTILE" victim' change_content='cat "$HOSTILE" >victim; rm "$HOSTILE"'
+
+# try_exchanged WHAT IMAGE HOSTILE [OPTION...]
+try_exchanged() {
+  cp "$2" victim
+  cp "$3" hostile
+  truncate -s 0 at-exchanged; truncate -s 1M at-exchanged
+  PATH=$TMP/exchange:$PATH HOSTILE=$TMP/hostile EXCHANGE=$1 try "${@:4}" victim exchanged
+  [ ! -e hostile ] || fail "$3 was not exchanged"
+  ! grep -aq TOPSECRET at-exchanged || fail "$3 brought foreign data"
+  expect_nothing_left
+}
+
+for hostile in hostile-*; do
+  format=${hostile##*.}
+  begin "an image exchanged for $hostile after the look at it arrives as it was"
+  # shellcheck disable=SC2046 # words are wanted
+  qemu-img convert -f raw -O "$format" $(small_options "$format") small.raw small.img || exit 99
+  try_exchanged "$exchange_name" small.img "$hostile"
+  expect_status 0
+  expect_same small.raw at-exchanged
+  [ "$format" != raw ] || continue
+  try_exchanged "$exchange_name" small.img "$hostile" --format="$format"
+  expect_status 0
+  expect_same small.raw at-exchanged
+done
+
+for hostile in hostile-backing.* hostile-data.*; do
+  begin "an image that becomes $hostile after the look at it brings no foreign data"
+  qemu-img convert -f raw -O "${hostile##*.}" small.raw small.img || exit 99
+  try_exchanged "$change_content" small.img "$hostile"
+  [[ $hostile != hostile-data* ]] ||
+    expect_refusal 1 "'victim' refers to '.*topsecret.*', which it did not when it was looked at"
+done
+
+begin "a trusted overlay is not exchanged either"
+qemu-img create -q -f qcow2 -b "$TMP/small.raw" -F raw small-overlay.qcow2
+# shellcheck disable=SC2016 # they are expanded later
+for what in "$exchange_name" '[[ " $* " != *" --backing-chain "* ]] || mv -f "$HOSTILE" victim'; do
+  try_exchanged "$what" small-overlay.qcow2 hostile-backing.qcow2 --format=qcow2
+  expect_status 1
+  expect "^nbdupload: 'victim' (refers to|has been exchanged)" "$TMP/err"
+done
+
 # --- Verification -----------------------------------------------------------
 
 begin "verification of a good copy succeeds"
@@ -378,9 +520,9 @@ cp small.raw "./$name"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run --format=raw "$name" "$url/small"
 expect_status 0
 expect_printable "$TMP/out"
-words=$(grep '^nbdcopy' "$TMP/out")
-eval "words=($words)"
-[[ " ${words[*]} " == *"$PWD/$name "* ]] || fail "it is ${words[*]}"
+words=$(sed -n '/^nbdcopy/s/.*<//p' "$TMP/out")
+eval "words=$words"
+[ "$words" = "$PWD/$name" ] || fail "it is $words"
 
 begin "nothing that a server says passes for nbdupload's or nbdkit's own words"
 try small.raw forger
@@ -469,6 +611,26 @@ else
 fi
 expect_refusal 1 "'forbidden' can't be read"
 
+begin "a pipe is not waited for, by whatever name"
+mkfifo pipe
+ln -s pipe link-to-pipe
+for name in pipe link-to-pipe; do
+  try $name small
+  expect_refusal 1 "'$name' is neither a file nor a block device"
+  try --format=raw $name small
+  expect_refusal 1 "'$name' is neither a file nor a block device"
+done
+
+begin "an image that makes a program take much memory is refused"
+# A vdi with a table of 2 GiB, which is not there.
+qemu-img create -q -f vdi greedy.vdi 16M
+printf '\0\0\0\370\377\377\1\0' | dd of=greedy.vdi bs=1 seek=368 conv=notrunc status=none
+printf '\200\377\377\37' | dd of=greedy.vdi bs=1 seek=384 conv=notrunc status=none
+truncate -s 4G greedy.vdi
+try greedy.vdi small
+expect_refusal 1 "'greedy.vdi' can't be opened: .*([Mm]emory)"
+expect_nothing_left
+
 begin "an image that is not what it is said to be is refused"
 try --format=qcow2 disk.raw small
 expect_refusal 1 "'disk.raw' can't be opened as qcow2: .*not in qcow2 format"
@@ -513,7 +675,7 @@ expect_refusal 1 "65535 bytes"
 
 begin "a program that is missing is named"
 mkdir programs
-for program in bash cat env grep mktemp rm sed setpriv setsid sleep sort stat tail timeout \
+for program in bash cat env grep mktemp readlink rm sed setpriv setsid sleep sort stat tail timeout \
   nbdkit nbdcopy nbdinfo qemu-img qemu-nbd; do
   ln -s "$(command -v $program)" programs/
 done
@@ -543,6 +705,12 @@ expect_refusal 1 "read-only"
 begin "a certificate that is not trusted is refused"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$url/small"
 expect_refusal 1 "certificate"
+
+begin "an image whose data is a pipe, or which is never opened, is given up in the end"
+await_waiting look
+expect_refusal 1 "'pipe.vmdk' can't be opened: qemu-img has not answered in [0-9]+ seconds"
+await_waiting open
+expect_refusal 1 "'disk.vhdx' can't be opened as vhdx: qemu-nbd has not answered in [0-9]+ seconds"
 
 begin "what is refused has changed nothing at the server"
 [ "$(counter changes)" = "$before" ] || fail "$(counter changes) changes instead of $before"
@@ -618,6 +786,18 @@ expect '^nbdupload: the upload failed' "$TMP/err"
 expect_nothing_left
 
 more=()
+begin "what copies has limited memory"
+start_uploader disk.qcow2 "$url/slow"
+for program in nbdkit nbdcopy qemu-nbd; do
+  # Sanitisers need more.
+  [ $program != nbdkit ] || [ -z "$UPLOAD_PRELOAD" ] || continue
+  expect '^Max data size +[0-9]+ ' "/proc/$(member "$uploader" $program)/limits"
+done
+kill "$uploader"
+await_uploader
+expect_gone 5
+expect_nothing_left
+
 for program in nbdkit nbdcopy qemu-nbd; do
   begin "the death of $program fails the upload"
   start_uploader disk.qcow2 "$url/slow"
