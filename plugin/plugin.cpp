@@ -34,6 +34,7 @@
 
 #include "base/log.h"
 #include "base/log_queue.h"
+#include "base/memory_reserve.h"
 #include "config.h"
 #include "ending.h"
 #include "http/curl_connection.h"
@@ -125,6 +126,15 @@ int guard(Body body) noexcept {
   return -1;
 }
 
+// For what a client asks: nothing is begun that could not be brought to an end.
+template <typename Body>
+int serve(Body body) noexcept {
+  return guard([&]() -> Status {
+    if (!upload::MemoryReserve::there()) return {Kind::kNoMemory, "out of memory"};
+    return body();
+  });
+}
+
 void debug_line(const char* line) { lines->add(LogQueue::Level::kDebug, line); }
 void warning_line(const char* line) { lines->add(LogQueue::Level::kWarning, line); }
 
@@ -194,6 +204,7 @@ int upload_get_ready() {
 int upload_after_fork() {
   const int result = guard([] {
     upload::notice_ending_signals();
+    upload::MemoryReserve::set_up();
     lines->start();
     return instance->start();
   });
@@ -263,29 +274,29 @@ int upload_block_size(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* m
 }
 
 int upload_pread(void* handle, void* buffer, uint32_t count, uint64_t offset, uint32_t) {
-  return guard([&] { return volume_of(handle).read({offset, count}, buffer); });
+  return serve([&] { return volume_of(handle).read({offset, count}, buffer); });
 }
 
 int upload_pwrite(void* handle, const void* buffer, uint32_t count, uint64_t offset,
                   uint32_t flags) {
-  return guard([&] {
+  return serve([&] {
     return volume_of(handle).write({offset, count}, buffer, flags & NBDKIT_FLAG_FUA);
   });
 }
 
 int upload_zero(void* handle, uint32_t count, uint64_t offset, uint32_t flags) {
-  return guard([&] {
+  return serve([&] {
     return volume_of(handle).zero({offset, count}, flags & NBDKIT_FLAG_FUA);
   });
 }
 
 int upload_flush(void* handle, uint32_t) {
-  return guard([&] { return volume_of(handle).flush(); });
+  return serve([&] { return volume_of(handle).flush(); });
 }
 
 int upload_extents(void* handle, uint32_t count, uint64_t offset, uint32_t flags,
                    nbdkit_extents* extents) {
-  return guard([&]() -> Status {
+  return serve([&]() -> Status {
     auto all = volume_of(handle).extents();
     if (!all.ok()) return all.status();
     const auto& list = *all.value();

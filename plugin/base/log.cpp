@@ -8,6 +8,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <new>
 
 #include "base/printable.h"
 #include "base/redact.h"
@@ -43,6 +44,14 @@ std::string vformat(const char* format, va_list args) {
 
 void nowhere(const char*) {}
 
+void print(log::Sink sink, const char* format, va_list args) noexcept {
+  try {
+    sink(log::line(vformat(format, args)).c_str());
+  } catch (const std::bad_alloc&) {
+    sink("out of memory");
+  }
+}
+
 // Constant after start-up.
 log::Sink debug_sink = nowhere;
 log::Sink warning_sink = nowhere;
@@ -69,14 +78,14 @@ std::string line(const std::string& text) { return printable(redacted(text)); }
 void debug(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  debug_sink(line(vformat(format, args)).c_str());
+  print(debug_sink, format, args);
   va_end(args);
 }
 
 void warning(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  warning_sink(line(vformat(format, args)).c_str());
+  print(warning_sink, format, args);
   va_end(args);
 }
 

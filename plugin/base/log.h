@@ -33,6 +33,7 @@ using Sink = void (*)(const char* line);
 // Call before any thread is started.
 void set_sinks(Sink debug, Sink warning);
 
+// Never throw: without memory for it a line is left out.
 void debug(const char* format, ...) __attribute__((format(printf, 1, 2)));
 void warning(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

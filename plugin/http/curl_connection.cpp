@@ -145,6 +145,7 @@ class CurlConnection final : public Connection {
   ~CurlConnection() override;
 
   Result<Reply> perform(const Request& request) override;
+  Result<Reply> perform_throwing(const Request& request);
   bool unopened() const override { return state_ == State::kUnopened; }
   bool closed() const override;
   Status why_closed() const override;
@@ -232,11 +233,15 @@ CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin,
     : origin_(std::move(origin)), addresses_(std::move(addresses)), id_(id),
       events_(std::move(events)),
       handle_(curl_easy_init()) {
-  if (!handle_) throw std::bad_alloc();
-  set_up_connecting();
-  set_up_tls();
-  set_up_credentials();
-  set_up_callbacks();
+  try {
+    if (!handle_) throw std::bad_alloc();
+    set_up_connecting();
+    set_up_tls();
+    set_up_credentials();
+    set_up_callbacks();
+  } catch (const std::bad_alloc&) {
+    handle_.reset();  // each request says so
+  }
 }
 
 CurlConnection::~CurlConnection() {
@@ -584,7 +589,18 @@ CURLcode CurlConnection::perform_unopened(const std::vector<std::string>& attemp
   return code;
 }
 
+// What libcurl has begun is unknown then.
 Result<Reply> CurlConnection::perform(const Request& request) {
+  try {
+    return perform_throwing(request);
+  } catch (const std::bad_alloc&) {
+    state_ = State::kClosed;
+    return Status(Kind::kNoMemory, "out of memory");
+  }
+}
+
+Result<Reply> CurlConnection::perform_throwing(const Request& request) {
+  if (!handle_) return Status(Kind::kNoMemory, "out of memory");
   if (!refused_option_.empty()) return Status(Kind::kInvalid, refused_option_);
   if (state_ == State::kClosed || aborted_)
     return Status(Kind::kLost, origin_->name() + ": the connection is closed");

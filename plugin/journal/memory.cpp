@@ -6,6 +6,7 @@
 #include "journal/memory.h"
 
 #include <bit>
+#include <new>
 
 namespace upload::journal {
 
@@ -56,8 +57,14 @@ void Memory::give_back(std::unique_ptr<std::byte[]> buffer, uint64_t bytes) {
   MutexLock lock(mutex_);
   // The buffer itself is still counted as used.
   if (used_ + kept_bytes_ > limit_) return;
-  kept_[size].push_back(std::move(buffer));
-  kept_bytes_ += size;
+  try {
+    kept_[size].push_back(std::move(buffer));
+    kept_bytes_ += size;
+  } catch (const std::bad_alloc&) {
+    // Then it is not kept.
+    const auto kept = kept_.find(size);
+    if (kept != kept_.end() && kept->second.empty()) kept_.erase(kept);
+  }
 }
 
 }  // namespace upload::journal

@@ -6,6 +6,7 @@
 #include "journal/spool.h"
 
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "base/log.h"
@@ -100,7 +101,12 @@ Status Spool::run(std::function<void(Store&)> work) {
 }
 
 Status Spool::append(std::span<const SpoolContent> contents) {
-  const auto batch = std::make_shared<Batch>(contents);
+  std::shared_ptr<Batch> batch;
+  try {
+    batch = std::make_shared<Batch>(contents);
+  } catch (const std::bad_alloc&) {
+    return {Kind::kNoMemory, "out of memory for the spool " + path()};
+  }
   const Status done = run([batch](Store& store) { batch->result = store.append(batch->contents); });
   return done.ok() ? batch->result : done;
 }
@@ -122,7 +128,11 @@ Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t leng
     Result<bool> result = false;
   };
   const auto read = std::make_shared<Read>();
-  read->data = std::make_unique_for_overwrite<std::byte[]>(length);
+  try {
+    read->data = std::make_unique_for_overwrite<std::byte[]>(length);
+  } catch (const std::bad_alloc&) {
+    return Status(Kind::kNoMemory, "out of memory for the spool " + path());
+  }
   const Status done = run([=](Store& store) {
     read->result = store.read(id, skip, read->data.get(), length);
   });

@@ -60,7 +60,7 @@ Status Volume::read_from_log(const journal::Slice& slice, std::byte* to, bool& a
   } else {
     const Result<bool> there = read_row(slice, to);
     if (!there.ok()) {
-      latch(there.status());
+      latch_unless_full(there.status());
       return there.status();
     }
     again = !there.value();

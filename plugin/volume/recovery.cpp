@@ -190,7 +190,7 @@ void Volume::replay_all() {
   std::vector<Thread> threads;
   try {
     while (threads.size() + 1 < helpers) threads.emplace_back(work);
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     UPLOAD_DEBUG(journal, "replay: no more threads: %s", error.what());
   }
   work();
@@ -273,13 +273,14 @@ Status Volume::send_again(std::span<const Pieces> runs) {
       runs = runs.subspan(sent.value());
       continue;
     }
-    if (!Retry::worthwhile(sent.status())) {
-      latch(sent.status().while_doing("acknowledged data could not be sent again"));
-      return sent.status();
+    const Status failure = memory_passes(sent.status());
+    if (!Retry::worthwhile(failure)) {
+      latch(failure.while_doing("acknowledged data could not be sent again"));
+      return failure;
     }
     if (!retry) retry.emplace(make_retry());
-    if (wait_to_retry(*retry, sent.status(), Purpose::kStableChange) != Next::kTryAgain)
-      return latched_or(sent.status());
+    if (wait_to_retry(*retry, failure, Purpose::kStableChange) != Next::kTryAgain)
+      return latched_or(failure);
   }
   return {};
 }

@@ -20,6 +20,12 @@ namespace upload::volume {
 // After this failure of a change: may the server yet apply it?
 [[nodiscard]] bool fate_is_unknown(const Status& failure);
 
+// Of a failure to bring what was acknowledged to the server: memory that is short for that
+// passes like an outage, while it would fail a request that has promised nothing.
+[[nodiscard]] inline Status memory_passes(const Status& failure) {
+  return failure.kind() == Kind::kNoMemory ? Status(Kind::kUnavailable, failure.text()) : failure;
+}
+
 class Retry {
  public:
   static constexpr Duration kLongestPause = std::chrono::seconds(5);

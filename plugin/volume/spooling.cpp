@@ -33,6 +33,7 @@
 #include <cassert>
 #include <chrono>
 #include <cinttypes>
+#include <new>
 #include <set>
 
 #include "base/log.h"
@@ -244,9 +245,9 @@ journal::SpoolContent Volume::make_row(ByteRange range, uint64_t change, const v
   return {{++last_row_, range, change, data == nullptr, not_before}, data};
 }
 
-// A disk that is full has changed nothing, and may have room later.
+// A disk that is full has changed nothing, and may have room later. So it is with memory.
 void Volume::latch_unless_full(const Status& failure) {
-  if (failure.kind() != Kind::kNoSpace) latch(failure);
+  if (failure.kind() != Kind::kNoSpace && failure.kind() != Kind::kNoMemory) latch(failure);
 }
 
 // Makes rows of the batch, and finishes it.
@@ -259,7 +260,9 @@ void Volume::append(const Change& leader) {
   }
   std::vector<Status> results(contents.size(), options_.spool->append(contents));
   // A large one must not keep the others out of what is left of the disk.
-  if (results.front().kind() == Kind::kNoSpace && results.size() > 1)
+  const bool full =
+      results.front().kind() == Kind::kNoSpace || results.front().kind() == Kind::kNoMemory;
+  if (full && results.size() > 1)
     for (size_t i = 0; i < contents.size(); ++i)
       results[i] = options_.spool->append({&contents[i], 1});
   for (const Status& result : results)
@@ -439,7 +442,11 @@ Status Volume::send_rows(const std::vector<journal::Slice>& slices) {
     const journal::Record& record = *slice.record;
     std::byte* data = nullptr;
     if (!record.zero) {
-      buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
+      try {
+        buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
+      } catch (const std::bad_alloc&) {
+        return {Kind::kNoMemory, "out of memory for what is in the spool"};
+      }
       data = buffers.back().get();
       const Result<bool> there = read_row(slice, data);
       if (!there.ok()) return there.status();
@@ -513,7 +520,7 @@ void Volume::drain_failed(const Status& failure) {
         Retry::Limits{.total = kForever,
                       .pause = std::min(Retry::kLongestPause, options_.retry_time / 4),
                       .asked = std::min(Retry::kLongestAsked, options_.retry_time / 4)});
-  const std::optional<TimePoint> when = drain_retry_->next(failure);
+  const std::optional<TimePoint> when = drain_retry_->next(memory_passes(failure));
   if (!when) {
     std::string left;
     {

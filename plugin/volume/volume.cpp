@@ -324,15 +324,37 @@ bool Volume::send_batch(Change& leader) {
   if (!result || !result->ok()) lease.reset();  // latch before the failure is known
   if (!result) return false;
   std::vector<journal::RecordPtr> records;
-  if (result->ok() && replays() && !leader.fua && !always_stable())
-    for (const Change* each : leader.batch)
-      records.push_back(journal::ReplayLog::make_record(log_memory_, each->range,
-                                                        each->sequence, each->data));
+  if (result->ok() && replays() && !leader.fua && !always_stable() &&
+      !make_records(leader.batch, records)) {
+    // The server has it, and nobody could send it again.
+    const Status failure(Kind::kNoMemory, options_.name + ": out of memory for the replay log");
+    judge(*lease, Purpose::kStableChange, failure);
+    lease.reset();
+    MutexLock lock(mutex_);
+    // A record that was made gives its memory back by itself.
+    for (size_t i = 0; i < records.size(); ++i) leader.batch[i]->memory = 0;
+    finish(leader.batch, failure);
+    return true;
+  }
   MutexLock lock(mutex_);
   if (result->ok()) acknowledge(leader.batch, lease->id(), std::move(records));
   finish(leader.batch, *result);
   return true;
   // The mutex goes first, then the lease.
+}
+
+// False: there is no memory for them.
+bool Volume::make_records(const std::vector<Change*>& batch,
+                          std::vector<journal::RecordPtr>& records) {
+  try {
+    records.reserve(batch.size());  // so that no record is made and not kept
+    for (const Change* each : batch)
+      records.push_back(journal::ReplayLog::make_record(log_memory_, each->range,
+                                                        each->sequence, each->data));
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 // Gets the batch to the server; with a replay log, tries until it is given

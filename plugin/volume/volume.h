@@ -152,6 +152,8 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   void granted(Result<pool::Lease> lease) noexcept override EXCLUDES(mutex_);
   void assign(Result<pool::Lease> lease) REQUIRES(mutex_);
   bool send_batch(Change& leader) EXCLUDES(mutex_);
+  [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
+                                  std::vector<journal::RecordPtr>& records);
   std::optional<Status> lead(std::optional<pool::Lease>& lease, const Change& leader)
       EXCLUDES(mutex_);
   Status attempt(pool::Lease& lease, const Change& leader) EXCLUDES(mutex_);
