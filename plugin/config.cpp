@@ -22,6 +22,7 @@
 
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/printable.h"
 #include "base/redact.h"
 #include "target/target.h"
 
@@ -208,11 +209,12 @@ Status ConfigParser::set(const std::string& key, const std::string& value) {
     if (status.ok()) return status;
     // The name of a file may be shown, a password that looks like one may not.
     const bool file = value.size() > 1 && value[0] == '+' && value.find('/') != value.npos;
-    const std::string shown = parameter.shown || file || value.empty() ? value : "...";
+    const std::string shown =
+        parameter.shown || file || value.empty() ? printable(value) : "...";
     return bad(key + "=" + shown + ": " + status.text());
   }
   // The value is not shown: the key may be a password's, misspelt.
-  return bad("unknown parameter '" + key + "'; 'nbdkit upload --help' lists those there are");
+  return bad("unknown parameter '" + printable(key) + "'; 'nbdkit upload --help' lists those there are");
 }
 
 // --- One function for each key --------------------------------------------

@@ -225,6 +225,18 @@ TEST_CASE("secrets come from files too, and are blanked out afterwards", "[confi
   unlink(file.c_str());
 }
 
+TEST_CASE("no parameter takes the end of a line to the server", "[config]") {
+  const std::pair<const char*, const char*> before[] = {
+      {"url", "https://host/images/ticket"}, {"user", "admin"}, {"password", "secret"},
+      {"token", "token"}, {"header", "X-Name: value"}, {"header", "X-Name"},
+      {"proxy", "http://proxy:3128"}};
+  for (const auto& [key, value] : before)
+    for (const std::string end : {"\r\nX-Forged: 1", "\nX-Forged: 1", "\rX-Forged: 1", "\r\n", "\n"}) {
+      INFO(key);
+      (void)Fixture().error(key, value + end);
+    }
+}
+
 TEST_CASE("contradictions are named", "[config]") {
   const std::string file = a_file();
   CHECK(Fixture().incomplete().find("url= is required") == 0);
