@@ -162,10 +162,8 @@ void add(std::vector<std::string>& list, const std::string& secret) {
   list.insert(place, secret);
 }
 
-bool short_secret_may_be_in(const std::string& text) {
-  const Secrets& lists = secrets();
-  return lists.short_credential ||
-         std::any_of(lists.short_ones.begin(), lists.short_ones.end(),
+bool any_occurs(const std::string& text, const std::vector<std::string>& list) {
+  return std::any_of(list.begin(), list.end(),
                      [&](const std::string& secret) { return occurs(text, secret); });
 }
 
@@ -194,11 +192,15 @@ std::string redacted(std::string text) {
   return text;
 }
 
+bool has_secret(const std::string& text) {
+  return any_occurs(text, secrets().known) || any_occurs(text, secrets().short_ones);
+}
+
 void forget_secrets() { secrets() = {}; }
 
 std::string excerpt(const std::string& text) {
   if (text.empty()) return text;
-  if (short_secret_may_be_in(text)) return "...";
+  if (secrets().short_credential || any_occurs(text, secrets().short_ones)) return "...";
   // Before the cut, which might leave the half of a secret; and after it, since it might
   // leave the half of a character.
   return printable(redacted(text).substr(0, kExcerpt));

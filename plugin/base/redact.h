@@ -33,6 +33,9 @@ void register_credential(std::string_view secret);
 // `text` with each registered secret replaced by "...".
 [[nodiscard]] std::string redacted(std::string text);
 
+// Whether a registered secret occurs in it, also a short one, in any of those forms.
+[[nodiscard]] bool has_secret(const std::string& text);
+
 // What of a text may be shown that somebody else has written, a server as a rule:
 // redacted, at most 200 bytes, on one line (base/printable.h). "..." if a short secret
 // might be in it.

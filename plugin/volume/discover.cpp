@@ -44,7 +44,8 @@ Result<target::Capabilities> ask_options(const target::Target& target,
 // Is the server that answers at this socket the one that has named it?
 Status check_socket(const target::Target& target, const http::Connector& connector,
                     const http::Origin& origin, const std::string& name) {
-  if ((name[0] != '/' && name[0] != '@') || printable(name) != name)
+  // What may not be printed is not used either: every error of the connection names it.
+  if ((name[0] != '/' && name[0] != '@') || printable(name) != name || has_secret(name))
     return {Kind::kInvalid, "'" + excerpt(name) + "' is no name of one that is used: it must be "
                             "an absolute path or @NAME"};
   http::Origin nobody;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/redact.h"
 #include "catch.h"
 #include "fakes.h"
 
@@ -161,10 +162,12 @@ TEST_CASE("a unix socket gets nothing secret before it says that it is the serve
   }
 }
 
-TEST_CASE("a unix socket without an absolute name or with hidden characters is not tried",
-          "[discover]") {
+TEST_CASE("a unix socket without an absolute name, with hidden characters or with a secret in it "
+          "is not tried", "[discover]") {
+  upload::forget_secrets();
+  upload::register_secret("short");
   for (const std::string name :
-       {"relative", "./socket", "../socket", "/a\\nerror: forged", "/\\u001b[2J", "/\\u202eb"}) {
+       {"relative", "./socket", "../socket", "/a\\nerror: forged", "/\\u001b[2J", "/\\u202eb", "/run/sh%6frt"}) {
     Fixture f;
     f.options.body = R"({"features":["flush","zero","extents"],"max_readers":8,"max_writers":6,)"
                      R"("unix_socket":")" + name + R"("})";
@@ -174,7 +177,9 @@ TEST_CASE("a unix socket without an absolute name or with hidden characters is n
     REQUIRE(warnings.size() == 1);
     CHECK(warnings[0].find("it must be an absolute path or @NAME") != std::string::npos);
     CHECK(warnings[0].find('\n') == std::string::npos);
+    CHECK(warnings[0].find("/run/") == std::string::npos);
   }
+  upload::forget_secrets();
 }
 
 TEST_CASE("a server that refuses the probe and closes is direct", "[discover]") {

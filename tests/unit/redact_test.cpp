@@ -90,6 +90,8 @@ TEST_CASE("nothing of a text is shown that a short secret occurs in", "[redact]"
   CHECK(excerpt("no ticket /ab%C3%A9") == "...");
   CHECK(excerpt("no ticket \\/ab\\u00e9!") == "...");
   CHECK(excerpt("") == "");
+  CHECK(has_secret("no ticket \\/ab\\u00e9!"));
+  CHECK_FALSE(has_secret("no ticket"));
   // Ours.
   CHECK(redacted("the disk /ab\xc3\xa9") == "the disk /ab\xc3\xa9");
 }
