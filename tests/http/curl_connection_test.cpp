@@ -288,11 +288,13 @@ TEST_CASE("each connection checks the server's certificate, not the first alone"
 TEST_CASE("a server that asks for a new handshake while nothing is asked has not closed",
           "[http]") {
   const Peer::Tls tls{TLS1_2_VERSION, nullptr};
-  std::atomic<bool> asked = false;
+  std::atomic<bool> answered = false;  // the first request
+  std::atomic<bool> asked = false;     // for a new handshake
   const Peer peer(
       [&](Talk& talk) {
         if (talk.request().empty()) return;
         talk.send(kOk + "Content-Length: 0\r\n\r\n");
+        while (!answered) std::this_thread::yield();
         SSL_renegotiate(talk.ssl());
         SSL_do_handshake(talk.ssl());
         asked = true;
@@ -302,7 +304,9 @@ TEST_CASE("a server that asks for a new handshake while nothing is asked has not
       },
       &tls);
   const auto connection = connect(origin_of(peer, "https"));
-  REQUIRE(connection->perform(get()).ok());
+  const bool good = connection->perform(get()).ok();
+  answered = true;
+  REQUIRE(good);
   while (!asked) std::this_thread::yield();
   CHECK_FALSE(connection->closed());
   const auto reply = connection->perform(get());
