@@ -297,6 +297,7 @@ TEST_CASE("a server that asks for a new handshake while nothing is asked has not
         while (!answered) std::this_thread::yield();
         SSL_renegotiate(talk.ssl());
         SSL_do_handshake(talk.ssl());
+        talk.await_delivery();
         asked = true;
         if (talk.request().empty()) return;
         talk.send(kOk + "Content-Length: 2\r\n\r\nok");

@@ -5,9 +5,11 @@
 #include "http/peer.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -86,6 +88,11 @@ uint64_t Peer::Talk::send_again_and_again(std::string_view bytes, uint64_t most)
   uint64_t sent = 0;
   while (sent < most && send(many)) sent += many.size();
   return sent;
+}
+
+void Peer::Talk::await_delivery() {
+  // Bytes that are not acknowledged (tcp(7)).
+  for (int bytes = 1; ioctl(fd_, SIOCOUTQ, &bytes) == 0 && bytes > 0;) std::this_thread::yield();
 }
 
 void Peer::Talk::await_close() {

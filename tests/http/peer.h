@@ -39,6 +39,8 @@ class Peer {
     bool send(std::string_view bytes);
     // Until it can't, or so many bytes were sent. Returns how many.
     uint64_t send_again_and_again(std::string_view bytes, uint64_t most);
+    // Waits until what was sent is in the other side's socket.
+    void await_delivery();
     // Waits for the end of the connection.
     void await_close();
     [[nodiscard]] SSL* ssl() const { return ssl_; }  // null: plain
