@@ -133,6 +133,8 @@ namespace {
 
 // Of a value in the URL's query, in bytes; shorter ones are names of modes and the like.
 constexpr size_t kShortestQuerySecret = 4;
+// Of a URL or a header field, in bytes. No server takes as much.
+constexpr size_t kLongestSecret = size_t{64} << 10;
 
 Status bad(const std::string& why) { return {Kind::kInvalid, why}; }
 
@@ -180,10 +182,10 @@ void register_proxy_secret(const std::string& proxy) {
   const size_t start = scheme == proxy.npos ? 0 : scheme + 3;
   if (start >= at) return;
   const std::string userinfo = proxy.substr(start, at - start);
-  register_credential(userinfo);
-  register_secret(base64(userinfo));
   const size_t colon = userinfo.find(':');
-  if (colon != userinfo.npos) register_credential(userinfo.substr(colon + 1));
+  // What is sent has a colon, and is encoded when percents are not any more.
+  register_credential(colon == userinfo.npos ? userinfo + ":" : userinfo);
+  register_credential(colon == userinfo.npos ? userinfo : userinfo.substr(colon + 1));
 }
 
 Status parse_flag(const std::string& value, bool& flag) {
@@ -234,6 +236,8 @@ Status ConfigParser::read_secret(const std::string& value, std::string& secret) 
   }
   Result<std::string> read = read_secret_(value);
   if (!read.ok()) return read.status();
+  if (read.value().size() > kLongestSecret)
+    return bad(format("must not be longer than %zu bytes", kLongestSecret));
   secret = std::move(read.value());
   return {};
 }
@@ -249,6 +253,7 @@ Status ConfigParser::set_url(const std::string& value) {
   const std::string ticket = parsed.path.substr(parsed.path.rfind('/') + 1);
   register_secret(ticket);
   register_secret(ticket.substr(0, 18));  // so much of it is in imageio's texts
+  register_parts(parsed.path);
   register_secret(parsed.query);
   for (size_t at = 0; at < parsed.query.size();) {
     const size_t end = std::min(parsed.query.find('&', at), parsed.query.size());
@@ -452,9 +457,14 @@ Status ConfigParser::set_header(const std::string& value) {
   const size_t start = line.find_first_not_of(' ', colon + 1);
   if (start == line.npos) return bad("has no value after the colon");
   register_secret(line.substr(start));
+  register_parts(line.substr(start));
   const std::string last = line.substr(line.rfind(' ') + 1);  // what follows "Bearer"
-  if (name == "authorization") register_credential(last);
-  else register_secret(last);
+  if (name == "authorization") {
+    register_credential(last);
+    const std::string pair = from_base64(last);  // NAME:PASSWORD, RFC 7617
+    if (pair.find(':') != pair.npos) register_secret(pair.substr(pair.find(':') + 1));
+  }
+  register_secret(last);
   config_.origin.headers.push_back(line);
   return {};
 }
@@ -502,7 +512,7 @@ Result<Config> ConfigParser::complete() const {
                       *config.spool_size, config.replay));
   if (!url_given_) return bad("url= is required: where to upload to");
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
-  if (!origin.user.empty()) register_secret(base64(origin.user + ":" + origin.password));
+  if (!origin.user.empty()) register_secret(origin.user + ":" + origin.password);
   if (!origin.user.empty() && origin.password.empty())
     return bad("user=" + origin.user + " needs password=");
   if (!origin.user.empty() && !origin.token.empty())

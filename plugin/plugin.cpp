@@ -110,6 +110,15 @@ int report(const Status& status) {
   return -1;
 }
 
+// A thread that could not be started, as a rule.
+void say_internal_error(const char* what) noexcept {
+  try {
+    say(LogQueue::Level::kError, std::string("internal error: ") + what);
+  } catch (const std::bad_alloc&) {
+    say(LogQueue::Level::kError, "internal error");
+  }
+}
+
 // Runs `body`, which returns a Status.
 template <typename Body>
 int guard(Body body) noexcept {
@@ -119,8 +128,7 @@ int guard(Body body) noexcept {
     say(LogQueue::Level::kError, "out of memory");
     nbdkit_set_error(ENOMEM);
   } catch (const std::exception& e) {
-    say(LogQueue::Level::kError, "internal error");
-    say(LogQueue::Level::kError, e.what());
+    say_internal_error(e.what());
     nbdkit_set_error(EIO);
   }
   return -1;
@@ -303,10 +311,14 @@ int upload_extents(void* handle, uint32_t count, uint64_t offset, uint32_t flags
     // The first that ends after the offset.
     auto extent = std::partition_point(
         list.begin(), list.end(), [&](const auto& e) { return e.range.end() <= offset; });
-    for (; extent != list.end() && extent->range.offset < offset + count; ++extent) {
+    // No more than was asked for: nbdkit 1.32 aborts when one that begins in a request of
+    // 4 GiB goes on behind it.
+    const uint64_t end = offset + count;
+    for (; extent != list.end() && extent->range.offset < end; ++extent) {
       const uint32_t type = (extent->zero ? NBDKIT_EXTENT_ZERO : 0U) |
                             (extent->hole ? NBDKIT_EXTENT_HOLE : 0U);
-      if (nbdkit_add_extent(extents, extent->range.offset, extent->range.length, type) == -1)
+      if (nbdkit_add_extent(extents, extent->range.offset,
+                            std::min(extent->range.end(), end) - extent->range.offset, type) == -1)
         return {Kind::kNoMemory, "the extents could not be passed on"};
       if ((flags & NBDKIT_FLAG_REQ_ONE) != 0) break;
     }

@@ -103,4 +103,12 @@ requests=$(sed -n 's/.* write: \([0-9]*\) requests.*/\1/p' "$TMP/err")
 stop_target
 cmp "$TMP/fragmented" "$target" || fail 'the copy differs'
 
+begin 'a disk with extents of more than 4 GiB can be mapped'
+start_server --ticket large=memory:8G
+upload -U - "url=https://localhost:$PORT/images/large" "cafile=$CAFILE" \
+  --run 'nbdinfo --map --totals "$uri" && nbdinfo --map "$uri"'
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+expect '^ *8589934592 .*zero' "$TMP/out"
+stop_server
+
 finish

@@ -11,6 +11,7 @@
 
 #include "base/log_queue.h"
 
+#include <csignal>
 #include <new>
 #include <utility>
 
@@ -109,6 +110,12 @@ void LogQueue::stop() {
 }
 
 void LogQueue::run() {
+  // Standard error may be a file that has met a limit (RLIMIT_FSIZE): then a line is lost,
+  // and the process is not ended.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGXFSZ);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   while (await_line()) {
     if (!output_.ready()) continue;
     const Line line = take();

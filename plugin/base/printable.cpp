@@ -16,6 +16,7 @@ bool is_blank(char32_t c) { return c == '\t' || c == '\n' || c == '\r'; }
 bool is_hidden(char32_t c) {
   return c < ' ' || (c >= 0x7f && c <= 0x9f) ||  // C0, DEL, C1
          c == 0xad ||                            // soft hyphen
+         c == 0x34f || c == 0x180e ||            // joiner; separator of vowels
          c == 0x61c ||                           // Arabic letter mark
          (c >= 0x200b && c <= 0x200f) ||         // of no width; marks of direction
          (c >= 0x2028 && c <= 0x202e) ||         // separators of lines; embeddings

@@ -170,9 +170,24 @@ bool any_occurs(const std::string& text, const std::vector<std::string>& list) {
 }  // namespace
 
 void register_secret(std::string_view secret) {
-  for (const std::string& form : {std::string(secret), percent_decoded(secret)})
-    if (!form.empty())
-      add(form.size() < kShortestSecret ? secrets().short_ones : secrets().known, form);
+  std::string query(secret);  // as a form's fields are decoded
+  std::replace(query.begin(), query.end(), '+', ' ');
+  for (const std::string& form :
+       {std::string(secret), percent_decoded(secret), percent_decoded(query)}) {
+    if (form.empty()) continue;
+    add(form.size() < kShortestSecret ? secrets().short_ones : secrets().known, form);
+    const std::string encoded = base64(form);
+    for (const std::string& text : {encoded, encoded.substr(0, encoded.find('='))})
+      if (text.size() >= kShortestSecret) add(secrets().known, text);
+  }
+}
+
+void register_parts(std::string_view secret) {
+  while (!secret.empty()) {
+    const size_t end = std::min(secret.find_first_of(" ,;=&\"/"), secret.size());
+    if (end >= kShortestSecret) register_secret(secret.substr(0, end));
+    secret.remove_prefix(std::min(end + 1, secret.size()));
+  }
 }
 
 void register_credential(std::string_view secret) {
@@ -204,6 +219,19 @@ std::string excerpt(const std::string& text) {
   // Before the cut, which might leave the half of a secret; and after it, since it might
   // leave the half of a character.
   return printable(redacted(text).substr(0, kExcerpt));
+}
+
+std::string from_base64(std::string_view text) {
+  std::string padded(text);
+  while (padded.size() % 4 != 0) padded += '=';
+  std::string decoded(padded.size() / 4 * 3, '\0');
+  const int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(decoded.data()),
+                                     reinterpret_cast<const unsigned char*>(padded.data()),
+                                     static_cast<int>(padded.size()));
+  if (length < 0) return "";
+  // What the padding stands for are NULs at the end.
+  decoded.resize(static_cast<size_t>(length));
+  return decoded.substr(0, decoded.find_last_not_of('\0') + 1);
 }
 
 std::string base64(std::string_view text) {

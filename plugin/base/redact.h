@@ -5,7 +5,7 @@
 // first: code does not put secrets into texts, but a server may echo one.
 //
 // A server echoes what it was sent in the form of its own texts. So a secret is
-// recognised as it is, and with any of its bytes percent-encoded (RFC 3986), escaped as in
+// recognised as it is or in Base64, and with any of its bytes percent-encoded (RFC 3986), escaped as in
 // JSON, C or Python, or as HTML's character references; and a secret that is
 // percent-encoded itself also when it is decoded.
 //
@@ -25,6 +25,9 @@ inline constexpr size_t kShortestSecret = 8;
 
 // Of a secret that is shorter, excerpt() shows nothing of a text that it occurs in.
 void register_secret(std::string_view secret);
+
+// Each part of a text that consists of several, such as a cookie's, and that is long enough.
+void register_parts(std::string_view secret);
 
 // A secret for which that is not enough, since whoever chose it may use it elsewhere: a
 // password, a token. If it is shorter, excerpt() shows nothing at all.
@@ -46,5 +49,7 @@ void forget_secrets();
 
 // Base64 (RFC 4648), as credentials are sent in.
 [[nodiscard]] std::string base64(std::string_view text);
+// What is encoded, with padding or without; empty: it is not Base64.
+[[nodiscard]] std::string from_base64(std::string_view text);
 
 }  // namespace upload

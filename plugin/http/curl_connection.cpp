@@ -82,6 +82,8 @@ constexpr long kBufferSize = 256L << 10;
 // Of a reply's header with all that comes with it: interim replies, trailers, and a
 // proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
 constexpr size_t kMaxHeader = size_t{64} << 10;
+// Later than this after its time libcurl has not noticed a time-out.
+constexpr Duration kLate = std::chrono::seconds(1);
 
 struct SlistDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
@@ -154,7 +156,7 @@ class CurlConnection final : public Connection {
  private:
   enum class State { kUnopened, kOpen, kClosed };
   // Why a callback has ended the request.
-  enum class Ended { kNot, kStalled, kHeaderTooLong, kBodyTooLong, kBodyRefused, kRangeIgnored,
+  enum class Ended { kNot, kNotConnected, kStalled, kTooSlow, kHeaderTooLong, kBodyTooLong, kBodyRefused, kRangeIgnored,
                      kNoMemory };
 
   template <typename T>
@@ -218,6 +220,7 @@ class CurlConnection final : public Connection {
   uint64_t moved_ = 0;  // bytes that libcurl had moved at progress_at_
   // The most bytes that the peer had not acknowledged, of all looks since progress_at_.
   uint64_t most_unacknowledged_ = 0;
+  TimePoint began_at_;  // this request
   TimePoint progress_at_;
 
   std::atomic<bool> aborted_ = false;
@@ -482,9 +485,18 @@ size_t CurlConnection::on_write(const char* data, size_t length) {
 
 int CurlConnection::on_progress(uint64_t down, uint64_t up) {
   if (aborted_) return 1;
-  // Connecting has a time-out of its own.
-  if (!established_) return 0;
   const TimePoint now = std::chrono::steady_clock::now();
+  if (!established_) {
+    // Connecting has a time-out of libcurl's, which does not look at it while a proxy's
+    // reply to CONNECT keeps coming.
+    if (now - began_at_ <= origin_->connect_timeout + kLate) return 0;
+    ended_ = Ended::kNotConnected;
+    return 1;
+  }
+  if (request_->within > Duration::zero() && now - began_at_ > request_->within) {
+    ended_ = Ended::kTooSlow;
+    return 1;
+  }
   if (has_moved(down + up)) {
     moved_ = down + up;
     most_unacknowledged_ = 0;
@@ -524,7 +536,7 @@ void CurlConnection::set_up_request(const Request& request) {
   ended_ = Ended::kNot;
   header_bytes_ = 0;
   moved_ = most_unacknowledged_ = 0;
-  progress_at_ = std::chrono::steady_clock::now();
+  began_at_ = progress_at_ = std::chrono::steady_clock::now();
   error_[0] = '\0';
   reader_.reset(&request.parts);
 
@@ -694,6 +706,7 @@ Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh
   const std::string detail = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
   if (aborted_ && ended_ != Ended::kNoMemory)
     return {Kind::kLost, server + "the connection was shut down"};
+  if (ended_ == Ended::kNotConnected) return explain_unconnected(CURLE_OPERATION_TIMEDOUT);
   if (ended_ != Ended::kNot) return explain_end(request);
   // That is also what libcurl says of a line that is too long for it.
   if (code == CURLE_OUT_OF_MEMORY && !header_ended_ && (established_ || header_bytes_ > 0))
@@ -728,10 +741,14 @@ Status CurlConnection::explain_end(const Request& request) const {
       return {Kind::kMalformed,
               server + format("the reply is longer than it may be (%zu bytes)",
                               reply_.sunk > 0 ? request.sink.size() : request.max_reply)};
+    case Ended::kTooSlow:
+      return {Kind::kLost, server + format("the whole reply did not come within %ld seconds",
+                                           milliseconds(request.within) / 1000)};
     case Ended::kStalled:
       return {Kind::kLost, server + format("no progress for %ld seconds (timeout=)",
                                            milliseconds(origin_->timeout) / 1000)};
     case Ended::kNot:
+    case Ended::kNotConnected:
     case Ended::kNoMemory: break;
   }
   return {Kind::kNoMemory, server + "out of memory"};

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace upload::http {
@@ -54,6 +55,8 @@ struct Request {
   BodySink* body_sink = nullptr;
   // A reply body of more than so many bytes is refused.
   uint64_t max_reply = uint64_t{64} << 10;
+  // The whole request must be over in that time, also if it moves; zero: no limit.
+  Duration within{0};
   // For error texts and the log, such as "write 4096 bytes at offset 0".
   std::string what;
 };

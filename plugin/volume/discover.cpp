@@ -94,7 +94,9 @@ Result<uint64_t> add_up_extents(const target::Target& target, const http::Connec
                                 const http::Origin& origin) {
   const auto connection = connect(connector, origin, origin.timeout);
   const auto reader = target.extents_reader(static_cast<uint64_t>(INT64_MAX));
-  const Result<http::Reply> reply = connection->perform(target.extents(*reader));
+  http::Request request = target.extents(*reader);
+  request.within = 5 * origin.timeout;
+  const Result<http::Reply> reply = connection->perform(request);
   if (!reply.ok()) return reply.status();
   const auto extents = target.read_extents(reply.value(), *reader);
   if (!extents.ok()) return extents.status();

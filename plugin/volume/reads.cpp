@@ -131,7 +131,8 @@ Result<Extents> Volume::extents_from_server() {
   if (Status status = latched(); !status.ok()) return status;
 
   const auto reader = options_.target->extents_reader(size());
-  const http::Request request = options_.target->extents(*reader);
+  http::Request request = options_.target->extents(*reader);
+  request.within = kLongestList * options_.late;
   const TimePoint start = clock_.now();
   const Result<http::Reply> reply = lease.value().perform(request);
   Result<std::vector<target::Extent>> list =

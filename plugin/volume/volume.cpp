@@ -73,7 +73,16 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
     take_leftovers();
   }
   if (replays()) recovery_ = Thread([this] { recover(); });
-  if (spools()) spool_ = Thread([this] { run_spool(); });
+  if (!spools()) return;
+  try {
+    spool_ = Thread([this] { run_spool(); });
+  } catch (...) {
+    // There are no more threads. Nobody destroys this; so the first is ended here.
+    request_stop();
+    recovery_.join();
+    pool_.remove_client(*this);
+    throw;
+  }
 }
 
 Volume::~Volume() {

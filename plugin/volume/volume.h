@@ -282,6 +282,9 @@ class Volume final : public pool::PoolClient, private pool::LeaseWaiter {
   // When a change or a flush has last succeeded.
   std::atomic<TimePoint> last_success_;
 
+  // The whole list of extents has to come in so many times the time-out: a server may need
+  // long for it, but one that sends it drop by drop must not keep the process from its end.
+  static constexpr int kLongestList = 5;
   // Held while the server is asked for the extents; taken before mutex_.
   Mutex extents_mutex_;
   // Taken before the pool's mutex.

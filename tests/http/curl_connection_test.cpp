@@ -182,6 +182,36 @@ TEST_CASE("a proxy's reply to CONNECT has bounds too", "[http]") {
   }
 }
 
+TEST_CASE("a proxy whose reply to CONNECT has no end is given up like one that says nothing",
+          "[http]") {
+  const Peer proxy([&](Talk& talk) {
+    if (talk.request().empty()) return;
+    talk.send("HTTP/1.1 407 No\r\nContent-Length: 99999999999999\r\n\r\n");
+    talk.send_again_and_again("body", UINT64_MAX);
+  });
+  auto origin = origin_of(proxy);
+  origin->url = parse_url("http://localhost:1/images/ticket").value();
+  origin->proxy = "http://127.0.0.1:" + std::to_string(proxy.port());
+  origin->connect_timeout = std::chrono::seconds(1);
+  has(connect(origin)->perform(get()), "could not connect within 1 seconds (connect-timeout=)");
+}
+
+TEST_CASE("a reply that comes drop by drop is waited for as long as it may take", "[http]") {
+  const Peer peer([&](Talk& talk) {
+    if (talk.request().empty()) return;
+    talk.send(kOk + "Transfer-Encoding: chunked\r\n\r\n");
+    while (talk.send("4\r\nbody\r\n")) std::this_thread::yield();
+  });
+  Request request = get();
+  request.max_reply = UINT64_MAX;
+  struct Taker : BodySink {
+    Status take(std::string_view) override { return {}; }
+  } taker;
+  request.body_sink = &taker;
+  request.within = std::chrono::seconds(1);
+  has(ask(peer, request), "the whole reply did not come within 1 seconds");
+}
+
 TEST_CASE("what is no reply of HTTP/1.1 is none", "[http]") {
   for (const std::string bytes :
        {"all is well\n", "\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n", "HTTP/2 200\r\n\r\nx",

@@ -73,7 +73,9 @@ void SqliteDisk::fail_soon() {
   using Fault = PowerVfs::Fault;
   static constexpr Fault kFaults[] = {Fault::kWrite, Fault::kRead, Fault::kSync};
   soak::Random& random = scheduler().random();
-  vfs_.fail(kFaults[random.below(3)], random.below(60));
+  // One after another: the order of arguments is the compiler's choice.
+  const Fault fault = kFaults[random.below(3)];
+  vfs_.fail(fault, random.below(60));
 }
 
 void SqliteDisk::mend() {

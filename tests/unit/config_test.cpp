@@ -225,6 +225,36 @@ TEST_CASE("secrets come from files too, and are blanked out afterwards", "[confi
   unlink(file.c_str());
 }
 
+TEST_CASE("secrets are known in each form in which they are sent, and in parts", "[config]") {
+  const struct {
+    const char* key;
+    const char* value;
+    const char* said;
+    const char* shown;
+  } examples[] = {
+      {"url", "https://h/images/ticket-01?auth=abc+def12345", "abc def12345", "..."},
+      {"url", "https://h/images/ticket-01?auth=abc+def12345", "dGlja2V0LTAx is no ticket",
+       "... is no ticket"},
+      {"url", "https://h/SECRET12345/disk", "no SECRET12345", "no ..."},
+      {"header", "Cookie: session=SECRETVALUE1234; other=1", "session SECRETVALUE1234 expired",
+       "session ... expired"},
+      {"header", "X-Auth: SECRETVALUE1234 realm", "SECRETVALUE1234", "..."},
+      {"header", "Authorization: Basic am9lOmh1bnRlcjJodW50ZXIy", "hunter2hunter2", "..."},
+      {"token", "tokentoken12", "dG9rZW50b2tlbjEy", "..."},
+      {"proxy", "http://us%40er:p%40ssw%2Ford@proxy", "Basic dXNAZXI6cEBzc3cvb3Jk", "Basic ..."},
+      {"proxy", "http://userpasswordword@proxy", "Basic dXNlcnBhc3N3b3Jkd29yZDo=", "Basic ..."},
+  };
+  for (const auto& example : examples) {
+    INFO(example.key << "=" << example.value);
+    Fixture f;
+    f.set(example.key, example.value);
+    CHECK(upload::redacted(example.said) == example.shown);
+  }
+  Fixture f;
+  (void)f.set("url", kUrl).set("user", "joe").set("password", "hunter2hunter").complete();
+  CHECK(upload::redacted("am9lOmh1bnRlcjJodW50ZXI") == "...");
+}
+
 TEST_CASE("no parameter takes the end of a line to the server", "[config]") {
   const std::pair<const char*, const char*> before[] = {
       {"url", "https://host/images/ticket"}, {"user", "admin"}, {"password", "secret"},

@@ -119,6 +119,11 @@ TEST_CASE("base64 is as credentials are sent", "[redact]") {
   CHECK(base64("f") == "Zg==");
   CHECK(base64("fo") == "Zm8=");
   CHECK(base64("foobar") == "Zm9vYmFy");
+  CHECK(from_base64("Zm9vYmFy") == "foobar");
+  CHECK(from_base64("Zm8=") == "fo");
+  CHECK(from_base64("Zm8") == "fo");
+  CHECK(from_base64("Z!") == "");
+  CHECK(from_base64("") == "");
   CHECK(base64("Aladdin:open sesame") == "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
 }
 
