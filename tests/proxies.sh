@@ -118,7 +118,8 @@ apache_configuration() {
   echo 'SSLProxyEngine on'
   echo 'SSLProxyVerify none'
   echo 'SSLProxyCheckPeerName off'
-  echo "ProxyPass / https://localhost:$PORT/"
+  # An address: a machine without /etc/hosts would ask a name server for "localhost".
+  echo "ProxyPass / https://127.0.0.1:$PORT/"
   echo "$1"
 }
 apache_default() { apache_configuration ''; }
