@@ -20,7 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/log.h"
+#include "base/format.h"
 #include "base/parse.h"
 #include "base/printable.h"
 #include "base/redact.h"

@@ -16,7 +16,7 @@ Environment real_environment(std::function<bool(Duration)> sleep_unless_ending) 
   static SteadyClock clock;
   auto addresses = std::make_shared<http::Addresses>();
   return {clock,
-          [addresses](std::shared_ptr<const http::Origin> origin, http::ConnectionId id,
+          [addresses](std::shared_ptr<const http::Origin> origin, ConnectionId id,
                       http::ConnectionEvents events) {
             return http::make_curl_connection(std::move(origin), addresses, id, std::move(events));
           },

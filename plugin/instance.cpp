@@ -35,14 +35,14 @@ Instance::~Instance() { stop(); }
 Status Instance::discover() {
   target_ = target::make_target(config_.target, config_.origin.url);
   if (Status status = leftovers_.find(); !status.ok()) return status;
-  volume::Retry retry(clock_, {.total = config_.retry_time});
+  volume::Retry retry(clock_, volume::Purpose::kRead, {.total = config_.retry_time});
   const TimePoint start = clock_.now();
   for (;;) {
     Status status = discover_volume();
     if (status.ok()) break;
     // A server that was restarted may not know its tickets yet.
     if (status.kind() == Kind::kDenied && clock_.now() - start < config_.denied_wait)
-      status = {Kind::kUnavailable, status.text()};
+      status = {Kind::kForgotten, status.text()};
     // With leftovers it is an outage like any other.
     const auto when = leftovers_.to_send() ? retry.next(status) : std::nullopt;
     if (!when) return status.while_doing(config_.origin.url.redacted());
@@ -102,7 +102,7 @@ Status Instance::start() {
   options.timeout = config_.origin.timeout;
   pool_ = std::make_unique<pool::Pool>(
       options,
-      [connect = environment_.connect, origin = found_->origin](http::ConnectionId id, http::ConnectionEvents events) {
+      [connect = environment_.connect, origin = found_->origin](ConnectionId id, http::ConnectionEvents events) {
         return connect(origin, id, std::move(events));
       },
       clock_);
@@ -187,7 +187,7 @@ void Instance::ask_server() {
   auto origin = std::make_shared<http::Origin>(*found_->origin);
   origin->connect_timeout = std::min(origin->connect_timeout, kPatience);
   origin->timeout = std::min(origin->timeout, kPatience);
-  volume::Retry retry(clock_, {.total = kPatience});
+  volume::Retry retry(clock_, volume::Purpose::kRead, {.total = kPatience});
   for (;;) {
     const TimePoint start = clock_.now();
     const auto connection = environment_.connect(origin, 0, {});
@@ -195,7 +195,7 @@ void Instance::ask_server() {
     // Any answer to this question will do, but one that a proxy may give.
     const Status status =
         reply.ok() ? target_->read_options(reply.value()).status() : reply.status();
-    if (reply.ok() && (status.ok() || !volume::Retry::worthwhile(status)))
+    if (reply.ok() && (status.ok() || !retry.worthwhile(status)))
       return volume_->note_answer(start);
     const std::optional<TimePoint> when = retry.next(status);
     if (!when) return;

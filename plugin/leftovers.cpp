@@ -10,6 +10,7 @@
 #include <cinttypes>
 #include <ctime>
 
+#include "base/format.h"
 #include "base/log.h"
 
 namespace upload {

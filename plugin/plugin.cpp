@@ -40,6 +40,7 @@
 #include "http/curl_connection.h"
 #include "instance.h"
 #include "target/target.h"
+#include "volume/verdict.h"
 
 namespace {
 
@@ -87,18 +88,6 @@ void say(LogQueue::Level level, std::string_view line) noexcept {
   }
 }
 
-// Only these reach an NBD client as they are (nbdkit-plugin(3), "ERROR
-// HANDLING"); EINVAL would blame the client.
-int nbd_error(Kind kind) {
-  switch (kind) {
-    case Kind::kDenied: return EPERM;
-    case Kind::kNoSpace: return ENOSPC;
-    case Kind::kNoMemory: return ENOMEM;
-    case Kind::kShutdown: return ESHUTDOWN;
-    default: return EIO;
-  }
-}
-
 // Returns what a callback returns.
 int report(const Status& status) {
   if (status.ok()) return 0;
@@ -106,7 +95,7 @@ int report(const Status& status) {
   // volume has said it.
   say(status.kind() == Kind::kShutdown ? LogQueue::Level::kDebug : LogQueue::Level::kError,
       status.text());
-  nbdkit_set_error(nbd_error(status.kind()));
+  nbdkit_set_error(upload::volume::verdict_of_kind(status.kind()).nbd_errno);
   return -1;
 }
 

@@ -14,7 +14,7 @@ allowed() {
     http) echo "base" ;;
     target) echo "base http" ;;
     pool) echo "base http" ;;
-    journal) echo "base http" ;;
+    journal) echo "base" ;;
     volume) echo "base http target pool journal" ;;
     .) echo "base http target pool journal volume ." ;;
   esac

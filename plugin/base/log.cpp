@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <new>
 
+#include "base/format.h"
 #include "base/printable.h"
 #include "base/redact.h"
 
@@ -30,18 +31,6 @@ namespace upload {
 
 namespace {
 
-std::string vformat(const char* format, va_list args) {
-  va_list copy;
-  va_copy(copy, args);
-  const int length = vsnprintf(nullptr, 0, format, copy);
-  va_end(copy);
-  if (length < 0) return format;
-  std::string text(static_cast<size_t>(length) + 1, '\0');
-  vsnprintf(text.data(), text.size(), format, args);
-  text.pop_back();
-  return text;
-}
-
 void nowhere(const char*) {}
 
 void print(log::Sink sink, const char* format, va_list args) noexcept {
@@ -57,14 +46,6 @@ log::Sink debug_sink = nowhere;
 log::Sink warning_sink = nowhere;
 
 }  // namespace
-
-std::string format(const char* format, ...) {
-  va_list args;
-  va_start(args, format);
-  std::string text = vformat(format, args);
-  va_end(args);
-  return text;
-}
 
 namespace log {
 

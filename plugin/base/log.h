@@ -39,14 +39,6 @@ void warning(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace upload::log
 
-namespace upload {
-
-// printf into a string.
-[[nodiscard]] std::string format(const char* format, ...)
-    __attribute__((format(printf, 1, 2)));
-
-}  // namespace upload
-
 #define UPLOAD_DEBUG(concern, ...)                                  \
   do {                                                              \
     if (upload_debug_##concern != 0) upload::log::debug(__VA_ARGS__); \

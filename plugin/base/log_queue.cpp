@@ -15,7 +15,7 @@
 #include <new>
 #include <utility>
 
-#include "base/log.h"
+#include "base/format.h"
 #include "base/process_stop.h"
 
 namespace upload {

@@ -23,6 +23,8 @@ class CAPABILITY("mutex") Mutex {
 
   void lock() ACQUIRE() { mutex_.lock(); }
   void unlock() RELEASE() { mutex_.unlock(); }
+  // For whoever is called with the mutex held by others. The simulation's looks.
+  void assert_held() const ASSERT_CAPABILITY(this) {}
 
  private:
   friend class CondVar;

@@ -7,7 +7,7 @@
 
 #include <cinttypes>
 
-#include "base/log.h"
+#include "base/format.h"
 
 namespace upload {
 

@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include <array>
 #include <cassert>
 #include <chrono>
 #include <optional>
@@ -27,6 +28,7 @@ enum class Kind {
   kServerError,     // 500: what was written since the last flush may be gone
   kUnauthorized,    // 401
   kDenied,          // 403, 404, 410: the ticket does not allow this (any more)
+  kForgotten,       // as kDenied, where a server that was restarted may learn its tickets yet
   kUnavailable,     // 408, 429, 503: not now
   kGateway,         // 502, 504: a proxy can't reach the server, or has lost it
   kNoSpace,         // 413, 507
@@ -36,6 +38,14 @@ enum class Kind {
   kShutdown,        // the plugin is being unloaded
   kNoMemory,
 };
+inline constexpr std::array kKinds = {
+    Kind::kOk,         Kind::kInvalid,    Kind::kConnect,      Kind::kLost,
+    Kind::kMalformed,  Kind::kServerError, Kind::kUnauthorized, Kind::kDenied,
+    Kind::kForgotten,  Kind::kUnavailable, Kind::kGateway,      Kind::kNoSpace,
+    Kind::kRejected,   Kind::kPoolWait,   Kind::kSpool,        Kind::kShutdown,
+    Kind::kNoMemory,
+};
+static_assert(kKinds.size() == static_cast<size_t>(Kind::kNoMemory) + 1);
 
 class [[nodiscard]] Status {
  public:

@@ -19,4 +19,5 @@
 #define EXCLUDES(...) UPLOAD_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) UPLOAD_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
 #define RELEASE(...) UPLOAD_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
+#define ASSERT_CAPABILITY(x) UPLOAD_THREAD_ANNOTATION(assert_capability(x))
 #define NO_THREAD_SAFETY_ANALYSIS UPLOAD_THREAD_ANNOTATION(no_thread_safety_analysis)

@@ -16,15 +16,13 @@
 #include <memory>
 
 #include "base/clock.h"
+#include "base/connection_id.h"
 #include "base/status.h"
 #include "http/message.h"
 
 namespace upload::http {
 
 struct Origin;
-
-// Unique within a pool and never used again.
-using ConnectionId = uint64_t;
 
 class Connection {
  public:

@@ -67,6 +67,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/format.h"
 #include "base/log.h"
 
 static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or later is needed");

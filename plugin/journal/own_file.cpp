@@ -18,7 +18,7 @@
 #include <cinttypes>
 #include <cstring>
 
-#include "base/log.h"
+#include "base/format.h"
 
 namespace upload::journal {
 

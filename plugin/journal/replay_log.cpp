@@ -23,10 +23,10 @@ uint64_t ReplayLog::cost(uint64_t bytes) {
 }
 
 RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRange range,
-                                 uint64_t change, const void* data) {
+                                 uint64_t sequence, const void* data) {
   auto record = std::make_shared<Record>();
   record->range = range;
-  record->change = change;
+  record->sequence = sequence;
   record->zero = data == nullptr;
   if (data != nullptr) {
     record->data = memory->take(range.length);
@@ -40,30 +40,30 @@ RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRang
 RecordPtr ReplayLog::make_record(const SpoolRow& row) {
   auto record = std::make_shared<Record>();
   record->range = row.range;
-  record->change = row.sequence;
+  record->sequence = row.sequence;
   record->row = row.id;
   record->zero = row.zero;
   return record;
 }
 
-void ReplayLog::add(http::ConnectionId connection) {
-  assert(connection != kNone);
-  dirty_.emplace(connection, ++sequence_);
+void ReplayLog::add(ConnectionId connection) {
+  assert(connection != kNoConnection);
+  dirty_.emplace(connection, ++acknowledged_);
 }
 
-void ReplayLog::add(RecordPtr record, http::ConnectionId connection) {
+void ReplayLog::add(RecordPtr record, ConnectionId connection) {
   const bool spooled = record->row != 0;
-  assert((connection == kNone) == spooled);
+  assert((connection == kNoConnection) == spooled);
   const ByteRange range = record->range;
-  uint64_t since = ++sequence_;
+  uint64_t since = ++acknowledged_;
   uint64_t for_orphans = since;
   for (const SegmentMap* map : maps())
     map->each(range, [&](const Segment& hidden) {
       since = std::min(since, hidden.since);
-      if (hidden.connection == kNone) for_orphans = std::min(for_orphans, hidden.since);
+      if (hidden.connection == kNoConnection) for_orphans = std::min(for_orphans, hidden.since);
     });
-  if (connection != kNone) {
-    uint64_t& dirty = dirty_.emplace(connection, sequence_).first->second;
+  if (connection != kNoConnection) {
+    uint64_t& dirty = dirty_.emplace(connection, acknowledged_).first->second;
     // What was orphaned is not sent again now: this has to be stable in its place.
     dirty = std::min(dirty, for_orphans);
   }
@@ -81,21 +81,21 @@ void ReplayLog::move(const RecordPtr& record) {
   assert(record->row != 0);
   for (SegmentMap* map : {&carried_, &orphans_}) {
     map->each(record->range, [&](const Segment& segment) {
-      spooled_.add({intersection(segment.range, record->range), record, kNone, segment.since});
+      spooled_.add({intersection(segment.range, record->range), record, kNoConnection, segment.since});
     });
     map->erase(record->range);
   }
 }
 
-void ReplayLog::flushed(http::ConnectionId connection) {
+void ReplayLog::flushed(ConnectionId connection) {
   dirty_.erase(connection);
   carried_.take(connection);
 }
 
-bool ReplayLog::lost(http::ConnectionId connection) {
+bool ReplayLog::lost(ConnectionId connection) {
   if (dirty_.erase(connection) == 0) return false;
   for (Segment& segment : carried_.take(connection)) {
-    segment.connection = kNone;
+    segment.connection = kNoConnection;
     orphans_.add(std::move(segment));
   }
   // What the others carried may hide what was lost.
@@ -149,17 +149,17 @@ std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   return result;
 }
 
-std::vector<http::ConnectionId> ReplayLog::to_flush(uint64_t sequence) const {
-  std::vector<http::ConnectionId> connections;
+std::vector<ConnectionId> ReplayLog::to_flush(uint64_t acknowledged) const {
+  std::vector<ConnectionId> connections;
   for (const auto& [connection, since] : dirty_)
-    if (since <= sequence) connections.push_back(connection);
+    if (since <= acknowledged) connections.push_back(connection);
   return connections;
 }
 
-bool ReplayLog::waits_for(Wait what, uint64_t sequence) const {
+bool ReplayLog::waits_for(Wait what, uint64_t acknowledged) const {
   const auto is_old = [&](const SegmentMap& map) {
     const auto oldest = map.oldest();
-    return oldest && *oldest <= sequence;
+    return oldest && *oldest <= acknowledged;
   };
   switch (what) {
     case Wait::kOrphans: return is_old(orphans_);
@@ -183,9 +183,9 @@ void ReplayLog::check() const {
   }
   for (const SegmentMap* map : maps())
     map->each({0, UINT64_MAX}, [&](const Segment& segment) {
-      assert(segment.since > 0 && segment.since <= sequence_);
+      assert(segment.since > 0 && segment.since <= acknowledged_);
       assert((segment.record->row != 0) == (map == &spooled_));
-      assert((segment.connection == kNone) == (map != &carried_));
+      assert((segment.connection == kNoConnection) == (map != &carried_));
       // A flush of the connection is asked for by whoever needs the segment.
       const auto dirty = dirty_.find(segment.connection);
       assert(map != &carried_ || dirty != dirty_.end());

@@ -34,7 +34,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
-#include "http/connection.h"
+#include "base/connection_id.h"
 #include "journal/memory.h"
 #include "journal/segment_map.h"
 #include "journal/store.h"
@@ -44,8 +44,8 @@ namespace upload::journal {
 // The content of one change. Constant.
 struct Record {
   ByteRange range;
-  // Change::sequence of the change.
-  uint64_t change = 0;
+  // Of the change.
+  uint64_t sequence = 0;
   // SpoolRow::id of the row that has the content, on disk; 0: it is in memory.
   uint64_t row = 0;
   bool zero = false;
@@ -70,14 +70,11 @@ struct Record {
 struct Slice {
   ByteRange range;
   RecordPtr record;
-  http::ConnectionId connection = 0;  // ReplayLog::kNone: an orphan
+  ConnectionId connection = 0;  // kNoConnection: an orphan
 };
 
 class ReplayLog {
  public:
-  // The connection of bytes whose connection is lost.
-  static constexpr http::ConnectionId kNone = 0;
-
   explicit ReplayLog(std::shared_ptr<Memory> memory) : memory_(std::move(memory)) {}
 
   // What a change of so many bytes of data counts for; none: zeroes.
@@ -87,16 +84,16 @@ class ReplayLog {
   // A copy of a change; null `data`: zeroes. Takes over its cost, which was
   // reserved before the change was sent.
   [[nodiscard]] static RecordPtr make_record(const std::shared_ptr<Memory>& memory,
-                                             ByteRange range, uint64_t change,
+                                             ByteRange range, uint64_t sequence,
                                              const void* data);
   // Of a change whose content is on disk.
   [[nodiscard]] static RecordPtr make_record(const SpoolRow& row);
 
   // A change was acknowledged to have come over `connection`; its content is
   // not kept.
-  void add(http::ConnectionId connection);
+  void add(ConnectionId connection);
   // Its content is kept. One that is in the spool came over no connection.
-  void add(RecordPtr record, http::ConnectionId connection);
+  void add(RecordPtr record, ConnectionId connection);
   // The range is stable, with what is here or with newer content.
   void supersede(ByteRange range);
   // The content of record->range, whatever connections carried it, is in the
@@ -104,10 +101,10 @@ class ReplayLog {
   void move(const RecordPtr& record);
 
   // `connection` was flushed: what it carried is stable.
-  void flushed(http::ConnectionId connection);
+  void flushed(ConnectionId connection);
   // `connection` is gone: its bytes are orphans. False if it was not dirty.
-  bool lost(http::ConnectionId connection);
-  [[nodiscard]] bool is_dirty(http::ConnectionId connection) const {
+  bool lost(ConnectionId connection);
+  [[nodiscard]] bool is_dirty(ConnectionId connection) const {
     return dirty_.contains(connection);
   }
 
@@ -130,15 +127,16 @@ class ReplayLog {
   // What is in the range, in order.
   [[nodiscard]] std::vector<Slice> slices(ByteRange range) const;
 
-  // Each change that is added has a higher one.
-  [[nodiscard]] uint64_t last_sequence() const { return sequence_; }
-  // The connections to be flushed so that all that was added up to `sequence`
-  // is stable, but for what waits_for() tells.
-  [[nodiscard]] std::vector<http::ConnectionId> to_flush(uint64_t sequence) const;
-  // What was added up to `sequence` is unstable for another reason than that
+  // How many changes were added: in the order of their acknowledgement, which is not that
+  // of their sequences.
+  [[nodiscard]] uint64_t acknowledged() const { return acknowledged_; }
+  // The connections to be flushed so that the first `acknowledged` changes are stable,
+  // but for what waits_for() tells.
+  [[nodiscard]] std::vector<ConnectionId> to_flush(uint64_t acknowledged) const;
+  // Of the first `acknowledged` changes something is unstable for another reason than that
   // a connection has to be flushed.
   enum class Wait { kOrphans, kRows, kMemory };
-  [[nodiscard]] bool waits_for(Wait what, uint64_t sequence) const;
+  [[nodiscard]] bool waits_for(Wait what, uint64_t acknowledged) const;
 
   // As SegmentMap's.
   [[nodiscard]] uint64_t looked_at() const;
@@ -152,10 +150,10 @@ class ReplayLog {
                                             uint64_t most, uint64_t from);
 
   const std::shared_ptr<Memory> memory_;
-  uint64_t sequence_ = 0;
-  // The dirty connections, and the oldest sequence that a flush of each makes
+  uint64_t acknowledged_ = 0;
+  // The dirty connections, and the first acknowledgement that a flush of each makes
   // stable.
-  std::map<http::ConnectionId, uint64_t> dirty_;
+  std::map<ConnectionId, uint64_t> dirty_;
   // What is in memory, of connections that are dirty, and of those that are
   // lost; and what is in the spool. Of no byte two of them.
   SegmentMap carried_;

@@ -61,7 +61,7 @@ void SegmentMap::erase(ByteRange range) {
   for (Segment& rest : rests) add(std::move(rest));
 }
 
-std::vector<Segment> SegmentMap::take(http::ConnectionId connection) {
+std::vector<Segment> SegmentMap::take(ConnectionId connection) {
   std::vector<Segment> taken;
   const auto ages = ages_.find(connection);
   if (ages == ages_.end()) return taken;
@@ -84,7 +84,7 @@ std::optional<uint64_t> SegmentMap::oldest() const {
   return oldest;
 }
 
-std::optional<uint64_t> SegmentMap::oldest(http::ConnectionId connection) const {
+std::optional<uint64_t> SegmentMap::oldest(ConnectionId connection) const {
   const auto ages = ages_.find(connection);
   return ages == ages_.end() ? std::nullopt : std::optional(ages->second.begin()->first);
 }

@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
-#include "http/connection.h"
+#include "base/connection_id.h"
 
 namespace upload::journal {
 
@@ -35,8 +35,8 @@ using RecordPtr = std::shared_ptr<const Record>;
 struct Segment {
   ByteRange range;
   RecordPtr record;                   // that has the content
-  http::ConnectionId connection = 0;  // that carried it
-  uint64_t since = 0;                 // the oldest sequence whose content here is not stable
+  ConnectionId connection = 0;  // that carried it
+  uint64_t since = 0;                 // the first acknowledgement of content here that is not stable
 };
 
 class SegmentMap {
@@ -50,11 +50,11 @@ class SegmentMap {
   // Removes what is in the range; segments that reach beyond it are cut.
   void erase(ByteRange range);
   // Removes all segments of a connection, and returns them, the oldest first.
-  std::vector<Segment> take(http::ConnectionId connection);
+  std::vector<Segment> take(ConnectionId connection);
 
   // The least `since` of all, or of those of a connection; nothing: there are none.
   [[nodiscard]] std::optional<uint64_t> oldest() const;
-  [[nodiscard]] std::optional<uint64_t> oldest(http::ConnectionId connection) const;
+  [[nodiscard]] std::optional<uint64_t> oldest(ConnectionId connection) const;
 
   // The first segment that ends after `offset`; null: there is none.
   [[nodiscard]] const Segment* first_from(uint64_t offset) const;
@@ -86,7 +86,7 @@ class SegmentMap {
   }
 
   Segments segments_;
-  std::map<http::ConnectionId, Ages> ages_;  // none is empty
+  std::map<ConnectionId, Ages> ages_;  // none is empty
   uint64_t bytes_ = 0;
   // What first_after() has found last, until a change: an owner asks for the same offset
   // several times before it sets a segment there.

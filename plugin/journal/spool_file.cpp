@@ -16,7 +16,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "base/log.h"
+#include "base/format.h"
 #include "journal/sqlite_store.h"
 
 namespace upload::journal {

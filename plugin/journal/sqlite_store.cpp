@@ -43,7 +43,7 @@
 #include <optional>
 #include <utility>
 
-#include "base/log.h"
+#include "base/format.h"
 #include "journal/file_size_limit.h"
 
 namespace upload::journal {

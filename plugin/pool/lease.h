@@ -23,7 +23,7 @@ class Pool;
 
 // One of the pool's places for a connection. Belongs to the pool.
 struct Slot {
-  http::ConnectionId id = 0;
+  ConnectionId id = 0;
   std::unique_ptr<http::Connection> connection;
   TimePoint idle_since;
 };
@@ -38,7 +38,7 @@ class Lease {
   Lease& operator=(Lease&& other) noexcept;
   ~Lease() { give_back(); }
 
-  [[nodiscard]] http::ConnectionId id() const { return slot_->id; }
+  [[nodiscard]] ConnectionId id() const { return slot_->id; }
 
   // Connection::perform(); what fails, or is the last reply, retires. Fails
   // with kLost, unsent, if the connection was closed while it was idle.

@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "base/format.h"
 #include "base/log.h"
 #include "base/process_stop.h"
 
@@ -30,7 +31,7 @@ namespace upload::pool {
 
 namespace {
 
-unsigned long long number(http::ConnectionId id) { return id; }
+unsigned long long number(ConnectionId id) { return id; }
 
 Status shutting_down() { return {Kind::kShutdown, "the plugin is shutting down"}; }
 
@@ -131,9 +132,9 @@ void Pool::remove_client(PoolClient& client) {
 
 Result<Lease> Pool::lease() { return wait_for(std::nullopt); }
 
-Result<Lease> Pool::lease(http::ConnectionId id) { return wait_for(id); }
+Result<Lease> Pool::lease(ConnectionId id) { return wait_for(id); }
 
-Result<Lease> Pool::wait_for(std::optional<http::ConnectionId> wanted) {
+Result<Lease> Pool::wait_for(std::optional<ConnectionId> wanted) {
   BlockingWaiter waiter;
   const TimePoint start = clock_.now();
   {
@@ -181,7 +182,7 @@ std::optional<Lease> Pool::take_any() {
   return std::nullopt;
 }
 
-std::optional<Lease> Pool::take_idle(http::ConnectionId id) {
+std::optional<Lease> Pool::take_idle(ConnectionId id) {
   const auto found = std::find_if(idle_.begin(), idle_.end(),
                                   [&](const Slot* slot) { return slot->id == id; });
   if (found == idle_.end()) return std::nullopt;
@@ -202,7 +203,7 @@ Slot& Pool::add_slot() {
   return *slots_.back();
 }
 
-std::unique_ptr<http::Connection> Pool::make_connection(http::ConnectionId id) {
+std::unique_ptr<http::Connection> Pool::make_connection(ConnectionId id) {
   return factory_(id, {[this, id] { opened(id); }, [this] { moved(); }});
 }
 
@@ -257,7 +258,7 @@ void Pool::retire_slot(Slot& slot, const Status& why) noexcept {
   std::vector<Grant> grants;
   {
     MutexLock lock(mutex_);
-    const http::ConnectionId id = slot.id;
+    const ConnectionId id = slot.id;
     gone = remove_slot(slot);
     grants = fail_waiters(why, id);
     // The server can't be reached: whoever waits would only try the same.
@@ -302,7 +303,7 @@ void Pool::replace_connection(Slot& slot, const Status& why) noexcept {
   hand_out(std::move(grants));
 }
 
-void Pool::tell_lost(http::ConnectionId id, const Status& why) {
+void Pool::tell_lost(ConnectionId id, const Status& why) {
   std::vector<PoolClient*> clients;
   {
     MutexLock lock(mutex_);
@@ -330,7 +331,7 @@ std::vector<Pool::Grant> Pool::match_waiters() {
 }
 
 std::vector<Pool::Grant> Pool::fail_waiters(const Status& why,
-                                            std::optional<http::ConnectionId> wanted) {
+                                            std::optional<ConnectionId> wanted) {
   std::vector<Grant> grants;
   std::erase_if(waiters_, [&](const Waiter& waiter) {
     if (waiter.wanted != wanted) return false;
@@ -346,7 +347,7 @@ void Pool::hand_out(std::vector<Grant> grants) noexcept {
 
 // --- What connections tell ------------------------------------------------
 
-void Pool::opened(http::ConnectionId id) noexcept {
+void Pool::opened(ConnectionId id) noexcept {
   moved();
   std::vector<Grant> grants;
   {

@@ -33,7 +33,7 @@ class PoolClient {
  public:
   virtual ~PoolClient() = default;
   // The connection is gone. Unflushed changes on it are lost.
-  virtual void connection_lost(http::ConnectionId id, const Status& why) = 0;
+  virtual void connection_lost(ConnectionId id, const Status& why) = 0;
   // Makes a request that keeps the connection and the client's own ticket
   // alive. Reports a failure by itself, to its own next request.
   virtual void keep_alive(Lease& lease) = 0;
@@ -71,7 +71,7 @@ class Pool {
   // kShutdown, or with kConnect when none can be opened.
   [[nodiscard]] Result<Lease> lease() EXCLUDES(mutex_);
   // Waits for that connection. Fails with kLost when it is gone.
-  [[nodiscard]] Result<Lease> lease(http::ConnectionId id) EXCLUDES(mutex_);
+  [[nodiscard]] Result<Lease> lease(ConnectionId id) EXCLUDES(mutex_);
   // A lease if there is one now (or the failure kShutdown), else puts `waiter`
   // in line, once. A mutex of the caller may be held.
   [[nodiscard]] std::optional<Result<Lease>> lease_or_wait(LeaseWaiter& waiter) noexcept
@@ -105,7 +105,7 @@ class Pool {
   friend class Lease;
   struct Waiter {
     LeaseWaiter* who;
-    std::optional<http::ConnectionId> wanted;
+    std::optional<ConnectionId> wanted;
   };
   // What is to be called once the mutex is free.
   struct Grant {
@@ -114,25 +114,25 @@ class Pool {
   };
   class BlockingWaiter;
 
-  Result<Lease> wait_for(std::optional<http::ConnectionId> wanted) EXCLUDES(mutex_);
+  Result<Lease> wait_for(std::optional<ConnectionId> wanted) EXCLUDES(mutex_);
   std::optional<Lease> take_any() REQUIRES(mutex_);
-  std::optional<Lease> take_idle(http::ConnectionId id) REQUIRES(mutex_);
+  std::optional<Lease> take_idle(ConnectionId id) REQUIRES(mutex_);
   Slot& add_slot() REQUIRES(mutex_);
   std::unique_ptr<http::Connection> remove_slot(Slot& slot) REQUIRES(mutex_);
   std::vector<Grant> match_waiters() REQUIRES(mutex_);
   std::vector<Grant> fail_waiters(const Status& why,
-                                  std::optional<http::ConnectionId> wanted)
+                                  std::optional<ConnectionId> wanted)
       REQUIRES(mutex_);
   void hand_out(std::vector<Grant> grants) noexcept EXCLUDES(mutex_);
   bool withdraw(LeaseWaiter& waiter) EXCLUDES(mutex_);
-  void opened(http::ConnectionId id) noexcept EXCLUDES(mutex_);
+  void opened(ConnectionId id) noexcept EXCLUDES(mutex_);
   void moved();
   // The ends of a lease.
   void return_slot(Slot& slot) noexcept EXCLUDES(mutex_);
   void retire_slot(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void replace_connection(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
-  void tell_lost(http::ConnectionId id, const Status& why) EXCLUDES(mutex_);
-  std::unique_ptr<http::Connection> make_connection(http::ConnectionId id);
+  void tell_lost(ConnectionId id, const Status& why) EXCLUDES(mutex_);
+  std::unique_ptr<http::Connection> make_connection(ConnectionId id);
   std::string census() const REQUIRES(mutex_);
 
   // Constant after construction.
@@ -149,9 +149,9 @@ class Pool {
   // Least recently used first.
   std::vector<Slot*> idle_ GUARDED_BY(mutex_);
   std::list<Waiter> waiters_ GUARDED_BY(mutex_);
-  http::ConnectionId last_id_ GUARDED_BY(mutex_) = 0;
+  ConnectionId last_id_ GUARDED_BY(mutex_) = 0;
   // The connection that is being opened; 0: none.
-  http::ConnectionId opening_ GUARDED_BY(mutex_) = 0;
+  ConnectionId opening_ GUARDED_BY(mutex_) = 0;
   TimePoint empty_since_ GUARDED_BY(mutex_);
   bool closing_ GUARDED_BY(mutex_) = false;
   CondVar all_back_;

@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <cinttypes>
 
-#include "base/log.h"
+#include "base/format.h"
 #include "base/redact.h"
 #include "target/imageio_extents.h"
 #include "target/imageio_json.h"

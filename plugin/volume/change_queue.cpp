@@ -137,7 +137,7 @@ bool ChangeQueue::is_data(const Change& change) const {
 Change* ChangeQueue::ready_after(const Change& change) const {
   const auto next = active_.find(change.range.end());
   if (next == active_.end() || next->second->state != Change::State::kReady ||
-      next->second->spools || next->second->fua != change.fua)
+      next->second->spools || next->second->stable != change.stable)
     return nullptr;
   return next->second;
 }
@@ -147,7 +147,7 @@ Change* ChangeQueue::ready_before(const Change& change) const {
   if (next == active_.begin()) return nullptr;
   Change* const before = std::prev(next)->second;
   if (before->range.end() != change.range.offset ||
-      before->state != Change::State::kReady || before->spools || before->fua != change.fua)
+      before->state != Change::State::kReady || before->spools || before->stable != change.stable)
     return nullptr;
   return before;
 }

@@ -37,7 +37,7 @@ struct Change {
   // Constant after construction.
   ByteRange range;
   const void* data = nullptr;  // range.length bytes; null: zeroes
-  bool fua = false;
+  bool stable = false;  // when it is acknowledged: it goes with others that are so only
   // Goes with no others, and is taken as soon as it is ready: it only holds
   // its range.
   bool exclusive = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What holds between the parts of a volume whenever nobody has its mutex. Each part
-// asserts what holds within it.
+// What holds between the parts of a core whenever nobody has its mutex. Each part asserts
+// what holds within it.
 //
 // The simulation asks at every unlock; nothing else does, since it takes as long as there
 // is much in the log and in the spool. And when all threads wait it asks for what: a wake-up
@@ -9,65 +9,36 @@
 
 #include <cassert>
 
-#include "volume/volume.h"
+#include "volume/core.h"
 
 namespace upload::volume {
 
-void Volume::check(const Mutex& held) const {
-  if (&held != &mutex_) return;
-  queue_.check();
-  log_.check();
+void Core::check() const {
+  queue.check();
+  unflushed.check(options.size);
+  drain_progress.check();
 
-  // What is in the spool is newer than what was in memory: of no byte there are both.
-  const ByteRange disk{0, size()};
-  for (const journal::Slice& slice : log_.slices(disk)) {
-    assert(slice.range.end() <= size());
-    const uint64_t row = slice.record->row;
-    if (row == 0) {
-      assert(replays() && !rows_.overlaps(slice.range));
-      continue;
-    }
-    // What the log says to be in a row is there, and nothing newer hides it.
-    const journal::SpoolRow* const found = rows_.find(row);
-    assert(found != nullptr && found->sequence == slice.record->change);
-    assert(found->range.offset <= slice.range.offset && slice.range.end() <= found->range.end());
-    assert(!rows_.hides(*found, slice.range));
-  }
-  // Dropping it must not show what it hides.
-  for (const uint64_t id : dead_rows_) {
-    const journal::SpoolRow* const row = rows_.find(id);
-    assert(row != nullptr && rows_.may_go(*row));
-  }
-  assert(state_ != State::kDirect || rows_.empty());
-  assert(spools() || (rows_.empty() && state_ == State::kDirect && !appending_));
-
-  // What is reserved is some change's, and limits are kept.
-  uint64_t room = 0;
-  uint64_t memory = 0;
-  for (const Change* change : queue_.all()) {
-    room += change->room;
-    memory += change->memory;
-  }
-  assert(room == reserved_room_);
-  assert(memory <= log_memory_->used() && log_memory_->used() <= log_memory_->limit());
+  const journal::SpoolIndex& rows = unflushed.rows();
+  assert(spool_state != SpoolState::kDirect || rows.empty());
+  assert(options.spool ||
+         (rows.empty() && spool_state == SpoolState::kDirect && !appending));
   // Not what rows cost besides their data: a record that newer ones have cut becomes
-  // several rows.
-  const uint64_t data = rows_.used() - rows_.count() * journal::SpoolIndex::cost(0);
-  assert(has_leftovers_ || data + reserved_room_ + log_memory_->used() <= options_.spool_size);
+  // several rows. What an earlier run has left may be more than there is room for now.
+  const uint64_t data = rows.used() - rows.count() * journal::SpoolIndex::cost(0);
+  budget.check(queue.all(), has_leftovers ? 0 : data);
 
-  assert(has_unknown_copies_ || !late_copies_.any_unknown());
+  assert(has_unknown_copies_ || !late_copies.any_unknown());
   // After an error nobody is left in the queue who waits for a connection.
-  assert(!latched_ || queue_.ready_count() == 0);
-  assert(failed_attempts_ == 0 || failing_since_);
+  assert(!health.latched() || queue.ready_count() == 0);
 }
 
-void Volume::check_waits() const {
-  assert(waiting_flushes_.empty() || must_wait(*waiting_flushes_.begin()));
-  assert(!waits_for_spool_ || spool_is_busy());
-  assert(waiting_for_room_.empty() || !has_room_for(*waiting_for_room_.begin()));
+void Core::check_waits() const {
+  assert(waiting_flushes.empty() || must_wait(*waiting_flushes.begin()));
+  assert(!waits_for_spool || spool_is_busy());
+  assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.begin()));
   // A ready change has somebody who sees to it.
-  assert(queue_.ready_count() == 0 || requested_ > 0);
-  assert(queue_.ready_count(true) == 0 || appending_);
+  assert(queue.ready_count() == 0 || requested_ > 0);
+  assert(queue.ready_count(true) == 0 || appending);
 }
 
 }  // namespace upload::volume

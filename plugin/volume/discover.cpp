@@ -19,6 +19,7 @@
 #include <array>
 #include <cinttypes>
 
+#include "base/format.h"
 #include "base/log.h"
 #include "base/printable.h"
 #include "base/redact.h"

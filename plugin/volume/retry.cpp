@@ -18,33 +18,6 @@ constexpr unsigned kDoublings = 6;
 
 }  // namespace
 
-bool fate_is_unknown(const Status& failure) {
-  switch (failure.kind()) {
-    case Kind::kLost:
-    case Kind::kMalformed:
-    case Kind::kServerError:
-    // A proxy may have sent the request on before it gave up.
-    case Kind::kUnavailable:
-    case Kind::kGateway:
-    case Kind::kNoMemory: return true;
-    // Refused before its body was read, or never sent.
-    default: return false;
-  }
-}
-
-bool Retry::worthwhile(const Status& failure) {
-  switch (failure.kind()) {
-    case Kind::kConnect:
-    case Kind::kLost:
-    case Kind::kMalformed:
-    case Kind::kServerError:
-    case Kind::kUnavailable:
-    case Kind::kGateway:
-    case Kind::kPoolWait: return true;
-    default: return false;
-  }
-}
-
 std::optional<TimePoint> Retry::next(const Status& failure, TimePoint last_success) {
   if (!worthwhile(failure)) return std::nullopt;
   const TimePoint now = clock_.now();

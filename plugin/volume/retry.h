@@ -14,17 +14,9 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "volume/verdict.h"
 
 namespace upload::volume {
-
-// After this failure of a change: may the server yet apply it?
-[[nodiscard]] bool fate_is_unknown(const Status& failure);
-
-// Of a failure to bring what was acknowledged to the server: memory that is short for that
-// passes like an outage, while it would fail a request that has promised nothing.
-[[nodiscard]] inline Status memory_passes(const Status& failure) {
-  return failure.kind() == Kind::kNoMemory ? Status(Kind::kUnavailable, failure.text()) : failure;
-}
 
 class Retry {
  public:
@@ -47,10 +39,15 @@ class Retry {
     // The most that is done of what the server asks for.
     Duration asked = kLongestAsked;
   };
-  Retry(Clock& clock, const Limits& limits) : clock_(clock), limits_(limits) {}
+  // `purpose`: what is repeated.
+  Retry(Clock& clock, Purpose purpose, const Limits& limits)
+      : clock_(clock), purpose_(purpose), limits_(limits) {}
 
+  [[nodiscard]] Purpose purpose() const { return purpose_; }
   // A different time, or another server state, may make it succeed.
-  [[nodiscard]] static bool worthwhile(const Status& failure);
+  [[nodiscard]] bool worthwhile(const Status& failure) const {
+    return verdict(failure.kind(), purpose_).repeat;
+  }
 
   // When to try again after this failure; nothing: give up. `last_success`: when
   // anything of the same kind has last succeeded.
@@ -65,6 +62,7 @@ class Retry {
 
  private:
   Clock& clock_;
+  const Purpose purpose_;
   const Limits limits_;
   unsigned failures_ = 0;
   TimePoint first_;

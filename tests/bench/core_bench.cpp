@@ -161,7 +161,7 @@ class NullPlace final : public journal::SpoolPlace {
 struct Bench {
   Bench(uint64_t replay, bool spools)
       : pool({4, 10s, 60s},
-             [this](http::ConnectionId, http::ConnectionEvents events) {
+             [this](upload::ConnectionId, http::ConnectionEvents events) {
                return std::make_unique<Connection>(server, std::move(events));
              },
              clock) {

@@ -304,7 +304,7 @@ SCRIPT("a ticket that is denied for longer than denied-wait ends it, and says so
   CHECK(waited < 20s + 5s + 10ms);
   const size_t sent = f.server.sent().size();
   CHECK(f.write(1).text() ==
-        "disk: HTTP status 403: the ticket expired, was cancelled or does not allow this "
+        "disk: could not write 4096 bytes at offset 0: HTTP status 403: the ticket expired, was cancelled or does not allow this "
         "(waited for " + std::to_string(upload::seconds(waited)) + " seconds, denied-wait=)");
   CHECK(f.server.sent().size() == sent);
 }
@@ -408,10 +408,10 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   CHECK(f.write(100, 'y', 64).ok());
   f.server.await_sent(10);
   CHECK(f.server.requests().back() == kFlushed);
-  const http::ConnectionId flushing = last_connection();
+  const upload::ConnectionId flushing = last_connection();
   // The connection with block 0 on it is busy, and a stable write to block 0 under way.
   CHECK(f.write(0).ok());
-  const http::ConnectionId first = last_connection();
+  const upload::ConnectionId first = last_connection();
   f.server.hold(wrote(60));
   auto other = f.start_write(60);
   f.server.await(wrote(60));

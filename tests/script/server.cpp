@@ -14,7 +14,7 @@ namespace upload::script {
 // The client's end.
 class Server::Connection final : public http::Connection {
  public:
-  Connection(Server& server, http::ConnectionId id, http::ConnectionEvents events)
+  Connection(Server& server, ConnectionId id, http::ConnectionEvents events)
       : server_(server), id_(id), events_(std::move(events)) {}
   ~Connection() override { ++server_.destroyed_; }
 
@@ -39,7 +39,7 @@ class Server::Connection final : public http::Connection {
     server_.changed();
   }
 
-  [[nodiscard]] http::ConnectionId id() const { return id_; }
+  [[nodiscard]] ConnectionId id() const { return id_; }
   [[nodiscard]] bool aborted() const { return aborted_; }
 
  private:
@@ -50,14 +50,14 @@ class Server::Connection final : public http::Connection {
   }
 
   Server& server_;
-  const http::ConnectionId id_;
+  const ConnectionId id_;
   const http::ConnectionEvents events_;
   State state_ = kUnopened;
   bool aborted_ = false;
 };
 
 http::ConnectionFactory Server::factory() {
-  return [this](http::ConnectionId id, http::ConnectionEvents events) {
+  return [this](ConnectionId id, http::ConnectionEvents events) {
     ++made_;
     return std::make_unique<Connection>(*this, id, std::move(events));
   };

@@ -24,7 +24,7 @@ namespace upload::script {
 class Server {
  public:
   struct Sent {
-    http::ConnectionId connection;
+    ConnectionId connection;
     Asked asked;
     uint64_t bytes;  // of the body's parts
     sim::TimePoint when;
@@ -63,7 +63,7 @@ class Server {
 
   // They are open before their first request is answered; none fails to be made.
   void open_first() { opens_first_ = true; }
-  void close_idle(http::ConnectionId id) { closed_.insert(id); }
+  void close_idle(ConnectionId id) { closed_.insert(id); }
   [[nodiscard]] size_t connections_made() const { return made_; }
   [[nodiscard]] size_t connections_alive() const { return made_ - destroyed_; }
   [[nodiscard]] http::ConnectionFactory factory();
@@ -92,7 +92,7 @@ class Server {
   size_t released_ = 0;
   std::vector<Asked> holds_;
   bool opens_first_ = false;
-  std::set<http::ConnectionId> closed_;
+  std::set<ConnectionId> closed_;
   size_t made_ = 0;
   size_t destroyed_ = 0;
   std::vector<Sent> sent_;

@@ -34,7 +34,7 @@ struct Fixture : Setup {
   // The server has been started again: connections are lost, and until it is told of
   // its ticket it denies everything.
   void forget_ticket() {
-    for (http::ConnectionId id = 1; id <= server.connections_made(); ++id) server.close_idle(id);
+    for (upload::ConnectionId id = 1; id <= server.connections_made(); ++id) server.close_idle(id);
     server.on_request([](const Asked&, const http::Request&) -> Result<http::Reply> {
       return Server::ok(403);
     });
@@ -697,7 +697,7 @@ SCRIPT("spooling does not end when the server has gone again meanwhile", "[spool
     }
     if (std::exchange(gone, true)) return;
     f.server.away(kReset);
-    for (http::ConnectionId id = 1; id <= f.server.connections_made(); ++id)
+    for (upload::ConnectionId id = 1; id <= f.server.connections_made(); ++id)
       f.server.close_idle(id);
     flush.emplace(f.start_flush());
     pass(60s);

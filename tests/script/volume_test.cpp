@@ -184,7 +184,8 @@ SCRIPT("a dirty connection that is lost latches an error", "[volume]") {
   f.server.on_request(nullptr);
   const size_t sent = f.server.requests().size();
   const Status flush = f.flush();
-  CHECK(flush.text() == "disk: a connection with unflushed changes was lost: reset");
+  CHECK(flush.text() == "disk: a connection with unflushed changes was lost: could not write 4096 "
+                        "bytes at offset 4096: reset");
   CHECK(f.write(2).text() == flush.text());
   CHECK(f.zero(0, 1, true).text() == flush.text());
   char buffer[512];

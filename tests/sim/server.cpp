@@ -118,7 +118,7 @@ class SimConnection final : public http::Connection {
 };
 
 http::Connector Server::connector() {
-  return [this](std::shared_ptr<const http::Origin> origin, http::ConnectionId,
+  return [this](std::shared_ptr<const http::Origin> origin, ConnectionId,
                 http::ConnectionEvents events) -> std::unique_ptr<http::Connection> {
     return std::make_unique<SimConnection>(*this, std::move(origin), std::move(events));
   };

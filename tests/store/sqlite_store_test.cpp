@@ -21,6 +21,7 @@
 
 #include "catch.h"
 #include "faulty_vfs.h"
+#include "base/format.h"
 #include "base/log.h"
 #include "fixture/temporary_directory.h"
 #include "journal/spool_file.h"

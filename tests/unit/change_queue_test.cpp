@@ -21,11 +21,11 @@ constexpr BatchLimits kLimits = {1000, 10000, 50, false};
 struct Fixture {
   explicit Fixture(BatchLimits limits = kLimits) : queue(limits) {}
 
-  Change& add(uint64_t offset, uint64_t length, bool zero = false, bool fua = false) {
+  Change& add(uint64_t offset, uint64_t length, bool zero = false, bool stable = false) {
     Change& change = changes.emplace_back();
     change.range = {offset, length};
     change.data = zero ? nullptr : kData;
-    change.fua = fua;
+    change.stable = stable;
     queue.add(change);
     return change;
   }

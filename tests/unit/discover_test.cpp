@@ -75,7 +75,7 @@ struct Fixture {
     const auto imageio = target::make_target("imageio", origin.url);
     // A connection each, all open until they are closed.
     const http::Connector connector = [this](std::shared_ptr<const http::Origin> to,
-                                             http::ConnectionId, http::ConnectionEvents) {
+                                             upload::ConnectionId, http::ConnectionEvents) {
       sockets.push_back(to->unix_socket);
       credentials.push_back(to->user + to->password + to->token + to->cert_pem + to->key_pem);
       for (const std::string& header : to->headers) credentials.back() += header;
@@ -245,7 +245,7 @@ TEST_CASE("where every reply closes a close proves nothing, and nothing is asked
   size_t made = 0;
   const auto found = upload::volume::discover(
       *imageio, origin,
-      [&](std::shared_ptr<const http::Origin>, http::ConnectionId, http::ConnectionEvents) {
+      [&](std::shared_ptr<const http::Origin>, upload::ConnectionId, http::ConnectionEvents) {
         return f.server.factory()(++made, {[] {}, [] {}});
       },
       false, 1048576, std::nullopt);

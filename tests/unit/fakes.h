@@ -106,7 +106,7 @@ class FastClock final : public Clock {
 class FakeServer {
  public:
   struct Sent {
-    http::ConnectionId connection;
+    ConnectionId connection;
     std::string what;    // Request::what
     std::string target;  // Request::target
     uint64_t bytes;      // of the body's parts
@@ -118,7 +118,7 @@ class FakeServer {
     std::lock_guard<std::mutex> lock(mutex_);
     handler_ = std::move(handler);
   }
-  void close_idle(http::ConnectionId id) {
+  void close_idle(ConnectionId id) {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_.insert(id);
   }
@@ -153,7 +153,7 @@ class FakeServer {
   }
 
   http::ConnectionFactory factory() {
-    return [this](http::ConnectionId id, http::ConnectionEvents events) {
+    return [this](ConnectionId id, http::ConnectionEvents events) {
       std::lock_guard<std::mutex> lock(mutex_);
       ++made_;
       return std::make_unique<FakeConnection>(*this, id, std::move(events));
@@ -169,7 +169,7 @@ class FakeServer {
  private:
   class FakeConnection final : public http::Connection {
    public:
-    FakeConnection(FakeServer& server, http::ConnectionId id, http::ConnectionEvents events)
+    FakeConnection(FakeServer& server, ConnectionId id, http::ConnectionEvents events)
         : server_(server), id_(id), events_(std::move(events)) {}
     ~FakeConnection() override {
       std::lock_guard<std::mutex> lock(server_.mutex_);
@@ -204,13 +204,13 @@ class FakeServer {
    private:
     enum State { kUnopened, kOpen, kClosed };
     FakeServer& server_;
-    const http::ConnectionId id_;
+    const ConnectionId id_;
     const http::ConnectionEvents events_;
     State state_ = kUnopened;
     std::atomic<bool> aborted_ = false;
   };
 
-  Handler begin(http::ConnectionId id, const http::Request& request,
+  Handler begin(ConnectionId id, const http::Request& request,
                 const std::atomic<bool>& aborted) {
     std::unique_lock<std::mutex> lock(mutex_);
     uint64_t bytes = 0;
@@ -225,7 +225,7 @@ class FakeServer {
   std::condition_variable changed_;
   Handler handler_;
   std::vector<Sent> sent_;
-  std::set<http::ConnectionId> closed_;
+  std::set<ConnectionId> closed_;
   size_t made_ = 0;
   size_t destroyed_ = 0;
   bool held_ = false;

@@ -21,7 +21,7 @@ namespace {
 
 // Sends a request to keep alive, as a volume does.
 struct Client final : PoolClient {
-  void connection_lost(http::ConnectionId, const Status&) override { ++lost; }
+  void connection_lost(upload::ConnectionId, const Status&) override { ++lost; }
   void keep_alive(Lease& lease) override {
     http::Request request;
     request.what = "keep-alive";
@@ -48,13 +48,13 @@ struct Fixture {
     clock.advance(time);
     clock.await_sleepers(1);
   }
-  std::vector<http::ConnectionId> kept() {
-    std::vector<http::ConnectionId> ids;
+  std::vector<upload::ConnectionId> kept() {
+    std::vector<upload::ConnectionId> ids;
     for (const auto& sent : server.sent())
       if (sent.what == "keep-alive") ids.push_back(sent.connection);
     return ids;
   }
-  http::ConnectionId use() {
+  upload::ConnectionId use() {
     Lease lease = std::move(pool.lease().value());
     (void)lease.perform({});
     return lease.id();
@@ -67,13 +67,13 @@ struct Fixture {
   std::unique_ptr<Keeper> keeper;
 };
 
-using Ids = std::vector<http::ConnectionId>;
+using Ids = std::vector<upload::ConnectionId>;
 
 }  // namespace
 
 TEST_CASE("an idle connection is kept alive before the idle time-out is over", "[keeper]") {
   Fixture f;
-  const http::ConnectionId id = f.use();
+  const upload::ConnectionId id = f.use();
   f.start();
   f.pass(26s);
   CHECK(f.kept().empty());
@@ -148,7 +148,7 @@ TEST_CASE("with no connection at all one is opened, for the ticket's sake", "[ke
 
 TEST_CASE("a connection that the server has closed is told as lost, not used", "[keeper]") {
   Fixture f;
-  const http::ConnectionId id = f.use();
+  const upload::ConnectionId id = f.use();
   f.start();
   f.server.close_idle(id);
   f.pass(31s);

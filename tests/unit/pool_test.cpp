@@ -23,7 +23,7 @@ namespace http = upload::http;
 namespace {
 
 struct Client final : PoolClient {
-  void connection_lost(http::ConnectionId id, const Status& why) override {
+  void connection_lost(upload::ConnectionId id, const Status& why) override {
     std::lock_guard<std::mutex> lock(mutex);
     lost.push_back(id);
     reasons.push_back(why.text());
@@ -31,7 +31,7 @@ struct Client final : PoolClient {
   void keep_alive(Lease&) override {}
 
   std::mutex mutex;
-  std::vector<http::ConnectionId> lost;
+  std::vector<upload::ConnectionId> lost;
   std::vector<std::string> reasons;
 };
 
@@ -58,7 +58,7 @@ struct Fixture {
 
 TEST_CASE("a lease is given back by its destructor and then used again", "[pool]") {
   Fixture f;
-  http::ConnectionId first = 0;
+  upload::ConnectionId first = 0;
   {
     Lease lease = f.open();
     first = lease.id();
@@ -75,7 +75,7 @@ TEST_CASE("the pool never has more connections than its limit", "[pool]") {
   CHECK(one.id() != two->id());
   auto third = std::async(std::launch::async, [&] { return f.pool.lease().value().id(); });
   f.clock.await_sleepers(1);
-  const http::ConnectionId id = two->id();
+  const upload::ConnectionId id = two->id();
   two.reset();
   CHECK(third.get() == id);
   CHECK(f.server.connections_made() == 2);
@@ -113,7 +113,7 @@ TEST_CASE("whoever waits first is served first", "[pool]") {
 TEST_CASE("a certain connection can be waited for, and gets lost under the wait", "[pool]") {
   Fixture f(2);
   std::optional<Lease> lease = f.open();
-  const http::ConnectionId id = lease->id();
+  const upload::ConnectionId id = lease->id();
   auto same = std::async(std::launch::async, [&] { return f.pool.lease(id).value().id(); });
   f.clock.await_sleepers(1);
   lease.reset();
@@ -133,14 +133,14 @@ TEST_CASE("a certain connection can be waited for, and gets lost under the wait"
 TEST_CASE("a failed request retires the connection and tells the clients", "[pool]") {
   Fixture f;
   Lease lease = f.open();
-  const http::ConnectionId id = lease.id();
+  const upload::ConnectionId id = lease.id();
   f.server.on_request([](const http::Request&) -> Result<http::Reply> {
     return Status(Kind::kLost, "reset by peer");
   });
   CHECK_FALSE(lease.perform({}).ok());
   CHECK(f.client.lost.empty());
   lease.give_back();
-  CHECK(f.client.lost == std::vector<http::ConnectionId>{id});
+  CHECK(f.client.lost == std::vector<upload::ConnectionId>{id});
   CHECK(f.client.reasons == std::vector<std::string>{"reset by peer"});
   CHECK(f.server.connections_alive() == 0);
   f.server.on_request(nullptr);
@@ -162,13 +162,13 @@ TEST_CASE("the last reply of a connection retires it", "[pool]") {
 TEST_CASE("a connection that was closed while idle is replaced, and its loss told",
           "[pool]") {
   Fixture f;
-  const http::ConnectionId id = f.open().id();
+  const upload::ConnectionId id = f.open().id();
   f.server.close_idle(id);
   Lease lease = std::move(f.pool.lease().value());
   CHECK(lease.id() == id);
   lease.replace_if_closed();
   CHECK(lease.id() != id);
-  CHECK(f.client.lost == std::vector<http::ConnectionId>{id});
+  CHECK(f.client.lost == std::vector<upload::ConnectionId>{id});
   CHECK(lease.perform({}).ok());
 }
 
@@ -239,7 +239,7 @@ TEST_CASE("closing the pool aborts what is under way and refuses what comes", "[
 
 TEST_CASE("the longest idle connection is the one that is due", "[pool]") {
   Fixture f(2);
-  http::ConnectionId older = 0;
+  upload::ConnectionId older = 0;
   {
     Lease one = f.open();
     Lease two = f.open();
@@ -268,7 +268,7 @@ TEST_CASE("a connection that nobody has opened is not kept", "[pool]") {
 
 TEST_CASE("a request on a connection that was closed while idle is not sent", "[pool]") {
   Fixture f;
-  const http::ConnectionId id = f.open().id();
+  const upload::ConnectionId id = f.open().id();
   f.server.close_idle(id);
   Lease lease = std::move(f.pool.lease(id).value());
   CHECK(lease.perform({}).status().kind() == Kind::kLost);

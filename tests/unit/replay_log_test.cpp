@@ -15,7 +15,7 @@ using upload::journal::Memory;
 using upload::journal::ReplayLog;
 using upload::journal::Slice;
 using Wait = ReplayLog::Wait;
-using Ids = std::vector<upload::http::ConnectionId>;
+using Ids = std::vector<upload::ConnectionId>;
 
 namespace {
 
@@ -35,7 +35,7 @@ struct Fixture {
   std::string content(ByteRange range, bool orphans = false) const {
     std::string text(range.length, '.');
     for (const Slice& slice : log.slices(range)) {
-      if (orphans && slice.connection != ReplayLog::kNone) continue;
+      if (orphans && slice.connection != upload::kNoConnection) continue;
       char* const to = text.data() + (slice.range.offset - range.offset);
       if (const auto* from = slice.record->at(slice.range.offset))
         memcpy(to, from, slice.range.length);
@@ -116,10 +116,10 @@ TEST_CASE("which connections a flush has to reach", "[log]") {
   Fixture f;
   f.write(0, "aaaa", 1);
   f.write(4, "bbbb", 2);
-  const uint64_t before = f.log.last_sequence();
+  const uint64_t before = f.log.acknowledged();
   f.write(8, "cccc", 3);
   CHECK(f.log.to_flush(before) == Ids{1, 2});
-  CHECK(f.log.to_flush(f.log.last_sequence()) == Ids{1, 2, 3});
+  CHECK(f.log.to_flush(f.log.acknowledged()) == Ids{1, 2, 3});
   f.log.flushed(1);
   CHECK(f.log.to_flush(before) == Ids{2});
   f.log.lost(2);
@@ -130,7 +130,7 @@ TEST_CASE("which connections a flush has to reach", "[log]") {
 TEST_CASE("content that newer content hides still has to be flushed", "[log]") {
   Fixture f;
   f.write(0, "aaaa", 1);
-  const uint64_t before = f.log.last_sequence();
+  const uint64_t before = f.log.acknowledged();
   f.write(0, "AAAA", 2);
   CHECK(f.log.to_flush(before) == Ids{1});
   f.log.flushed(1);
@@ -140,7 +140,7 @@ TEST_CASE("content that newer content hides still has to be flushed", "[log]") {
 TEST_CASE("what hides lost content has to be stable in its place", "[log]") {
   Fixture f;
   f.write(0, "aaaa", 1);
-  const uint64_t before = f.log.last_sequence();
+  const uint64_t before = f.log.acknowledged();
   f.write(0, "AAAA", 2);
   CHECK(f.log.lost(1));
   CHECK_FALSE(f.log.has_orphans());
@@ -156,7 +156,7 @@ TEST_CASE("what hides lost content has to be stable in its place", "[log]") {
 TEST_CASE("what is in the spool hides content too", "[log]") {
   Fixture f;
   f.write(0, "aaaa", 1);
-  const uint64_t before = f.log.last_sequence();
+  const uint64_t before = f.log.acknowledged();
   upload::journal::SpoolRow row;
   row.id = 1;
   row.sequence = 9;
@@ -167,7 +167,7 @@ TEST_CASE("what is in the spool hides content too", "[log]") {
   CHECK_FALSE(f.log.waits_for(Wait::kOrphans, before));
   row.id = 2;
   row.range = {0, 4};
-  f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+  f.log.add(ReplayLog::make_record(row), upload::kNoConnection);
   CHECK(f.log.waits_for(Wait::kRows, before));
   CHECK_FALSE(f.log.waits_for(Wait::kMemory, before));
   CHECK_FALSE(f.log.first_in_memory(10));
@@ -275,8 +275,8 @@ void check_same(const Fixture& f, const Model& model, uint64_t up_to) {
   for (const Slice& slice : f.log.slices({0, bytes.size()}))
     for (uint64_t at = slice.range.offset; at < slice.range.end(); ++at) {
       REQUIRE(bytes[at].change == 0);  // no byte twice
-      bytes[at] = {slice.record->change, slice.connection, 0, slice.record->row != 0};
-      orphan_bytes += slice.connection == ReplayLog::kNone ? 1 : 0;
+      bytes[at] = {slice.record->sequence, slice.connection, 0, slice.record->row != 0};
+      orphan_bytes += slice.connection == upload::kNoConnection ? 1 : 0;
     }
   const bool same = std::equal(
       bytes.begin(), bytes.end(), model.bytes.begin(), [](const auto& one, const auto& other) {
@@ -321,14 +321,14 @@ TEST_CASE("after any history the log knows what a model knows byte by byte", "[l
         case 4:
         case 5:
           row.id = row.sequence = ++f.change;
-          f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+          f.log.add(ReplayLog::make_record(row), upload::kNoConnection);
           model.add(range, f.change, 0, true);
           break;
         default:
           f.write(range.offset, std::string(range.length, 'a'), connection);
           model.add(range, f.change, connection, false);
       }
-      check_same(f, model, random() % (f.log.last_sequence() + 1));
+      check_same(f, model, random() % (f.log.acknowledged() + 1));
     }
   }
 }
@@ -339,13 +339,13 @@ TEST_CASE("what a change or a question costs does not grow with the log", "[log]
     uint64_t last = 0;
     Fixture f(uint64_t{1} << 30);
     for (const uint64_t changes : {1000, 100000}) {
-      for (uint64_t i = f.log.last_sequence(); i < changes; ++i) {
+      for (uint64_t i = f.log.acknowledged(); i < changes; ++i) {
         SpoolRow row;
         row.id = row.sequence = i + 1;
         row.range = {i * 7919 % 200000 * 16, 8};
         row.zero = true;
         if (spooled)
-          f.log.add(ReplayLog::make_record(row), ReplayLog::kNone);
+          f.log.add(ReplayLog::make_record(row), upload::kNoConnection);
         else
           f.zero(row.range.offset, 8, i % 4 + 1);
       }

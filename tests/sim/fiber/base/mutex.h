@@ -29,6 +29,9 @@ class CAPABILITY("mutex") Mutex {
     release();
     sim::scheduler().yield("unlock");
   }
+  void assert_held() const ASSERT_CAPABILITY(this) {
+    sim::require(held_, "a mutex is not held where it has to be");
+  }
 
  private:
   friend class CondVar;

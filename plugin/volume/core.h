@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Core: all that one disk's mutex guards, and what is done under it.
+//
+// The parts are data structures that know nothing of each other. What holds between them is
+// kept here, in one step each, under the one mutex: "a change that overlaps a row becomes a
+// row" spans queue, log and rows. Those who do the volume's work (Writer, Flusher, Reader,
+// Replayer, Spooler) share the core and have no mutex of their own.
+//
+// No I/O, and no thread: waits for connections are put into the pool's line, which answers
+// on a thread of its own choice. No lease is given back while the mutex is held, since that
+// calls volumes; and no line is written.
+//
+// Lack of memory in the book-keeping ends the process (noexcept): a change of a thread that
+// has gone must not stay in the queue.
+
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/stats.h"
+#include "journal/unflushed.h"
+#include "pool/pool.h"
+#include "volume/budget.h"
+#include "volume/change_queue.h"
+#include "volume/drain_progress.h"
+#include "volume/forgotten_ticket.h"
+#include "volume/health.h"
+#include "volume/late_copies.h"
+#include "volume/options.h"
+#include "volume/pieces.h"
+#include "volume/retry.h"
+#include "volume/spool_state.h"
+
+namespace upload::volume {
+
+class Core final : private pool::LeaseWaiter {
+ public:
+  // `pool`, `clock` and `stats` outlive the core.
+  Core(VolumeOptions volume_options, pool::Pool& its_pool, Clock& its_clock, Stats& its_stats);
+  // Nothing is in the queue.
+  ~Core() override;
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // Constant.
+  const VolumeOptions options;
+  pool::Pool& pool;
+  Clock& clock;
+  Stats& stats;
+  // Of the log, with its own synchronisation.
+  const std::shared_ptr<journal::Memory> log_memory;
+
+  // Taken before the pool's mutex.
+  mutable Mutex mutex;
+  ChangeQueue queue GUARDED_BY(mutex);
+  // Changes whose fate is unknown: the server may be applying them yet.
+  LateCopies late_copies GUARDED_BY(mutex);
+  journal::Unflushed unflushed GUARDED_BY(mutex);
+  Budget budget GUARDED_BY(mutex);
+  Health health GUARDED_BY(mutex);
+  ForgottenTicket forgotten_ticket GUARDED_BY(mutex);
+  DrainProgress drain_progress GUARDED_BY(mutex);
+  // When a wait, or an attempt, was last found to have ended much too late: the process had
+  // been stopped, and whoever waits gets another round.
+  TimePoint resumed GUARDED_BY(mutex) = TimePoint::min();
+  // How many changes were begun, for whoever remembers what the disk was like.
+  uint64_t changes_begun GUARDED_BY(mutex) = 0;
+
+  // The spool's; see Spooler.
+  SpoolState spool_state GUARDED_BY(mutex) = SpoolState::kDirect;
+  // Somebody is writing rows.
+  bool appending GUARDED_BY(mutex) = false;
+  // Rows of an earlier run are not all on the server.
+  bool has_leftovers GUARDED_BY(mutex) = false;
+
+  // Looked at without the mutex: a change or a flush has last succeeded then.
+  std::atomic<TimePoint> last_success;
+
+  // --- Waiting and waking. One condition variable for each reason ---
+
+  // An error, the end, another state, or more is known of late copies.
+  CondVar changed;
+  // Something has become stable, and one of those who wait can go on.
+  CondVar stable;
+  // There is room in the log or the spool for one of those who wait for it.
+  CondVar room;
+  // There may be a job of the replayer, and of the spooler.
+  CondVar replay_work;
+  CondVar spool_work;
+  // Who waits for the two in the middle: what each flush is to cover, whether anybody waits
+  // for the spool to be empty, and the bytes of data that each change wants to add.
+  std::multiset<uint64_t> waiting_flushes GUARDED_BY(mutex);
+  bool waits_for_spool GUARDED_BY(mutex) = false;
+  std::multiset<uint64_t> waiting_for_room GUARDED_BY(mutex);
+  // One of these has come to wait since room was last made.
+  bool room_wanted GUARDED_BY(mutex) = false;
+
+  void wait_for(CondVar& reason, TimePoint until) REQUIRES(mutex);
+  // After an error, another state, or the end.
+  void wake_all() REQUIRES(mutex);
+  // After anything else that may be what somebody waits for.
+  void wake_waiting() REQUIRES(mutex);
+  void wake_workers() REQUIRES(mutex);
+
+  // --- Changes: which goes where, and when ---
+
+  // Puts waits into the pool's line, one for each ready change but not more than can lead at
+  // a time; and chooses who appends to the spool. After anything that makes changes ready.
+  void find_leaders() REQUIRES(mutex);
+  // The changes are done: what was reserved for them is given back, and their threads wake.
+  void finish(const std::vector<Change*>& changes, const Status& result) REQUIRES(mutex);
+  // Takes the ranges in the queue, all together, like changes: waits until earlier changes
+  // there are done. False: an error has latched meanwhile, and nothing is held.
+  bool hold(std::list<Change>& ranges) REQUIRES(mutex);
+  void let_go(std::list<Change>& ranges) REQUIRES(mutex);
+
+  // --- Questions that span the parts ---
+
+  // The answer stays true while the caller has the range to itself.
+  [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex);
+  [[nodiscard]] bool has_room_for(uint64_t bytes) const REQUIRES(mutex);
+  // Of the first so many acknowledged changes, is anything unstable that needs no flush but
+  // to be sent again, or to get into the spool?
+  [[nodiscard]] bool must_wait(uint64_t acknowledged) const REQUIRES(mutex);
+  [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex);
+  // Until when whatever began at `start` waits for the server to take what is in the spool.
+  [[nodiscard]] TimePoint give_up_on_spool_at(TimePoint start) const REQUIRES(mutex);
+  // Of such a wait; `doing` is what could not be done.
+  [[nodiscard]] Status waited_for_spool(const char* doing) const REQUIRES(mutex);
+  // In words.
+  [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex);
+  // In words; empty: everything that was acknowledged is on the server.
+  [[nodiscard]] std::string not_on_server() const REQUIRES(mutex);
+  // Until when copies of other changes may come to where these go; nothing: none can.
+  [[nodiscard]] std::optional<TimePoint> in_doubt(const Pieces& pieces) REQUIRES(mutex);
+
+  // --- What has happened ---
+
+  // Every later request fails with that, and whoever waits learns it. Not at the end, when
+  // everything fails and nothing follows from it. One line says so, after the mutex.
+  void latch(const Status& why) EXCLUDES(mutex);
+  // The same in a longer step under the mutex; say_latched() is due after it.
+  void latch_now(const Status& why) REQUIRES(mutex);
+  static void say_latched(const Status& why);
+  // The latched error; ok() if there is none.
+  [[nodiscard]] Status latched() const EXCLUDES(mutex);
+  // What a request ends with that failed like this: the error that has latched tells more.
+  [[nodiscard]] Status latched_or(const Status& failure) const EXCLUDES(mutex);
+  // One line for each outage, and one at its end.
+  void note_outage(const Status& why) EXCLUDES(mutex);
+  void note_success() EXCLUDES(mutex);
+  // The server has answered a request that began then, and so is alive.
+  void note_answer(TimePoint began) EXCLUDES(mutex);
+  // An attempt that began then has ended.
+  void note_attempt(TimePoint began) EXCLUDES(mutex);
+  // The server may yet apply changes from `first` to `last` to the range.
+  void note_late_copy(ByteRange range, uint64_t first, uint64_t last) REQUIRES(mutex);
+  // The process is to end: whoever waits for the server gives up, and threads end.
+  void stop() EXCLUDES(mutex);
+  // The server has taken nothing of what is in the spool.
+  void note_draining_fails() REQUIRES(mutex);
+
+  // Asserts what holds between the parts (check.cpp).
+  void check() const REQUIRES(mutex);
+  // Asserts that nobody waits for what is so already. No thread runs, nor can run.
+  void check_waits() const REQUIRES(mutex);
+
+ private:
+  void granted(Result<pool::Lease> lease) noexcept override EXCLUDES(mutex);
+  void lead(Result<pool::Lease> lease) REQUIRES(mutex);
+  void lead_append() REQUIRES(mutex);
+
+  // Waits in the pool's line on behalf of ready changes.
+  size_t requested_ GUARDED_BY(mutex) = 0;
+  // Whether there is an outage, or late copies of which nothing is known, for a look without
+  // the mutex.
+  std::atomic<bool> outage_ = false;
+  std::atomic<bool> has_unknown_copies_ = false;
+};
+
+}  // namespace upload::volume

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "volume/flusher.h"
+
+#include <optional>
+
+namespace upload::volume {
+
+Status Flusher::flush() {
+  const TimePoint start = core_.clock.now();
+  uint64_t acknowledged = 0;
+  {
+    MutexLock lock(core_.mutex);
+    acknowledged = core_.unflushed.log.acknowledged();
+  }
+  std::optional<Retry> retry;
+  for (;;) {
+    const auto connections = connections_to_flush(acknowledged, start);
+    if (!connections.ok()) return connections.status();
+    if (connections.value().empty()) return check_fallback();
+    for (const ConnectionId id : connections.value()) {
+      const Status status = flush_connection(id);
+      if (status.ok()) {
+        retry.reset();
+        continue;
+      }
+      if (!retry) retry.emplace(mode_.make_retry(Purpose::kFlush));
+      if (mode_.wait(*retry, status) == Mode::Next::kGiveUp) return mode_.given_up(status);
+      break;  // what it covered is on its way to another one
+    }
+  }
+}
+
+// Waits while there is more than flushes to wait for. None: all of it is stable.
+Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowledged,
+                                                                TimePoint start) {
+  MutexLock lock(core_.mutex);
+  for (;;) {
+    if (core_.health.latched()) return *core_.health.latched();
+    if (!core_.must_wait(acknowledged))
+      return core_.spool_state == SpoolState::kSpooling
+                 ? std::vector<ConnectionId>()
+                 : core_.unflushed.log.to_flush(acknowledged);
+    if (core_.health.stopping()) return Status(Kind::kShutdown, "the plugin is shutting down");
+    // The threads behind see to it, or latch.
+    const TimePoint give_up = core_.give_up_on_spool_at(start);
+    if (core_.clock.now() >= give_up) return core_.waited_for_spool("flush");
+    const auto waiting = core_.waiting_flushes.insert(acknowledged);
+    core_.wait_for(core_.stable, give_up);
+    core_.waiting_flushes.erase(waiting);
+  }
+}
+
+Status Flusher::flush_connection(ConnectionId id) {
+  Result<pool::Lease> lease = core_.pool.lease(id);
+  {
+    MutexLock lock(core_.mutex);
+    if (core_.health.latched()) return *core_.health.latched();
+    // Another flush covered it; after that it may even have been closed.
+    if (!core_.unflushed.log.is_dirty(id)) return {};
+  }
+  if (!lease.ok()) return lease.status().while_doing(core_.options.name + ": could not flush");
+  return exchange_.flush(lease.value(), Purpose::kFlush);
+}
+
+// What is in the fallback counts as stable only where the next start finds it.
+Status Flusher::check_fallback() {
+  {
+    MutexLock lock(core_.mutex);
+    if (!core_.options.spool_local || core_.unflushed.rows().empty()) return {};
+  }
+  const Status status = fallback_.check();
+  if (!status.ok()) core_.latch(status);
+  return status.while_doing(core_.options.name);
+}
+
+void Flusher::make_room() {
+  std::vector<ConnectionId> connections;
+  {
+    MutexLock lock(core_.mutex);
+    connections = core_.unflushed.log.to_flush(core_.unflushed.log.acknowledged());
+  }
+  for (const ConnectionId id : connections) (void)flush_connection(id).ok();
+}
+
+}  // namespace upload::volume

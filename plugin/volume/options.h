@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// VolumeOptions: all that a volume is told about its disk, its server and its limits when
+// it is made. Values; constant from then on.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "journal/spool.h"
+#include "target/target.h"
+#include "volume/change_queue.h"
+
+namespace upload::volume {
+
+struct VolumeOptions {
+  std::string name;  // for error texts; no secret in it
+  std::shared_ptr<const target::Target> target;
+  target::Capabilities capabilities;
+  uint64_t size = 0;  // bytes
+  BatchLimits limits;
+  uint64_t replay = 0;  // bytes for the replay log; 0: none
+  // With a replay log: how long to try again before the error latches; with
+  // a spool: how long to wait for a server that takes nothing.
+  Duration retry_time = std::chrono::seconds(300);
+  // With a replay log: how long a ticket that is denied after the loss of a
+  // connection is waited for. A server that was restarted may know its tickets
+  // only after somebody has told it.
+  Duration denied_wait{0};
+  // How long a server that is alive may take to apply a request whose
+  // connection was lost.
+  Duration late = std::chrono::seconds(60);
+  // No attempt at a request takes longer, but where bytes move.
+  Duration longest_attempt = std::chrono::seconds(130);
+  // With a replay log: where to keep changes during an outage; null: nowhere.
+  std::shared_ptr<journal::Spool> spool;
+  uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
+  bool spool_local = false;          // what is in the spool counts as flushed
+  // An earlier process may have requests under way, of any changes.
+  bool unclean_start = false;
+
+  // The server's acknowledgement means stable, with FUA or without: write-through.
+  [[nodiscard]] bool stable_on_reply() const {
+    return capabilities.durability == target::Durability::kOnReply;
+  }
+};
+
+}  // namespace upload::volume

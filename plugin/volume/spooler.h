@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Spooler: the way of changes into the spool while the server is away, and where it is known
+// whether they go there (volume/spool_state.h). Drainer is the way out.
+//
+// What holds at any time: of each byte that a row is about, the newest acknowledged content
+// is in the spool, in the newest of those rows (journal/unflushed.h). So after kill -9 the
+// rows, in their order, are all that has to be known:
+//   - a change that overlaps a row becomes a row itself (Core::belongs_into_spool, asked
+//     while the change has its range to itself);
+//   - what is in memory moves while its range is held, so that nothing newer is acknowledged
+//     for it meanwhile.
+//
+// A change is appended by the thread of the oldest change that waits, together with all
+// others that wait, in one transaction (group commit).
+//
+// Thread safe.
+
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "journal/spool.h"
+#include "volume/core.h"
+#include "volume/fallback.h"
+#include "volume/senders.h"
+
+namespace upload::volume {
+
+class Spooler final : public Fallback {
+ public:
+  // The core outlives the spooler; its options have a spool. Takes what an earlier run has
+  // left there.
+  explicit Spooler(Core& core);
+
+  bool begin(const Status& why, TimePoint until) override EXCLUDES(core_.mutex);
+  void take(const Change& leader) override EXCLUDES(core_.mutex);
+  Result<bool> read(const journal::Slice& slice, std::byte* to) override EXCLUDES(core_.mutex);
+  Status check() override { return spool_.check(); }
+
+  // With the core's mutex held: the only place where the state changes. Whoever waits looks
+  // again.
+  void enter(SpoolState state);
+  // With the core's mutex held: moves the first stretch of what is in memory to the spool.
+  // Null: there is none, or not before `not_before`.
+  Job move_job(TimePoint& not_before);
+  // The spool's disk has failed.
+  void latch_unless_full(const Status& failure) EXCLUDES(core_.mutex);
+
+ private:
+  void take_leftovers() REQUIRES(core_.mutex);
+  journal::SpoolContent make_row(ByteRange range, uint64_t sequence, const void* data)
+      REQUIRES(core_.mutex);
+  std::vector<Status> append(std::span<const journal::SpoolContent> contents)
+      EXCLUDES(core_.mutex);
+  void move() EXCLUDES(core_.mutex);
+
+  Core& core_;
+  journal::Spool& spool_;
+  // After a failure.
+  TimePoint next_move_ GUARDED_BY(core_.mutex) = TimePoint::min();
+};
+
+}  // namespace upload::volume

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "volume/writer.h"
+
+#include <algorithm>
+#include <cassert>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "base/process_stop.h"
+
+namespace upload::volume {
+
+// In pieces that fit into the replay log.
+Status Writer::write(ByteRange range, const void* data, bool fua) {
+  const uint64_t most = [&] {
+    MutexLock lock(core_.mutex);
+    return core_.budget.largest_write();
+  }();
+  const auto* bytes = static_cast<const std::byte*>(data);
+  while (range.length > 0) {
+    Change change;
+    change.range = {range.offset, std::min(range.length, most)};
+    change.data = bytes;
+    if (Status status = commit(change, fua); !status.ok()) return status;
+    bytes += change.range.length;
+    range = {change.range.end(), range.length - change.range.length};
+  }
+  return {};
+}
+
+// In pieces that a server can write out within the time-out if it has to.
+Status Writer::zero(ByteRange range, bool fua) {
+  while (range.length > 0) {
+    Change change;
+    change.range = {range.offset, std::min(range.length, core_.options.limits.max_zero)};
+    if (Status status = commit(change, fua); !status.ok()) return status;
+    range = {change.range.end(), range.length - change.range.length};
+  }
+  return {};
+}
+
+Status Writer::commit(Change& change, bool fua) noexcept {
+  // Nothing beyond the end ever reaches the server.
+  assert(change.range.length > 0 && change.range.end() <= core_.options.size);
+  change.stable = fua || core_.options.stable_on_reply();
+  {
+    MutexLock lock(core_.mutex);
+    if (Status status = admit(change); !status.ok()) return status;
+    ++core_.changes_begun;
+    // What is certain is asked before it is sent; this saves the wait for a connection.
+    change.spools = change.spools || core_.belongs_into_spool(change.range);
+    core_.queue.add(change);
+  }
+  for (;;) {
+    {
+      MutexLock lock(core_.mutex);
+      core_.find_leaders();
+      wait_for_turn(change);
+      if (change.state == Change::State::kDone) break;
+    }
+    // This thread leads: the batch is its own until it is finished.
+    if (change.spools) {
+      fallback_.take(change);
+    } else if (!send_batch(change)) {
+      MutexLock lock(core_.mutex);
+      change.leads = false;
+      core_.queue.put_back(change.batch);
+    }
+  }
+  // What is in the spool is not on the server.
+  if (change.result.ok() && change.spools && fua && !core_.options.spool_local)
+    return flusher_.flush();
+  return change.result;
+}
+
+// Waits until the change may enter the queue, with room for it in the log.
+Status Writer::admit(Change& change) {
+  const TimePoint start = core_.clock.now();
+  for (;;) {
+    if (core_.health.latched()) return *core_.health.latched();
+    if (core_.health.stopping()) return {Kind::kShutdown, "the plugin is shutting down"};
+    const bool spooling = core_.spool_state == SpoolState::kSpooling;
+    if (!spooling) {
+      if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
+        if (Status status = mode_.wait_in_doubt(); !status.ok()) return status;
+        core_.wait_for(core_.changed, *doubt);
+        continue;
+      }
+    }
+    if (core_.budget.reserve(change, spooling, core_.unflushed.rows().used())) return {};
+    const TimePoint give_up = core_.give_up_on_spool_at(start);
+    if (core_.clock.now() >= give_up) return core_.waited_for_spool("write");
+    // The replayer makes room, or else latches.
+    core_.room_wanted = true;
+    core_.wake_workers();
+    const auto waiting = core_.waiting_for_room.insert(Budget::data_bytes(change));
+    core_.wait_for(core_.room, give_up);
+    core_.waiting_for_room.erase(waiting);
+  }
+}
+
+// Returns when the change is done or leads a batch.
+void Writer::wait_for_turn(Change& change) {
+  const TimePoint start = core_.clock.now();
+  LastLook last_look;
+  while (change.state != Change::State::kDone && !change.leads) {
+    const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+    if (change.state == Change::State::kTaken || change.spools) {
+      // In a batch that is being sent, or on its way to the spool: that ends.
+      change.woken.wait(core_.mutex);
+    } else if (const auto until = last_look.wait_until(give_up, core_.clock.now())) {
+      core_.wait_for(change.woken, *until);
+    } else {
+      core_.finish({&change}, core_.pool.wait_failure());
+    }
+  }
+}
+
+// Sends the batch and finishes it. False: it is not sent, and belongs into the spool.
+bool Writer::send_batch(Change& leader) {
+  const std::vector<Change*> batch = leader.batch;  // the leader goes when it is finished
+  std::optional<pool::Lease> lease = std::exchange(leader.lease, std::nullopt);
+  const bool no_connection = !lease;
+  Outcome outcome = try_until_sent(lease, leader);
+  if (!outcome) return false;
+  std::vector<journal::RecordPtr> records;
+  if (outcome->ok() && !make_records(batch, records))
+    outcome = not_recorded(*lease, records.size(), batch);
+  if (!outcome->ok()) lease.reset();  // latch before the failure is known
+  MutexLock lock(core_.mutex);
+  if (outcome->ok()) acknowledge(batch, lease->id(), std::move(records));
+  core_.finish(batch, *outcome);
+  // Then there is none for the others either.
+  if (no_connection && !outcome->ok()) core_.finish(core_.queue.waiting(), *outcome);
+  return true;
+  // The mutex goes first, then the lease.
+}
+
+// One request at least, unless there is no connection.
+Writer::Outcome Writer::try_until_sent(std::optional<pool::Lease>& lease,
+                                       const Change& leader) {
+  const Pieces pieces = pieces_of(leader.batch);
+  Status status = leader.result;  // why there is no lease
+  Retry retry = mode_.make_retry(Purpose::kChange);
+  for (;;) {
+    {
+      MutexLock lock(core_.mutex);
+      if (!core_.health.latched() && core_.belongs_into_spool(range_of(pieces)))
+        return std::nullopt;
+    }
+    if (lease) {
+      status = attempt(*lease, leader);
+      if (status.ok()) return status;
+      lease.reset();
+    }
+    switch (mode_.wait(retry, status)) {
+      case Mode::Next::kFallback: return std::nullopt;
+      case Mode::Next::kGiveUp: return mode_.given_up(status);
+      case Mode::Next::kTryAgain: break;
+    }
+    wait_in_doubt(pieces);
+    Result<pool::Lease> other = core_.pool.lease();
+    if (other.ok())
+      lease = std::move(other.value());
+    else
+      status = other.status();
+  }
+}
+
+// While copies of other changes may come to where these go.
+void Writer::wait_in_doubt(const Pieces& pieces) {
+  MutexLock lock(core_.mutex);
+  while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
+    if (core_.health.over() || core_.spool_state == SpoolState::kSpooling) break;
+    core_.wait_for(core_.changed, *doubt);
+  }
+}
+
+// Sends the batch if it may still be sent. Never throws: others wait for it.
+Status Writer::attempt(pool::Lease& lease, const Change& leader) {
+  const Pieces pieces = pieces_of(leader.batch);
+  lease.replace_if_closed();
+  {
+    MutexLock lock(core_.mutex);
+    if (core_.health.latched()) return *core_.health.latched();
+    if (core_.in_doubt(pieces))
+      return {Kind::kUnavailable,
+              core_.options.name + ": an earlier change here failed, and the server may still "
+                                   "be applying it"};
+  }
+  try {
+    return exchange_.change(lease, pieces,
+                            leader.stable ? Purpose::kStableChange : Purpose::kChange);
+  } catch (const std::exception&) {
+    // Whatever was sent or not.
+    const Status status(Kind::kNoMemory, "out of memory");
+    exchange_.failed(lease, Purpose::kStableChange, status, &pieces);
+    return status;
+  }
+}
+
+// Their content, for the log. False: there is no memory for it.
+bool Writer::make_records(const std::vector<Change*>& batch,
+                          std::vector<journal::RecordPtr>& records) {
+  if (batch.front()->stable || core_.log_memory->limit() == 0) return true;
+  try {
+    records.reserve(batch.size());  // so that no record is made and not kept
+    for (const Change* each : batch)
+      records.push_back(journal::ReplayLog::make_record(core_.log_memory, each->range,
+                                                        each->sequence, each->data));
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+// The server has the batch, and nobody could send it again: it is retired with its
+// connection. The first `recorded` records give their memory back by themselves.
+Status Writer::not_recorded(pool::Lease& lease, size_t recorded,
+                            const std::vector<Change*>& batch) {
+  const Status failure(Kind::kNoMemory,
+                       core_.options.name + ": out of memory for the replay log");
+  exchange_.failed(lease, Purpose::kStableChange, failure);
+  MutexLock lock(core_.mutex);
+  for (size_t i = 0; i < recorded; ++i) batch[i]->memory = 0;
+  return failure;
+}
+
+// Before the lease is given back, and before any client knows: a flush that
+// begins later must find it (invariant 5).
+void Writer::acknowledge(const std::vector<Change*>& batch, ConnectionId id,
+                         std::vector<journal::RecordPtr> records) {
+  journal::ReplayLog& log = core_.unflushed.log;
+  // The newest content of a row's bytes is in the spool.
+  assert(!core_.unflushed.rows().overlaps(range_of(batch)));
+  if (batch.front()->stable) {
+    log.supersede(range_of(batch));
+    core_.wake_waiting();  // it may have been what a flush waits for
+    return;
+  }
+  if (!core_.unflushed.keeps_content()) {
+    log.add(id);
+    return;
+  }
+  for (journal::RecordPtr& record : records) log.add(std::move(record), id);
+  for (Change* change : batch) change->memory = 0;  // it is the record's now
+  core_.wake_waiting();                             // older content has made room
+  if (log.half_full() || core_.spool_state == SpoolState::kSpooling) core_.wake_workers();
+}
+
+}  // namespace upload::volume
