@@ -211,12 +211,12 @@ Status ConfigParser::set(const std::string& key, const std::string& value) {
     if (status.ok()) return status;
     // The name of a file may be shown, a password that looks like one may not.
     const bool file = value.size() > 1 && value[0] == '+' && value.find('/') != value.npos;
-    const std::string shown =
-        parameter.shown || file || value.empty() ? printable(value) : "...";
+    const std::string shown = parameter.shown || file || value.empty() ? printable(value) : "...";
     return bad(key + "=" + shown + ": " + status.text());
   }
   // The value is not shown: the key may be a password's, misspelt.
-  return bad("unknown parameter '" + printable(key) + "'; 'nbdkit upload --help' lists those there are");
+  return bad("unknown parameter '" + printable(key) +
+             "'; 'nbdkit upload --help' lists those there are");
 }
 
 // --- One function for each key --------------------------------------------
@@ -231,7 +231,8 @@ Status ConfigParser::read_secret(const std::string& value, std::string& secret) 
   }
   if (value.size() > 1 && value[0] == '-') {
     const std::optional<uint64_t> fd = parse_number(value.substr(1));
-    if (!fd || *fd <= STDERR_FILENO || *fd > INT32_MAX || fcntl(static_cast<int>(*fd), F_GETFD) < 0)
+    if (!fd || *fd <= STDERR_FILENO || *fd > INT32_MAX ||
+        fcntl(static_cast<int>(*fd), F_GETFD) < 0)
       return bad("must be -FD with the number of an open file descriptor, from 3");
   }
   Result<std::string> read = read_secret_(value);
@@ -374,8 +375,9 @@ Status ConfigParser::set_denied_wait(const std::string& value) {
 
 Status ConfigParser::set_spool(const std::string& value) {
   if (value.empty() || value[0] != '/')
-    return bad("must be an absolute path: nbdkit changes its directory when it goes to the "
-               "background");
+    return bad(
+        "must be an absolute path: nbdkit changes its directory when it goes to the "
+        "background");
   struct stat about = {};
   if (stat(value.c_str(), &about) != 0)
     return bad(std::string("can't be used: ") + strerror(errno));
@@ -402,10 +404,14 @@ Status ConfigParser::set_spool_flush(const std::string& value) {
 }
 
 Status ConfigParser::set_spool_leftovers(const std::string& value) {
-  if (value == "fail") config_.spool_leftovers = SpoolLeftovers::kFail;
-  else if (value == "send") config_.spool_leftovers = SpoolLeftovers::kSend;
-  else if (value == "discard") config_.spool_leftovers = SpoolLeftovers::kDiscard;
-  else return bad("must be send, discard or fail");
+  if (value == "fail")
+    config_.spool_leftovers = SpoolLeftovers::kFail;
+  else if (value == "send")
+    config_.spool_leftovers = SpoolLeftovers::kSend;
+  else if (value == "discard")
+    config_.spool_leftovers = SpoolLeftovers::kDiscard;
+  else
+    return bad("must be send, discard or fail");
   spool_leftovers_ = value;
   return {};
 }
@@ -449,10 +455,10 @@ Status ConfigParser::set_header(const std::string& value) {
     return bad("must be of the form NAME: VALUE");
   std::transform(name.begin(), name.end(), name.begin(),
                  [](unsigned char c) { return std::tolower(c); });
-  for (const char* own : {"connection", "content-length", "content-range", "content-type",
-                          "expect", "host", "range", "te", "trailer", "transfer-encoding",
-                          "upgrade", "accept-encoding", "if-match", "if-none-match",
-                          "if-range", "if-modified-since", "if-unmodified-since"})
+  for (const char* own :
+       {"connection", "content-length", "content-range", "content-type", "expect", "host",
+        "range", "te", "trailer", "transfer-encoding", "upgrade", "accept-encoding", "if-match",
+        "if-none-match", "if-range", "if-modified-since", "if-unmodified-since"})
     if (name == own) return bad("must not be the " + name + " field");
   const size_t start = line.find_first_not_of(' ', colon + 1);
   if (start == line.npos) return bad("has no value after the colon");
@@ -472,7 +478,7 @@ Status ConfigParser::set_header(const std::string& value) {
 Status ConfigParser::set_proxy(const std::string& value) {
   std::string proxy;
   if (Status status = read_secret(value, proxy); !status.ok()) return status;
-  // Its form is libcurl's to judge, at the first connection.
+  // Its form is checked by libcurl, at the first connection.
   if (proxy.empty() || has_control_characters(proxy) || proxy.find(' ') != proxy.npos)
     return bad("must be the URL of a proxy");
   register_proxy_secret(proxy);
@@ -483,8 +489,7 @@ Status ConfigParser::set_proxy(const std::string& value) {
 // --- All together ---------------------------------------------------------
 
 Result<Config> ConfigParser::complete() const {
-  for (const char* name :
-       {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"})
+  for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"})
     if (const char* const proxy = getenv(name)) register_proxy_secret(proxy);
   Config config = config_;
   http::Origin& origin = config.origin;
@@ -508,7 +513,8 @@ Result<Config> ConfigParser::complete() const {
   if (config.spool.empty() && !spool_leftovers_.empty())
     return bad("spool-leftovers=" + spool_leftovers_ + " needs spool=DIR");
   if (config.spool_size && *config.spool_size < config.replay)
-    return bad(format("spool-size=%" PRIu64 " is too small for what is in memory, replay=%" PRIu64,
+    return bad(format("spool-size=%" PRIu64
+                      " is too small for what is in memory, replay=%" PRIu64,
                       *config.spool_size, config.replay));
   if (!url_given_) return bad("url= is required: where to upload to");
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
@@ -540,8 +546,7 @@ const char* ConfigParser::help() {
   static const std::string* const text = [] {
     auto* lines = new std::string;
     for (const Parameter& parameter : kParameters)
-      *lines += (lines->empty() ? "" : "\n") + std::string(parameter.key) + "=" +
-                parameter.help;
+      *lines += (lines->empty() ? "" : "\n") + std::string(parameter.key) + "=" + parameter.help;
     return lines;
   }();
   return text->c_str();

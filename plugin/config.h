@@ -38,7 +38,7 @@ struct Config {
   uint64_t replay = 0;  // bytes for the replay log; 0: none
   Duration retry_time = std::chrono::seconds(300);
   Duration denied_wait{0};
-  std::string spool;  // directory for the spool; empty: none
+  std::string spool;                   // directory for the spool; empty: none
   std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
   bool spool_local = false;            // spool-flush=local
   SpoolLeftovers spool_leftovers = SpoolLeftovers::kFail;

@@ -18,10 +18,11 @@ Environment real_environment(std::function<bool(Duration)> sleep_unless_ending) 
   return {clock,
           [addresses](std::shared_ptr<const http::Origin> origin, ConnectionId id,
                       http::ConnectionEvents events) {
-            return http::make_curl_connection(std::move(origin), addresses, id, std::move(events));
+            return http::make_curl_connection(std::move(origin), addresses, id,
+                                              std::move(events));
           },
-          [](const std::string& directory, const journal::SpoolName& name)
-              -> Result<std::unique_ptr<journal::SpoolPlace>> {
+          [](const std::string& directory,
+             const journal::SpoolName& name) -> Result<std::unique_ptr<journal::SpoolPlace>> {
             auto file = journal::SpoolFile::lock(directory, name, clock);
             if (!file.ok()) return file.status();
             return std::unique_ptr<journal::SpoolPlace>(std::move(file.value()));

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "target/ask.h"
 
 namespace upload {
 
@@ -47,9 +48,10 @@ Status Instance::discover() {
     const auto when = leftovers_.to_send() ? retry.next(status) : std::nullopt;
     if (!when) return status.while_doing(config_.origin.url.redacted());
     if (*when > clock_.now())
-      log::warning("%s has changes that are not on the server yet; trying again for up to %lld "
-                   "seconds: %s", leftovers_.path().c_str(),
-                   seconds(config_.retry_time), status.text().c_str());
+      log::warning(
+          "%s has changes that are not on the server yet; trying again for up to %lld "
+          "seconds: %s",
+          leftovers_.path().c_str(), seconds(config_.retry_time), status.text().c_str());
     clock_.sleep_until(*when);
   }
   if (Status status = leftovers_.decide(found_->size); !status.ok()) return status;
@@ -57,8 +59,9 @@ Status Instance::discover() {
   spool_place_ = leftovers_.take_place();
   if (!to_send) return {};
   if (!found_->capabilities.can_write)
-    return {Kind::kInvalid, "the spool " + spool_place_->path() + " has changes that are not on "
-                            "the server yet, but the server allows only reading"};
+    return {Kind::kInvalid, "the spool " + spool_place_->path() +
+                                " has changes that are not on "
+                                "the server yet, but the server allows only reading"};
   // Of a disk of this size?
   return open_store(found_->size, false).status();
 }
@@ -84,10 +87,11 @@ Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
   auto rows = store.value()->rows();
   if (!rows.ok()) return rows.status();
   if (!rows.value().empty())
-    log::warning("%s: %zu changes that an earlier run has left in the spool %s, the last at %s, "
-                 "are sent first", config_.origin.url.redacted().c_str(), rows.value().size(),
-                 spool_place_->path().c_str(),
-                 time_text(store.value()->about().changed_at).c_str());
+    log::warning(
+        "%s: %zu changes that an earlier run has left in the spool %s, the last at %s, "
+        "are sent first",
+        config_.origin.url.redacted().c_str(), rows.value().size(), spool_place_->path().c_str(),
+        time_text(store.value()->about().changed_at).c_str());
   return std::make_shared<journal::Spool>(std::move(spool_place_), std::move(store.value()),
                                           std::move(rows.value()), clock_,
                                           std::max(config_.retry_time, kSlowestDisk));
@@ -95,14 +99,14 @@ Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
 
 Status Instance::start() {
   const target::Capabilities& offered = found_->capabilities;
-  pool::PoolOptions options;
-  options.connections =
-      std::min({config_.connections, offered.max_readers, offered.max_writers});
+  upstream::PoolOptions options;
+  options.connections = std::min({config_.connections, offered.max_readers, offered.max_writers});
   options.connect_timeout = config_.origin.connect_timeout;
   options.timeout = config_.origin.timeout;
-  pool_ = std::make_unique<pool::Pool>(
+  pool_ = std::make_unique<upstream::Pool>(
       options,
-      [connect = environment_.connect, origin = found_->origin](ConnectionId id, http::ConnectionEvents events) {
+      [connect = environment_.connect, origin = found_->origin](ConnectionId id,
+                                                                http::ConnectionEvents events) {
         return connect(origin, id, std::move(events));
       },
       clock_);
@@ -125,7 +129,7 @@ Status Instance::start() {
   volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
   volume.spool_local = config_.spool_local;
   volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
-  keeper_ = std::make_unique<pool::Keeper>(*pool_, config_.idle_timeout, clock_);
+  keeper_ = std::make_unique<upstream::Keeper>(*pool_, config_.idle_timeout, clock_);
   shutdown_watch_ = std::make_unique<ShutdownWatch>(
       ShutdownWatch::Hooks{environment_.sleep_unless_ending,
                            [this] { return volume_->server_is_away(); },
@@ -135,8 +139,8 @@ Status Instance::start() {
                            }},
       clock_);
   UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; stable on %s; zero %d, extents %d",
-               volume_->capabilities().can_write ? "writable" : "read-only",
-               options.connections, found_->origin->name().c_str(),
+               volume_->capabilities().can_write ? "writable" : "read-only", options.connections,
+               found_->origin->name().c_str(),
                offered.durability == target::Durability::kOnFlush ? "flush" : "reply",
                offered.can_zero, offered.can_extents);
   return {};
@@ -144,7 +148,7 @@ Status Instance::start() {
 
 void Instance::stop() {
   if (!keeper_) return;
-  volume_->wait_for_spool(std::min(config_.retry_time, ShutdownWatch::kPatience));
+  volume_->wait_for_spool(std::min(config_.retry_time, ShutdownWatch::kGiveUpAfter));
   shutdown_watch_->stop();
   keeper_->request_stop();
   volume_->request_stop();
@@ -170,32 +174,38 @@ void Instance::wait_for_late_copies() {
   const std::optional<TimePoint> until = volume_->late_copies_may_come();
   if (!until) return;
   if (*until == volume::LateCopies::kUnknown) {
-    log::warning("%s: the server does not answer, and may still apply requests that have failed; "
-                 "do not write to the disk again before it has been back for %lld seconds "
-                 "(timeout=)", name.c_str(), seconds(config_.origin.timeout));
+    log::warning(
+        "%s: the server does not answer, and may still apply requests that have failed; "
+        "do not write to the disk again before it has been back for %lld seconds "
+        "(timeout=)",
+        name.c_str(), seconds(config_.origin.timeout));
     return;
   }
-  log::warning("%s: waiting for up to %lld seconds (timeout=): until then the server may apply "
-               "requests that have failed, and would overwrite what the next upload writes",
-               name.c_str(), seconds(*until - clock_.now()) + 1);
+  log::warning(
+      "%s: waiting for up to %lld seconds (timeout=): until then the server may apply "
+      "requests that have failed, and would overwrite what the next upload writes",
+      name.c_str(), seconds(*until - clock_.now()) + 1);
   clock_.sleep_until(*until);
 }
 
 // For a few seconds, whether it is alive.
 void Instance::ask_server() {
-  constexpr Duration kPatience = std::chrono::seconds(2);
+  constexpr Duration kAskFor = std::chrono::seconds(2);
   auto origin = std::make_shared<http::Origin>(*found_->origin);
-  origin->connect_timeout = std::min(origin->connect_timeout, kPatience);
-  origin->timeout = std::min(origin->timeout, kPatience);
-  volume::Retry retry(clock_, volume::Purpose::kRead, {.total = kPatience});
+  origin->connect_timeout = std::min(origin->connect_timeout, kAskFor);
+  origin->timeout = std::min(origin->timeout, kAskFor);
+  volume::Retry retry(clock_, volume::Purpose::kRead, {.total = kAskFor});
   for (;;) {
     const TimePoint start = clock_.now();
     const auto connection = environment_.connect(origin, 0, {});
-    const Result<http::Reply> reply = connection->perform(target_->options());
-    // Any answer to this question will do, but one that a proxy may give.
+    bool answered = false;
     const Status status =
-        reply.ok() ? target_->read_options(reply.value()).status() : reply.status();
-    if (reply.ok() && (status.ok() || !retry.worthwhile(status)))
+        target::ask(*connection, target_->options(), [&](const http::Reply& reply) {
+          answered = true;
+          return target_->read_options(reply).status();
+        });
+    // Any answer to this question will do, but one that a proxy may give.
+    if (answered && (status.ok() || !retry.worthwhile(status)))
       return volume_->note_answer(start);
     const std::optional<TimePoint> when = retry.next(status);
     if (!when) return;

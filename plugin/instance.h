@@ -16,8 +16,8 @@
 #include "environment.h"
 #include "journal/spool.h"
 #include "leftovers.h"
-#include "pool/keeper.h"
-#include "pool/pool.h"
+#include "upstream/keeper.h"
+#include "upstream/pool.h"
 #include "volume/discover.h"
 #include "volume/volume.h"
 
@@ -53,9 +53,9 @@ class Instance {
   Leftovers leftovers_;
   std::unique_ptr<journal::SpoolPlace> spool_place_;
   std::unique_ptr<volume::Discovery> found_;
-  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<upstream::Pool> pool_;
   std::unique_ptr<volume::Volume> volume_;
-  std::unique_ptr<pool::Keeper> keeper_;
+  std::unique_ptr<upstream::Keeper> keeper_;
   std::unique_ptr<ShutdownWatch> shutdown_watch_;
 };
 

@@ -86,7 +86,8 @@ Status Leftovers::settle_empty(uint64_t size) {
   for (const Spool& other : others_) {
     if (other.changes != 0 || other.about.size != size) continue;
     unclean_ = true;
-    const auto store = own_.place->open(config_.origin.url.redacted(), own_.changes == 0 ? size : 0, false);
+    const auto store =
+        own_.place->open(config_.origin.url.redacted(), own_.changes == 0 ? size : 0, false);
     if (!store.ok()) return store.status();
     other.place->remove();
   }
@@ -125,9 +126,10 @@ void Leftovers::discard(const Spool& spool) {
 // One can become this URL's. Of two, nobody knows which is newer where.
 Status Leftovers::send_others() {
   if (own_.changes != 0 || others_.size() > 1)
-    return {Kind::kSpool, "spool-leftovers=send: more than one spool has changes for this path: " +
-                              describe(own_.changes != 0 ? own_ : others_[1]) + ", and " +
-                              describe(others_[0]) + "; move those away that are not to be sent"};
+    return {Kind::kSpool,
+            "spool-leftovers=send: more than one spool has changes for this path: " +
+                describe(own_.changes != 0 ? own_ : others_[1]) + ", and " +
+                describe(others_[0]) + "; move those away that are not to be sent"};
   if (Status status = own_.place->take_over(*others_[0].place); !status.ok()) return status;
   log::warning("%s, is now %s (spool-leftovers=send)", describe(others_[0]).c_str(),
                own_.place->path().c_str());
@@ -136,11 +138,13 @@ Status Leftovers::send_others() {
 }
 
 Status Leftovers::undecided() const {
-  std::string text = "another host's spool has changes for the same path, which may be of this "
-                     "disk and older than what is on it: ";
+  std::string text =
+      "another host's spool has changes for the same path, which may be of this "
+      "disk and older than what is on it: ";
   for (const Spool& other : others_) text += describe(other) + "; ";
-  return {Kind::kSpool, text + "say spool-leftovers=send to send them first, or "
-                               "spool-leftovers=discard to drop them"};
+  return {Kind::kSpool, text +
+                            "say spool-leftovers=send to send them first, or "
+                            "spool-leftovers=discard to drop them"};
 }
 
 std::string Leftovers::describe(const Spool& spool) {

@@ -46,7 +46,9 @@ class Leftovers {
   [[nodiscard]] bool unclean() const { return unclean_; }
 
   // This URL's; null without spool=. The caller's from then on.
-  [[nodiscard]] std::unique_ptr<journal::SpoolPlace> take_place() { return std::move(own_.place); }
+  [[nodiscard]] std::unique_ptr<journal::SpoolPlace> take_place() {
+    return std::move(own_.place);
+  }
 
  private:
   struct Spool {

@@ -44,7 +44,6 @@
 
 namespace {
 
-using upload::ByteRange;
 using upload::Config;
 using upload::ConfigParser;
 using upload::Instance;
@@ -162,8 +161,8 @@ bool sleep_unless_ending(upload::Duration time) {
 
 void upload_load() {
   static upload::SteadyClock clock;
-  lines = new LogQueue(
-      {[] { return upload::standard_error_takes_a_line(kReadyMs); }, write_line}, clock);
+  lines = new LogQueue({[] { return upload::standard_error_takes_a_line(kReadyMs); }, write_line},
+                       clock);
   upload::log::set_sinks(debug_line, warning_line);
   // Secrets are in memory soon. Neither core files nor others of the same user get at them
   // then (prctl(2)).
@@ -241,9 +240,7 @@ void* upload_open(int) {
 
 Volume& volume_of(void* handle) { return *static_cast<Volume*>(handle); }
 
-int64_t upload_get_size(void* handle) {
-  return static_cast<int64_t>(volume_of(handle).size());
-}
+int64_t upload_get_size(void* handle) { return static_cast<int64_t>(volume_of(handle).size()); }
 
 int upload_can_write(void* handle) { return volume_of(handle).capabilities().can_write; }
 // Also where each change is stable when it is acknowledged: clients ask for a flush.
@@ -259,9 +256,7 @@ int upload_can_fua(void*) { return NBDKIT_FUA_NATIVE; }
 // A flush covers every connection of the volume, whoever dirtied it.
 int upload_can_multi_conn(void*) { return 1; }
 
-int upload_can_extents(void* handle) {
-  return volume_of(handle).capabilities().can_extents;
-}
+int upload_can_extents(void* handle) { return volume_of(handle).capabilities().can_extents; }
 
 int upload_block_size(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
   *minimum = 1;
@@ -282,9 +277,7 @@ int upload_pwrite(void* handle, const void* buffer, uint32_t count, uint64_t off
 }
 
 int upload_zero(void* handle, uint32_t count, uint64_t offset, uint32_t flags) {
-  return serve([&] {
-    return volume_of(handle).zero({offset, count}, flags & NBDKIT_FLAG_FUA);
-  });
+  return serve([&] { return volume_of(handle).zero({offset, count}, flags & NBDKIT_FLAG_FUA); });
 }
 
 int upload_flush(void* handle, uint32_t) {
@@ -298,16 +291,17 @@ int upload_extents(void* handle, uint32_t count, uint64_t offset, uint32_t flags
     if (!all.ok()) return all.status();
     const auto& list = *all.value();
     // The first that ends after the offset.
-    auto extent = std::partition_point(
-        list.begin(), list.end(), [&](const auto& e) { return e.range.end() <= offset; });
+    auto extent = std::partition_point(list.begin(), list.end(),
+                                       [&](const auto& e) { return e.range.end() <= offset; });
     // No more than was asked for: nbdkit 1.32 aborts when one that begins in a request of
     // 4 GiB goes on behind it.
     const uint64_t end = offset + count;
     for (; extent != list.end() && extent->range.offset < end; ++extent) {
-      const uint32_t type = (extent->zero ? NBDKIT_EXTENT_ZERO : 0U) |
-                            (extent->hole ? NBDKIT_EXTENT_HOLE : 0U);
+      const uint32_t type =
+          (extent->zero ? NBDKIT_EXTENT_ZERO : 0U) | (extent->hole ? NBDKIT_EXTENT_HOLE : 0U);
       if (nbdkit_add_extent(extents, extent->range.offset,
-                            std::min(extent->range.end(), end) - extent->range.offset, type) == -1)
+                            std::min(extent->range.end(), end) - extent->range.offset,
+                            type) == -1)
         return {Kind::kNoMemory, "the extents could not be passed on"};
       if ((flags & NBDKIT_FLAG_REQ_ONE) != 0) break;
     }

@@ -5,11 +5,11 @@
 // adds up what all programs say.
 
 #define CATCH_CONFIG_RUNNER
-#include "catch.h"
-
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+
+#include "catch.h"
 
 namespace {
 
@@ -28,8 +28,7 @@ class Counter : public ListenerBase {
   using ListenerBase::ListenerBase;
 
   void testCaseEnded(const Catch::TestCaseStats& stats) override {
-    if (stats.totals.assertions.failed > 0 || stats.totals.testCases.failed > 0)
-      ++failed;
+    if (stats.totals.assertions.failed > 0 || stats.totals.testCases.failed > 0) ++failed;
 #if __has_include(<catch2/catch_all.hpp>)
     else if (stats.totals.testCases.skipped > 0)
       ++skipped;

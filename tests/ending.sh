@@ -51,7 +51,7 @@ await 30 eval '! running $client_pid' || fail 'nbdcopy does not end'
 wait "$client_pid" && fail 'nbdcopy succeeds'
 
 begin 'SIGTERM in an outage with a spool: it is kept'
-mkdir -p -m 700 "$TMP/spool"
+mkdir -m 700 "$TMP/spool"
 copy_until_the_server_dies "spool=$TMP/spool"
 await 30 grep -q 'changes go to the spool' "$log" || fail 'the spool is not used'
 ends_soon

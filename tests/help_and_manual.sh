@@ -23,7 +23,7 @@ diff -u "$TMP/help" "$TMP/manual" >"$TMP/diff" || { fail 'they differ'; show "$T
 begin 'defaults in --help are those of the manual'
 sed -n 's/^\([a-z_-]*\)=.*/\1/p;s/.*(default: \([^)]*\)).*/  \1/p' "$TMP/out" |
   awk '/^ / {print key "=" substr($0, 3)} !/^ / {key = $0}' |
-  grep -v 'environment' | while IFS== read -r key value; do
+  grep -v 'environment' | while IFS='=' read -r key value; do
   sed -n "/^=item \[*B<$key=/,/^=item /p" "$page" | grep -Fqi "$value" || echo "$key=$value"
 done >"$TMP/missing"
 [ ! -s "$TMP/missing" ] || { fail 'not in the manual:'; show "$TMP/missing"; }

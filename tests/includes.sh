@@ -13,10 +13,10 @@ allowed() {
     base) echo "" ;;
     http) echo "base" ;;
     target) echo "base http" ;;
-    pool) echo "base http" ;;
+    upstream) echo "base http" ;;
     journal) echo "base" ;;
-    volume) echo "base http target pool journal" ;;
-    .) echo "base http target pool journal volume ." ;;
+    volume) echo "base http target upstream journal" ;;
+    .) echo "base http target upstream journal volume ." ;;
   esac
 }
 
@@ -37,7 +37,7 @@ find . -name '*.cpp' -o -name '*.h' | while read -r file; do offences "$file"; d
 
 begin 'the check sees a wrong include'
 mkdir -p "$TMP/base"
-echo '#include "pool/pool.h"' >"$TMP/base/wrong.h"
+echo '#include "upstream/pool.h"' >"$TMP/base/wrong.h"
 [ -n "$(cd "$TMP" && offences base/wrong.h)" ] || fail 'an include upwards was not found'
 
 begin 'only http/ includes curl, only the store SQLite, only plugin.cpp nbdkit'
@@ -45,10 +45,20 @@ grep -rl 'include <curl/' . | grep -v '^./http/' >"$TMP/curl" && { fail curl; sh
 grep -rl 'include <sqlite3' . | grep -v '^./journal/sqlite_store.cpp$' >"$TMP/sqlite" && { fail sqlite; show "$TMP/sqlite"; }
 grep -rl 'include <nbdkit' . | grep -v '^./plugin.cpp$' >"$TMP/nbdkit" && { fail nbdkit; show "$TMP/nbdkit"; }
 
+# FILE: lacks its license, or a sentence on what it is for.
+is_silent() {
+  [ "$(sed -n 1p "$1")" != '// SPDX-License-Identifier: BSD-3-Clause' ] ||
+    ! sed -n '2,3p' "$1" | tr '\n' '~' | grep -qE '^//~// [[:alpha:]].{15,}~$'
+}
+
 begin 'every file begins with its license and says what it is for'
 find "$UPLOAD_SRCDIR/plugin" "$UPLOAD_SRCDIR/tests" \( -name '*.cpp' -o -name '*.h' \) | while read -r file; do
-  head -1 "$file" | grep -q '^// SPDX-License-Identifier: BSD-3-Clause$' || echo "$file"
-done >"$TMP/unlicensed"
-[ ! -s "$TMP/unlicensed" ] || { fail 'no SPDX line'; show "$TMP/unlicensed"; }
+  is_silent "$file" && echo "$file"
+done >"$TMP/silent"
+[ ! -s "$TMP/silent" ] || { fail 'these do not'; show "$TMP/silent"; }
+
+begin 'the check sees a file that does not say it'
+printf '// SPDX-License-Identifier: BSD-3-Clause\n\n#pragma once\n' >"$TMP/silent.h"
+is_silent "$TMP/silent.h" || fail 'it was not found'
 
 finish

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
 #
 # What the shell tests share: counted cases, a server, nbdkit with the plugin,
 # and an end that leaves no process behind. Source it first, call `finish` last.

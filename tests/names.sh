@@ -43,7 +43,7 @@ unknown() {
 }
 
 begin 'the names in the documents exist'
-for document in README.md CONTRIBUTING.md docs/*.md; do unknown "$document"; done >"$TMP/unknown"
+for document in README.md CONTRIBUTING.md tests/README.md docs/*.md; do unknown "$document"; done >"$TMP/unknown"
 [ ! -s "$TMP/unknown" ] || { fail 'these do not'; show "$TMP/unknown"; }
 
 begin 'the check sees names that do not exist'

@@ -344,7 +344,7 @@ upload -U - "${keys[@]}" spool-leftovers=send --run "touch $TMP/ran"
 expect_one_error
 expect "spool-leftovers=send: more than one spool has changes for this path: $left, and $left; \
 move those away that are not to be sent" "$TMP/err"
-[ "$(ls "$spool" | grep -c 'spool$')" = 2 ] || fail "in the spool's directory: $(ls -A "$spool")"
+[ "$(find "$spool" -type f -name '*spool' | wc -l)" = 2 ] || fail "in the spool's directory: $(ls -A "$spool")"
 
 begin 'spool-leftovers=discard drops what is left under other hosts'
 upload -U - "${keys[@]}" spool-leftovers=discard --run 'nbdinfo --size "$uri"'

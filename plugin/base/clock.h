@@ -28,8 +28,7 @@ class Clock {
   // The time of day, for what outlives the process.
   [[nodiscard]] virtual WallTime wall_now() const = 0;
   // Waits until `when`, or until `condition` is notified, or spuriously.
-  virtual void wait_until(CondVar& condition, Mutex& mutex, TimePoint when)
-      REQUIRES(mutex) = 0;
+  virtual void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) REQUIRES(mutex) = 0;
 
   void sleep_until(TimePoint when) {
     Mutex mutex;
@@ -44,8 +43,7 @@ class SteadyClock final : public Clock {
  public:
   [[nodiscard]] TimePoint now() const override { return std::chrono::steady_clock::now(); }
   [[nodiscard]] WallTime wall_now() const override { return std::chrono::system_clock::now(); }
-  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
-      REQUIRES(mutex) {
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     condition.wait_until(mutex, when);
   }
 };

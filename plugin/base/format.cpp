@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// printf(3) into a string, with the room that it takes.
 
 #include "base/format.h"
 

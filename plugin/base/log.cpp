@@ -14,8 +14,7 @@
 #include "base/printable.h"
 #include "base/redact.h"
 
-#define EXPORTED_FLAG(name) \
-  __attribute__((visibility("default"))) int upload_debug_##name = 0
+#define EXPORTED_FLAG(name) __attribute__((visibility("default"))) int upload_debug_##name = 0
 
 extern "C" {
 EXPORTED_FLAG(pool);

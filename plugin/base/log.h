@@ -39,7 +39,7 @@ void warning(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace upload::log
 
-#define UPLOAD_DEBUG(concern, ...)                                  \
-  do {                                                              \
+#define UPLOAD_DEBUG(concern, ...)                                    \
+  do {                                                                \
     if (upload_debug_##concern != 0) upload::log::debug(__VA_ARGS__); \
   } while (false)

@@ -83,7 +83,7 @@ bool LogQueue::drain() {
   while (!idle()) {
     const TimePoint now = clock_.now();
     if (std::exchange(seen, lines_written_) != lines_written_) since = now;
-    const auto until = last_look.wait_until(since + kPatience, now);
+    const auto until = last_look.wait_until(since + kReaderTimeout, now);
     if (!until) return false;
     clock_.wait_until(written_, mutex_, *until);
   }
@@ -98,7 +98,7 @@ void LogQueue::stop() {
     if (state_ == State::kQueued) state_ = State::kEnding;
     work_.notify_one();
     LastLook last_look;
-    const TimePoint give_up = clock_.now() + kPatience;
+    const TimePoint give_up = clock_.now() + kReaderTimeout;
     while (state_ != State::kEnded) {
       const auto until = last_look.wait_until(give_up, clock_.now());
       if (!until) return;

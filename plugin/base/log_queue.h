@@ -35,7 +35,7 @@ class LogQueue {
   static constexpr size_t kMaxLines = 1000;
   static constexpr size_t kMaxBytes = 3000;
   // Who has read no line for so long does not read.
-  static constexpr Duration kPatience = std::chrono::seconds(2);
+  static constexpr Duration kReaderTimeout = std::chrono::seconds(2);
 
   // `clock` outlives the queue.
   LogQueue(Output output, Clock& clock);
@@ -51,7 +51,7 @@ class LogQueue {
 
   // Starts the thread: call it once, after the last fork. Throws std::system_error.
   void start() EXCLUDES(mutex_);
-  // Waits until everything is written. False: nothing has been for kPatience. Thread safe.
+  // Waits until everything is written. False: nothing has been for kReaderTimeout. Thread safe.
   bool drain() EXCLUDES(mutex_);
   // drain(), and ends the thread; what is not written then never will be. The thread may
   // not end, if somebody else has filled standard error in front of it: then the queue must

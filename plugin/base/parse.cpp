@@ -26,14 +26,22 @@ std::optional<uint64_t> parse_size(std::string_view text) {
   uint64_t unit = 1;
   if (!text.empty() && std::isdigit(static_cast<unsigned char>(text.back())) == 0) {
     switch (text.back()) {
-      case 'b': case 'B': break;
-      case 's': case 'S': unit = 512; break;
-      case 'k': case 'K': unit = uint64_t{1} << 10; break;
-      case 'm': case 'M': unit = uint64_t{1} << 20; break;
-      case 'g': case 'G': unit = uint64_t{1} << 30; break;
-      case 't': case 'T': unit = uint64_t{1} << 40; break;
-      case 'p': case 'P': unit = uint64_t{1} << 50; break;
-      case 'e': case 'E': unit = uint64_t{1} << 60; break;
+      case 'b':
+      case 'B': break;
+      case 's':
+      case 'S': unit = 512; break;
+      case 'k':
+      case 'K': unit = uint64_t{1} << 10; break;
+      case 'm':
+      case 'M': unit = uint64_t{1} << 20; break;
+      case 'g':
+      case 'G': unit = uint64_t{1} << 30; break;
+      case 't':
+      case 'T': unit = uint64_t{1} << 40; break;
+      case 'p':
+      case 'P': unit = uint64_t{1} << 50; break;
+      case 'e':
+      case 'E': unit = uint64_t{1} << 60; break;
       default: return std::nullopt;
     }
     text.remove_suffix(1);

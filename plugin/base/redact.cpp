@@ -29,7 +29,7 @@ namespace {
 constexpr size_t kExcerpt = 200;
 
 struct Secrets {
-  std::vector<std::string> known;        // longer ones first
+  std::vector<std::string> known;  // longer ones first
   std::vector<std::string> short_ones;
   bool short_credential = false;
 };
@@ -124,7 +124,8 @@ std::string percent_decoded(std::string_view text) {
 // Keeps pairs of places, in the text and in the secret, that can be reached together; so
 // each is looked at once, however many ways lead to it.
 size_t match(std::string_view text, std::string_view secret) {
-  if (text.empty() || (text[0] != secret[0] && std::string_view("%\\&+").find(text[0]) == text.npos))
+  if (text.empty() ||
+      (text[0] != secret[0] && std::string_view("%\\&+").find(text[0]) == text.npos))
     return 0;
   std::set<std::pair<size_t, size_t>> reached = {{0, 0}};
   size_t longest = 0;
@@ -137,7 +138,8 @@ size_t match(std::string_view text, std::string_view secret) {
     }
     const std::string_view rest = text.substr(in_text);
     if (rest.empty()) continue;
-    for (const auto read : {read_plain, read_percent, read_backslash, read_reference, read_plus}) {
+    for (const auto read :
+         {read_plain, read_percent, read_backslash, read_reference, read_plus}) {
       const Reading next = read(rest);
       if (next.length != 0 && !next.bytes.empty() &&
           secret.substr(in_secret).starts_with(next.bytes))
@@ -237,10 +239,9 @@ std::string from_base64(std::string_view text) {
 std::string base64(std::string_view text) {
   // Three bytes become four, and a NUL follows.
   std::string encoded((text.size() + 2) / 3 * 4 + 1, '\0');
-  encoded.resize(static_cast<size_t>(
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()),
-                      static_cast<int>(text.size()))));
+  encoded.resize(static_cast<size_t>(EVP_EncodeBlock(
+      reinterpret_cast<unsigned char*>(encoded.data()),
+      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()))));
   return encoded;
 }
 

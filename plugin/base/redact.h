@@ -5,8 +5,8 @@
 // first: code does not put secrets into texts, but a server may echo one.
 //
 // A server echoes what it was sent in the form of its own texts. So a secret is
-// recognised as it is or in Base64, and with any of its bytes percent-encoded (RFC 3986), escaped as in
-// JSON, C or Python, or as HTML's character references; and a secret that is
+// recognised as it is or in Base64, and with any of its bytes percent-encoded (RFC 3986),
+// escaped as in JSON, C or Python, or as HTML's character references; and a secret that is
 // percent-encoded itself also when it is decoded.
 //
 // Register while the configuration is read, before any thread is started;

@@ -54,8 +54,7 @@ bool ShutdownWatch::wait_for_shutdown() {
 void ShutdownWatch::pause(Duration time) {
   MutexLock lock(mutex_);
   const TimePoint until = clock_.now() + time;
-  while (!stopping_ && clock_.now() < until)
-    clock_.wait_until(stop_requested_, mutex_, until);
+  while (!stopping_ && clock_.now() < until) clock_.wait_until(stop_requested_, mutex_, until);
 }
 
 void ShutdownWatch::run() {
@@ -64,7 +63,7 @@ void ShutdownWatch::run() {
   while (!stopping()) {
     const TimePoint now = clock_.now();
     if (!hooks_.is_away()) well = now;
-    if (now - well >= kPatience) return hooks_.give_up();
+    if (now - well >= kGiveUpAfter) return hooks_.give_up();
     pause(kLook);
   }
 }

@@ -22,7 +22,7 @@ namespace upload {
 class ShutdownWatch {
  public:
   // How long the server may be away once nbdkit is to end.
-  static constexpr Duration kPatience = std::chrono::seconds(3);
+  static constexpr Duration kGiveUpAfter = std::chrono::seconds(3);
 
   struct Hooks {
     // Sleeps for so long at most. True: nbdkit is to end; returns soon then.

@@ -13,8 +13,8 @@ namespace upload {
 
 namespace {
 
-constexpr const char* kNames[] = {"write", "zero", "read", "flush", "keep-alive", "extents",
-                                  "replay"};
+constexpr const char* kNames[] = {"write",      "zero",    "read",  "flush",
+                                  "keep-alive", "extents", "replay"};
 
 }  // namespace
 

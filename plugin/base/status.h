@@ -21,28 +21,28 @@ namespace upload {
 
 enum class Kind {
   kOk,
-  kInvalid,         // the caller's parameter or request is wrong; nothing was sent
-  kConnect,         // no connection could be made; nothing was sent
-  kLost,            // the connection broke, or what became of the request is unknown
-  kMalformed,       // a reply that contradicts HTTP or the request; the connection is lost
-  kServerError,     // 500: what was written since the last flush may be gone
-  kUnauthorized,    // 401
-  kDenied,          // 403, 404, 410: the ticket does not allow this (any more)
-  kForgotten,       // as kDenied, where a server that was restarted may learn its tickets yet
-  kUnavailable,     // 408, 429, 503: not now
-  kGateway,         // 502, 504: a proxy can't reach the server, or has lost it
-  kNoSpace,         // 413, 507
-  kRejected,        // any other status that is not success
-  kPoolWait,        // no connection became free in time
-  kSpool,           // the spool on disk can't be used, or is damaged
-  kShutdown,        // the plugin is being unloaded
+  kInvalid,       // the caller's parameter or request is wrong; nothing was sent
+  kConnect,       // no connection could be made; nothing was sent
+  kLost,          // the connection broke, or what became of the request is unknown
+  kMalformed,     // a reply that contradicts HTTP or the request; the connection is lost
+  kServerError,   // 500: what was written since the last flush may be gone
+  kUnauthorized,  // 401
+  kDenied,        // 403, 404, 410: the ticket does not allow this (any more)
+  kForgotten,     // as kDenied, where a server that was restarted may learn its tickets yet
+  kUnavailable,   // 408, 429, 503: not now
+  kGateway,       // 502, 504: a proxy can't reach the server, or has lost it
+  kNoSpace,       // 413, 507
+  kRejected,      // any other status that is not success
+  kPoolWait,      // no connection became free in time
+  kSpool,         // the spool on disk can't be used, or is damaged
+  kShutdown,      // the plugin is being unloaded
   kNoMemory,
 };
 inline constexpr std::array kKinds = {
-    Kind::kOk,         Kind::kInvalid,    Kind::kConnect,      Kind::kLost,
-    Kind::kMalformed,  Kind::kServerError, Kind::kUnauthorized, Kind::kDenied,
-    Kind::kForgotten,  Kind::kUnavailable, Kind::kGateway,      Kind::kNoSpace,
-    Kind::kRejected,   Kind::kPoolWait,   Kind::kSpool,        Kind::kShutdown,
+    Kind::kOk,        Kind::kInvalid,     Kind::kConnect,      Kind::kLost,
+    Kind::kMalformed, Kind::kServerError, Kind::kUnauthorized, Kind::kDenied,
+    Kind::kForgotten, Kind::kUnavailable, Kind::kGateway,      Kind::kNoSpace,
+    Kind::kRejected,  Kind::kPoolWait,    Kind::kSpool,        Kind::kShutdown,
     Kind::kNoMemory,
 };
 static_assert(kKinds.size() == static_cast<size_t>(Kind::kNoMemory) + 1);
@@ -80,8 +80,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                  // NOLINT
-  Result(Status failure) : status_(std::move(failure)) {         // NOLINT
+  Result(T value) : value_(std::move(value)) {}           // NOLINT
+  Result(Status failure) : status_(std::move(failure)) {  // NOLINT
     assert(!status_.ok());
   }
 

@@ -64,7 +64,7 @@ struct ConnectionEvents {
 using ConnectionFactory =
     std::function<std::unique_ptr<Connection>(ConnectionId, ConnectionEvents)>;
 // To that origin.
-using Connector = std::function<std::unique_ptr<Connection>(
-    std::shared_ptr<const Origin>, ConnectionId, ConnectionEvents)>;
+using Connector = std::function<std::unique_ptr<Connection>(std::shared_ptr<const Origin>,
+                                                            ConnectionId, ConnectionEvents)>;
 
 }  // namespace upload::http

@@ -157,8 +157,17 @@ class CurlConnection final : public Connection {
  private:
   enum class State { kUnopened, kOpen, kClosed };
   // Why a callback has ended the request.
-  enum class Ended { kNot, kNotConnected, kStalled, kTooSlow, kHeaderTooLong, kBodyTooLong, kBodyRefused, kRangeIgnored,
-                     kNoMemory };
+  enum class Ended {
+    kNot,
+    kNotConnected,
+    kStalled,
+    kTooSlow,
+    kHeaderTooLong,
+    kBodyTooLong,
+    kBodyRefused,
+    kRangeIgnored,
+    kNoMemory
+  };
 
   template <typename T>
   void set(CURLoption option, T value);
@@ -214,11 +223,11 @@ class CurlConnection final : public Connection {
   bool established_ = false;  // during this request
   bool refused_ = false;      // libcurl wanted another socket
   Ended ended_ = Ended::kNot;
-  Status refusal_;            // with kBodyRefused
+  Status refusal_;  // with kBodyRefused
   bool header_ended_ = false;
   size_t header_bytes_ = 0;
-  int socket_error_ = 0;      // of connect_unix_socket()
-  uint64_t moved_ = 0;  // bytes that libcurl had moved at progress_at_
+  int socket_error_ = 0;  // of connect_unix_socket()
+  uint64_t moved_ = 0;    // bytes that libcurl had moved at progress_at_
   // The most bytes that the peer had not acknowledged, of all looks since progress_at_.
   uint64_t most_unacknowledged_ = 0;
   TimePoint began_at_;  // this request
@@ -234,7 +243,9 @@ class CurlConnection final : public Connection {
 CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin,
                                std::shared_ptr<Addresses> addresses, ConnectionId id,
                                ConnectionEvents events)
-    : origin_(std::move(origin)), addresses_(std::move(addresses)), id_(id),
+    : origin_(std::move(origin)),
+      addresses_(std::move(addresses)),
+      id_(id),
       events_(std::move(events)),
       handle_(curl_easy_init()) {
   try {
@@ -336,36 +347,43 @@ Value CurlConnection::shielded(Value failure, Body body) noexcept {
 void CurlConnection::set_up_callbacks() {
   using Self = CurlConnection;
   set(CURLOPT_OPENSOCKETDATA, this);
-  set(CURLOPT_OPENSOCKETFUNCTION,
+  set(
+      CURLOPT_OPENSOCKETFUNCTION,
       +[](void* data, curlsocktype, curl_sockaddr* address) -> curl_socket_t {
         auto* const self = static_cast<Self*>(data);
         return self->shielded(CURL_SOCKET_BAD, [&] { return self->on_open(address); });
       });
   set(CURLOPT_CLOSESOCKETDATA, this);
-  set(CURLOPT_CLOSESOCKETFUNCTION, +[](void* self, curl_socket_t fd) -> int {
-    return static_cast<Self*>(self)->on_close(fd);
-  });
+  set(
+      CURLOPT_CLOSESOCKETFUNCTION, +[](void* self, curl_socket_t fd) -> int {
+        return static_cast<Self*>(self)->on_close(fd);
+      });
   set(CURLOPT_PREREQDATA, this);
-  set(CURLOPT_PREREQFUNCTION, +[](void* data, char*, char*, int, int) -> int {
-    auto* const self = static_cast<Self*>(data);
-    return self->shielded(CURL_PREREQFUNC_ABORT, [&] { return self->on_established(); });
-  });
+  set(
+      CURLOPT_PREREQFUNCTION, +[](void* data, char*, char*, int, int) -> int {
+        auto* const self = static_cast<Self*>(data);
+        return self->shielded(CURL_PREREQFUNC_ABORT, [&] { return self->on_established(); });
+      });
   set(CURLOPT_READDATA, this);
-  set(CURLOPT_READFUNCTION, +[](char* buffer, size_t size, size_t n, void* self) -> size_t {
-    return static_cast<Self*>(self)->on_read(buffer, size * n);
-  });
+  set(
+      CURLOPT_READFUNCTION, +[](char* buffer, size_t size, size_t n, void* self) -> size_t {
+        return static_cast<Self*>(self)->on_read(buffer, size * n);
+      });
   set(CURLOPT_HEADERDATA, this);
-  set(CURLOPT_HEADERFUNCTION, +[](char* line, size_t size, size_t n, void* self) -> size_t {
-    return static_cast<Self*>(self)->on_header(line, size * n);
-  });
+  set(
+      CURLOPT_HEADERFUNCTION, +[](char* line, size_t size, size_t n, void* self) -> size_t {
+        return static_cast<Self*>(self)->on_header(line, size * n);
+      });
   set(CURLOPT_WRITEDATA, this);
-  set(CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t n, void* user) -> size_t {
-    auto* const self = static_cast<Self*>(user);
-    return self->shielded(size_t{0}, [&] { return self->on_write(data, size * n); });
-  });
+  set(
+      CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t n, void* user) -> size_t {
+        auto* const self = static_cast<Self*>(user);
+        return self->shielded(size_t{0}, [&] { return self->on_write(data, size * n); });
+      });
   set(CURLOPT_NOPROGRESS, 0L);
   set(CURLOPT_XFERINFODATA, this);
-  set(CURLOPT_XFERINFOFUNCTION,
+  set(
+      CURLOPT_XFERINFOFUNCTION,
       +[](void* self, curl_off_t, curl_off_t down, curl_off_t, curl_off_t up) -> int {
         return static_cast<Self*>(self)->on_progress(static_cast<uint64_t>(down),
                                                      static_cast<uint64_t>(up));
@@ -477,8 +495,10 @@ size_t CurlConnection::on_write(const char* data, size_t length) {
     ended_ = Ended::kBodyRefused;
     return 0;
   }
-  if (!request_->sink.empty() && status == 200) ended_ = Ended::kRangeIgnored;
-  else if (length > request_->max_reply - reply_.body.size()) ended_ = Ended::kBodyTooLong;
+  if (!request_->sink.empty() && status == 200)
+    ended_ = Ended::kRangeIgnored;
+  else if (length > request_->max_reply - reply_.body.size())
+    ended_ = Ended::kBodyTooLong;
   if (ended_ != Ended::kNot) return 0;
   reply_.body.append(data, length);
   return length;
@@ -569,7 +589,8 @@ void CurlConnection::set_up_request(const Request& request) {
 // variables of the environment is its own affair (curl(1), "ENVIRONMENT").
 bool CurlConnection::has_direct_name() const {
   if (!origin_->unix_socket.empty() || !origin_->proxy.empty()) return false;
-  for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}) {
+  for (const char* name :
+       {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}) {
     const char* const value = getenv(name);
     if (value != nullptr && *value != '\0') return false;
   }
@@ -635,8 +656,7 @@ Result<Reply> CurlConnection::perform_throwing(const Request& request) {
   set(CURLOPT_HTTPHEADER, headers.get());
 
   const TimePoint start = std::chrono::steady_clock::now();
-  const CURLcode code =
-      fresh ? perform_unopened(attempts) : curl_easy_perform(handle_.get());
+  const CURLcode code = fresh ? perform_unopened(attempts) : curl_easy_perform(handle_.get());
   set(CURLOPT_HTTPHEADER, static_cast<curl_slist*>(nullptr));
   request_ = nullptr;
   UPLOAD_DEBUG(http, "connection %llu: %s %s: %s in %lld us",
@@ -711,8 +731,9 @@ Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh
   if (ended_ != Ended::kNot) return explain_end(request);
   // That is also what libcurl says of a line that is too long for it.
   if (code == CURLE_OUT_OF_MEMORY && !header_ended_ && (established_ || header_bytes_ > 0))
-    return {Kind::kMalformed, server + "a line of the reply's header is too long for libcurl, or "
-                                       "there is no memory for it"};
+    return {Kind::kMalformed, server +
+                                  "a line of the reply's header is too long for libcurl, or "
+                                  "there is no memory for it"};
   if (code == CURLE_OUT_OF_MEMORY) return {Kind::kNoMemory, server + "out of memory"};
   if (refused_) return {Kind::kLost, server + "the server closed the connection"};
   if (fresh && !established_) return explain_unconnected(code);
@@ -721,8 +742,7 @@ Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
       return {Kind::kMalformed, server + "the reply is not HTTP: " + detail};
-    case CURLE_PARTIAL_FILE:
-      return {Kind::kLost, server + "the reply was cut short: " + detail};
+    case CURLE_PARTIAL_FILE: return {Kind::kLost, server + "the reply was cut short: " + detail};
     case CURLE_GOT_NOTHING:
       return {Kind::kLost, server + "the server closed the connection without a reply"};
     default: return {Kind::kLost, server + "the connection was lost: " + detail};
@@ -735,8 +755,9 @@ Status CurlConnection::explain_end(const Request& request) const {
     case Ended::kRangeIgnored:
       return {Kind::kMalformed, server + "the server ignored the range that was asked for"};
     case Ended::kHeaderTooLong:
-      return {Kind::kMalformed,
-              server + format("the reply's header is longer than it may be (%zu bytes)", kMaxHeader)};
+      return {
+          Kind::kMalformed,
+          server + format("the reply's header is longer than it may be (%zu bytes)", kMaxHeader)};
     case Ended::kBodyRefused: return refusal_.while_doing(origin_->name());
     case Ended::kBodyTooLong:
       return {Kind::kMalformed,
@@ -796,8 +817,9 @@ bool CurlConnection::closed() const {
 
 Status CurlConnection::why_closed() const {
   if (state_ != State::kOpen || look() != Unasked::kData) return Connection::why_closed();
-  return {Kind::kLost, "the server sent something that nobody had asked for while the connection "
-                       "was idle: data or, with TLS 1.3, a late session ticket, a new key or the end"};
+  return {Kind::kLost,
+          "the server sent something that nobody had asked for while the connection "
+          "was idle: data or, with TLS 1.3, a late session ticket, a new key or the end"};
 }
 
 void CurlConnection::abort() {

@@ -53,8 +53,7 @@ Result<Url> parse_url(const std::string& text) {
                   [](unsigned char c) { return c <= ' ' || c == 0x7f; }))
     return bad("contains a blank or a control character");
   const size_t colon = text.find("://");
-  if (colon == text.npos)
-    return bad("is not an absolute URL such as https://HOST/images/TICKET");
+  if (colon == text.npos) return bad("is not an absolute URL such as https://HOST/images/TICKET");
   std::string scheme = text.substr(0, colon);
   std::transform(scheme.begin(), scheme.end(), scheme.begin(),
                  [](unsigned char c) { return std::tolower(c); });

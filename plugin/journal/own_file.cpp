@@ -60,12 +60,14 @@ Status OwnFile::check(const std::string& path, const char* what) const {
   if (fstat(fd_, &about) != 0) return {Kind::kSpool, name + " can't be read: " + strerror(errno)};
   if (!S_ISREG(about.st_mode)) return {Kind::kSpool, name + " is not a file"};
   if (about.st_uid != geteuid())
-    return {Kind::kSpool, format("%s belongs to uid %u, and nbdkit runs as uid %u: it is not used",
-                                 name.c_str(), about.st_uid, geteuid())};
+    return {Kind::kSpool,
+            format("%s belongs to uid %u, and nbdkit runs as uid %u: it is not used",
+                   name.c_str(), about.st_uid, geteuid())};
   if (about.st_nlink > 1)
-    return {Kind::kSpool, format("%s has %" PRIu64 " names (hard links), and must have one: it is "
-                                 "not used",
-                                 name.c_str(), static_cast<uint64_t>(about.st_nlink))};
+    return {Kind::kSpool,
+            format("%s has %" PRIu64 " names (hard links), and must have one: it is "
+                   "not used",
+                   name.c_str(), static_cast<uint64_t>(about.st_nlink))};
   if ((about.st_mode & kOthersWrite) != 0)
     return {Kind::kSpool, format("%s has mode %04o, with which others may write to it: it is not "
                                  "used",
@@ -89,8 +91,8 @@ Status OwnFile::check_is_at(const std::string& path, const char* what) const {
   if (is_at(path)) return {};
   struct stat named = {};
   const bool other = lstat(path.c_str(), &named) == 0;
-  return {Kind::kSpool, what + path + " has been " + (other ? "replaced" : "removed") +
-                            " while in use"};
+  return {Kind::kSpool,
+          what + path + " has been " + (other ? "replaced" : "removed") + " while in use"};
 }
 
 Status check_own_directory(const std::string& directory) {

@@ -81,7 +81,8 @@ void ReplayLog::move(const RecordPtr& record) {
   assert(record->row != 0);
   for (SegmentMap* map : {&carried_, &orphans_}) {
     map->each(record->range, [&](const Segment& segment) {
-      spooled_.add({intersection(segment.range, record->range), record, kNoConnection, segment.since});
+      spooled_.add(
+          {intersection(segment.range, record->range), record, kNoConnection, segment.since});
     });
     map->erase(record->range);
   }
@@ -143,9 +144,8 @@ std::vector<Slice> ReplayLog::slices(ByteRange range) const {
     map->each(range, [&](const Segment& segment) {
       result.push_back({intersection(segment.range, range), segment.record, segment.connection});
     });
-  std::sort(result.begin(), result.end(), [](const Slice& a, const Slice& b) {
-    return a.range.offset < b.range.offset;
-  });
+  std::sort(result.begin(), result.end(),
+            [](const Slice& a, const Slice& b) { return a.range.offset < b.range.offset; });
   return result;
 }
 

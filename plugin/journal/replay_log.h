@@ -115,9 +115,7 @@ class ReplayLog {
   [[nodiscard]] bool has_orphans_in_memory() const { return !orphans_.empty(); }
   // Segments of them.
   [[nodiscard]] size_t orphans_in_memory() const { return orphans_.count(); }
-  [[nodiscard]] bool has_orphans() const {
-    return has_orphans_in_memory() || !spooled_.empty();
-  }
+  [[nodiscard]] bool has_orphans() const { return has_orphans_in_memory() || !spooled_.empty(); }
   [[nodiscard]] uint64_t orphan_bytes() const { return orphans_.bytes() + spooled_.bytes(); }
   // The first orphans in memory from an offset on, as far as they are adjacent,
   // at most `most` bytes unless the first alone has more.

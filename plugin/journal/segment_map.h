@@ -34,9 +34,9 @@ using RecordPtr = std::shared_ptr<const Record>;
 
 struct Segment {
   ByteRange range;
-  RecordPtr record;                   // that has the content
+  RecordPtr record;             // that has the content
   ConnectionId connection = 0;  // that carried it
-  uint64_t since = 0;                 // the first acknowledgement of content here that is not stable
+  uint64_t since = 0;           // the first acknowledgement of content here that is not stable
 };
 
 class SegmentMap {

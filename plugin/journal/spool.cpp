@@ -35,12 +35,12 @@ struct Batch {
 }  // namespace
 
 Spool::Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
-             std::vector<SpoolRow> rows, Clock& clock, Duration patience)
+             std::vector<SpoolRow> rows, Clock& clock, Duration hang_limit)
     : place_(std::move(place)),
       store_(std::move(store)),
       rows_(std::move(rows)),
       clock_(clock),
-      patience_(patience),
+      hang_limit_(hang_limit),
       thread_([this] { serve(); }) {}
 
 Spool::~Spool() {
@@ -69,16 +69,16 @@ void Spool::serve() {
     job->run(*store_);
     MutexLock lock(mutex_);
     job->done = true;
-    job->woken.notify_one();
+    job->finished.notify_one();
   }
 }
 
 void Spool::wait_for(Job& job) {
-  TimePoint until = clock_.now() + patience_;
+  TimePoint until = clock_.now() + hang_limit_;
   while (!job.done && failed_.ok() && clock_.now() < until) {
-    clock_.wait_until(job.woken, mutex_, until);
+    clock_.wait_until(job.finished, mutex_, until);
     // The process was stopped: the disk gets another round.
-    if (clock_.now() - until > kStopped) until = clock_.now() + patience_;
+    if (clock_.now() - until > kStopped) until = clock_.now() + hang_limit_;
   }
 }
 
@@ -93,9 +93,9 @@ Status Spool::run(std::function<void(Store&)> work) {
   if (job->done) return {};
   if (failed_.ok())
     failed_ = {Kind::kSpool, format("the disk of the spool %s has not answered for %lld seconds",
-                                    path().c_str(), seconds(patience_))};
+                                    path().c_str(), seconds(hang_limit_))};
   // Those that have not begun never will.
-  for (const auto& other : jobs_) other->woken.notify_one();
+  for (const auto& other : jobs_) other->finished.notify_one();
   jobs_.clear();
   return failed_;
 }
@@ -107,7 +107,8 @@ Status Spool::append(std::span<const SpoolContent> contents) {
   } catch (const std::bad_alloc&) {
     return {Kind::kNoMemory, "out of memory for the spool " + path()};
   }
-  const Status done = run([batch](Store& store) { batch->result = store.append(batch->contents); });
+  const Status done =
+      run([batch](Store& store) { batch->result = store.append(batch->contents); });
   return done.ok() ? batch->result : done;
 }
 
@@ -133,9 +134,8 @@ Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t leng
   } catch (const std::bad_alloc&) {
     return Status(Kind::kNoMemory, "out of memory for the spool " + path());
   }
-  const Status done = run([=](Store& store) {
-    read->result = store.read(id, skip, read->data.get(), length);
-  });
+  const Status done =
+      run([=](Store& store) { read->result = store.read(id, skip, read->data.get(), length); });
   if (!done.ok()) return done;
   if (read->result.ok() && read->result.value()) memcpy(buffer, read->data.get(), length);
   return read->result;

@@ -4,7 +4,7 @@
 // store waits for it, holding no mutex; so no more jobs wait than there are
 // threads.
 //
-// A disk that hangs keeps nobody for longer than the patience: then the spool has
+// A disk that hangs keeps nobody for longer than its limit: then the spool has
 // failed, like a store that has, and says so at once from then on. The thread may still
 // be in a call of the store: what it works on is its own, and whatever it does is not
 // looked at any more.
@@ -34,7 +34,7 @@ class Spool {
  public:
   // Starts the thread. `rows` are those of the store. The clock outlives the spool.
   Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
-        std::vector<SpoolRow> rows, Clock& clock, Duration patience);
+        std::vector<SpoolRow> rows, Clock& clock, Duration hang_limit);
   // After the last call of the others. Waits for the store, however long it hangs.
   // Removes it if it is empty.
   ~Spool();
@@ -49,8 +49,7 @@ class Spool {
   // As Store's; Kind::kSpool too: it has hung.
   Status append(std::span<const SpoolContent> contents) EXCLUDES(mutex_);
   Status drop(std::span<const uint64_t> ids) EXCLUDES(mutex_);
-  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length)
-      EXCLUDES(mutex_);
+  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) EXCLUDES(mutex_);
   Status shrink() EXCLUDES(mutex_);
   Status check() EXCLUDES(mutex_);
 
@@ -58,7 +57,7 @@ class Spool {
   struct Job {
     std::function<void(Store&)> run;
     bool done = false;
-    CondVar woken;
+    CondVar finished;
   };
   // Has the thread do it. `work` owns what it uses: it may be done later than anybody
   // waits. An error: it was not done in time, and may yet be.
@@ -72,7 +71,7 @@ class Spool {
   std::vector<SpoolRow> rows_;
   std::atomic<bool> keep_ = false;
   Clock& clock_;
-  const Duration patience_;
+  const Duration hang_limit_;
 
   Mutex mutex_;
   std::deque<std::shared_ptr<Job>> jobs_ GUARDED_BY(mutex_);

@@ -63,8 +63,7 @@ Status busy(const std::string& directory, const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<SpoolFile>> SpoolFile::lock(const std::string& directory,
-                                                   const SpoolName& name,
-                                                   const Clock& clock) {
+                                                   const SpoolName& name, const Clock& clock) {
   if (Status status = check_own_directory(directory); !status.ok()) return status;
   auto place = lock_file(directory, name, clock, file_of(name));
   if (!place.ok()) return place.status();
@@ -74,8 +73,7 @@ Result<std::unique_ptr<SpoolFile>> SpoolFile::lock(const std::string& directory,
 }
 
 Result<std::unique_ptr<SpoolFile>> SpoolFile::lock_file(const std::string& directory,
-                                                        const SpoolName& name,
-                                                        const Clock& clock,
+                                                        const SpoolName& name, const Clock& clock,
                                                         const std::string& file) {
   const std::string path = directory + "/" + file;
   const std::string lock = lock_of(path);
@@ -178,13 +176,13 @@ Status SpoolFile::take_over(SpoolPlace& other) {
   // beginning of a journal, of a process that was killed before the file was touched.
   unlink((other.path() + "-journal").c_str());
   const int directory = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool done = directory >= 0 && rename(other.path().c_str(), path_.c_str()) == 0 &&
-                    fsync(directory) == 0;
+  const bool done =
+      directory >= 0 && rename(other.path().c_str(), path_.c_str()) == 0 && fsync(directory) == 0;
   const int error = errno;
   if (directory >= 0) close(directory);
   if (done) return {};
-  return {Kind::kSpool, "the spool " + other.path() + " can't become " + path_ + ": " +
-                            strerror(error)};
+  return {Kind::kSpool,
+          "the spool " + other.path() + " can't become " + path_ + ": " + strerror(error)};
 }
 
 }  // namespace upload::journal

@@ -52,8 +52,11 @@ class SpoolFile final : public SpoolPlace {
  private:
   SpoolFile(std::string directory, SpoolName name, const Clock& clock, std::string path,
             OwnFile lock)
-      : directory_(std::move(directory)), name_(std::move(name)), clock_(clock),
-        path_(std::move(path)), lock_(std::move(lock)) {}
+      : directory_(std::move(directory)),
+        name_(std::move(name)),
+        clock_(clock),
+        path_(std::move(path)),
+        lock_(std::move(lock)) {}
   // Null: another process has it.
   [[nodiscard]] static Result<std::unique_ptr<SpoolFile>> lock_file(const std::string& directory,
                                                                     const SpoolName& name,

@@ -5,8 +5,8 @@
 
 #include "journal/spool_index.h"
 
-#include <boost/icl/interval_set.hpp>
 #include <algorithm>
+#include <boost/icl/interval_set.hpp>
 #include <cassert>
 
 namespace upload::journal {

@@ -54,9 +54,9 @@ class SpoolIndex {
   static constexpr uint64_t kOverhead = 512;
   using Age = std::pair<uint64_t, uint64_t>;  // sequence, id
   using Interval = boost::icl::right_open_interval<uint64_t>;
-  using Cover = boost::icl::interval_map<uint64_t, uint32_t, boost::icl::partial_absorber,
-                                         std::less, boost::icl::inplace_plus,
-                                         boost::icl::inter_section, Interval>;
+  using Cover =
+      boost::icl::interval_map<uint64_t, uint32_t, boost::icl::partial_absorber, std::less,
+                               boost::icl::inplace_plus, boost::icl::inter_section, Interval>;
 
   static uint64_t cost_of(const SpoolRow& row) { return cost(row.zero ? 0 : row.range.length); }
 

@@ -75,8 +75,9 @@ std::vector<std::string> schema_of(int format) {
 
 // SHA-256 of all that makes a row: six numbers, little endian, then the data.
 std::array<std::byte, 32> digest_of(const SpoolRow& row, const void* data) {
-  const uint64_t fields[] = {row.id,       row.range.offset, row.range.length,
-                             row.sequence, row.zero,         static_cast<uint64_t>(row.not_before)};
+  const uint64_t fields[] = {row.id,           row.range.offset,
+                             row.range.length, row.sequence,
+                             row.zero,         static_cast<uint64_t>(row.not_before)};
   std::array<unsigned char, sizeof fields> header = {};
   for (size_t i = 0; i < header.size(); ++i)
     header[i] = static_cast<unsigned char>(fields[i / 8] >> (i % 8 * 8));
@@ -138,8 +139,8 @@ Status SqliteStore::failure(const char* doing) const {
   if ((code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB)
     return damaged(sqlite3_errmsg(database_.get()));
   const int error = sqlite3_system_errno(database_.get());
-  std::string text = "the spool " + path_ + " could not be " + doing + ": " +
-                     sqlite3_errmsg(database_.get());
+  std::string text =
+      "the spool " + path_ + " could not be " + doing + ": " + sqlite3_errmsg(database_.get());
   // SQLite does not always keep errno.
   const bool too_large = file_size_limit_was_met() && (code & 0xff) == SQLITE_IOERR;
   if (too_large || error != 0)
@@ -148,8 +149,8 @@ Status SqliteStore::failure(const char* doing) const {
                     ((code & 0xff) == SQLITE_IOERR && (error == ENOSPC || error == EDQUOT));
   // It passes, like a disk that is full, and nothing was written.
   const bool starved =
-      (code & 0xff) == SQLITE_NOMEM ||
-      ((code & 0xff) == SQLITE_CANTOPEN && (error == EMFILE || error == ENFILE || error == ENOMEM));
+      (code & 0xff) == SQLITE_NOMEM || ((code & 0xff) == SQLITE_CANTOPEN &&
+                                        (error == EMFILE || error == ENFILE || error == ENOMEM));
   return {full || too_large || starved ? Kind::kNoSpace : Kind::kSpool, text};
 }
 
@@ -208,7 +209,8 @@ Status SqliteStore::open_files(const Options& options) {
     // SQLite would roll it back into the new one.
     if (journal.value().size() > 0)
       return {Kind::kSpool, "the spool " + path_ + " can't be made: there is " +
-                                journal_of(path_) + ", which belongs to another one: put it "
+                                journal_of(path_) +
+                                ", which belongs to another one: put it "
                                 "beside its spool, or remove it"};
     if (Status status = create(options); !status.ok()) return status;
     file = OwnFile::open(path_, kTheSpool);
@@ -226,7 +228,8 @@ Status SqliteStore::open_files(const Options& options) {
 Status SqliteStore::read_header() {
   std::array<unsigned char, 100> header = {};
   // SQLite would take it for a new one.
-  if (file_.size() < kPageSize) return damaged(file_.size() == 0 ? "it is empty" : "it is cut off");
+  if (file_.size() < kPageSize)
+    return damaged(file_.size() == 0 ? "it is empty" : "it is cut off");
   if (pread(file_.fd(), header.data(), header.size(), 0) != static_cast<ssize_t>(header.size()))
     return damaged("it can't be read");
   const auto number = [&](size_t at) {
@@ -255,9 +258,9 @@ Status SqliteStore::glance() {
     uri += strchr("%?#", c) == nullptr ? std::string(1, c) : format("%%%02x", c);
   uri += "?immutable=1";
   sqlite3* database = nullptr;
-  const int code = sqlite3_open_v2(uri.c_str(), &database,
-                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
-                                   nullptr);
+  const int code =
+      sqlite3_open_v2(uri.c_str(), &database,
+                      SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
   database_.reset(database);
   if (code != SQLITE_OK) return failure("opened");
   if (Status status = execute("PRAGMA trusted_schema = OFF"); !status.ok()) return status;
@@ -276,8 +279,9 @@ Status SqliteStore::look_before_rollback(const Options& options) {
 
 // A disk that is full may have room by the time that the first change comes.
 Status SqliteStore::open_journal() {
-  const Status status = execute("BEGIN IMMEDIATE; UPDATE spool SET count = count + 1;"
-                                "UPDATE spool SET count = count - 1; COMMIT");
+  const Status status = execute(
+      "BEGIN IMMEDIATE; UPDATE spool SET count = count + 1;"
+      "UPDATE spool SET count = count - 1; COMMIT");
   if (status.ok() || status.kind() != Kind::kNoSpace) return status;
   // It may have been rolled back already.
   return sqlite3_get_autocommit(database_.get()) != 0 ? Status() : execute("ROLLBACK");
@@ -299,7 +303,8 @@ Status SqliteStore::create(const Options& options) const {
   Status status = fresh.connect();
   if (status.ok())
     status = fresh.execute(format("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN;",
-                                  kApplicationId, kFormat).c_str());
+                                  kApplicationId, kFormat)
+                               .c_str());
   for (const std::string& table : schema_of(kFormat))
     if (status.ok()) status = fresh.execute(table.c_str());
   if (status.ok()) {
@@ -321,7 +326,8 @@ Status SqliteStore::create(const Options& options) const {
     status = {Kind::kSpool, "the spool " + options.path + " can't be made: " + strerror(errno)};
   const OwnFile opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (status.ok() && (!opened.there() || fsync(opened.fd()) != 0))
-    status = {Kind::kSpool, "the directory " + directory + " can't be synced: " + strerror(errno)};
+    status = {Kind::kSpool,
+              "the directory " + directory + " can't be synced: " + strerror(errno)};
   remove();
   return status;
 }
@@ -338,11 +344,12 @@ Status SqliteStore::connect() {
   // None of this writes to a database that has a rollback journal (read_header()).
   // The journal is made durable before the database is touched, and the
   // database before the journal is emptied, which is the commit.
-  return execute(
-      format("PRAGMA page_size = %d; PRAGMA locking_mode = EXCLUSIVE;"
-             "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;"
-             "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
-             "PRAGMA temp_store = MEMORY;", kPageSize).c_str());
+  return execute(format("PRAGMA page_size = %d; PRAGMA locking_mode = EXCLUSIVE;"
+                        "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;"
+                        "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
+                        "PRAGMA temp_store = MEMORY;",
+                        kPageSize)
+                     .c_str());
 }
 
 // Is it one of ours, and of this volume? Takes the locks.
@@ -353,8 +360,7 @@ Status SqliteStore::load(const Options& options) {
       return std::nullopt;
     return sqlite3_column_int64(statement.value().get(), 0);
   };
-  if (Status status = execute("BEGIN IMMEDIATE; COMMIT"); !status.ok())
-    return status;
+  if (Status status = execute("BEGIN IMMEDIATE; COMMIT"); !status.ok()) return status;
   if (number("PRAGMA application_id") != kApplicationId)
     return damaged("it is not a spool of the upload plugin");
   if (number("PRAGMA user_version") != format_)
@@ -386,13 +392,16 @@ Status SqliteStore::check_schema() {
 // Is it of this disk?
 Status SqliteStore::check_disk(const Options& options) const {
   if (format_ >= kFormat && !options.disk.empty() && disk_ != options.disk)
-    return {Kind::kSpool, "the spool " + path_ + " is of another disk, " + disk_ + ", than its "
-                              "name says, " + options.disk + ": give it its own name again, or "
+    return {Kind::kSpool, "the spool " + path_ + " is of another disk, " + disk_ +
+                              ", than its "
+                              "name says, " +
+                              options.disk +
+                              ": give it its own name again, or "
                               "move it away"};
   if (options.size != 0 && about_.size != options.size)
-    return {Kind::kInvalid, format("the spool %s is of a disk of %" PRIu64
-                                   " bytes, but this one has %" PRIu64,
-                                   path_.c_str(), about_.size, options.size)};
+    return {Kind::kInvalid,
+            format("the spool %s is of a disk of %" PRIu64 " bytes, but this one has %" PRIu64,
+                   path_.c_str(), about_.size, options.size)};
   return {};
 }
 
@@ -439,14 +448,14 @@ Status SqliteStore::prepare_all() {
   const struct {
     Statement& statement;
     const char* sql;
-  } statements[] = {
-      {insert_, "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
-      {delete_, "DELETE FROM change WHERE id = ? RETURNING digest"},
-      {update_, format_ == kFormatWithoutTime
-                    ? "UPDATE spool SET count = ?, digest = ?"
-                    : "UPDATE spool SET count = ?, digest = ?, changed_at = ?"},
-      {select_, "SELECT id, offset, length, sequence, zero, not_before, digest, data"
-                " FROM change WHERE id = ?"}};
+  } statements[] = {{insert_, "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
+                    {delete_, "DELETE FROM change WHERE id = ? RETURNING digest"},
+                    {update_, format_ == kFormatWithoutTime
+                                  ? "UPDATE spool SET count = ?, digest = ?"
+                                  : "UPDATE spool SET count = ?, digest = ?, changed_at = ?"},
+                    {select_,
+                     "SELECT id, offset, length, sequence, zero, not_before, digest, data"
+                     " FROM change WHERE id = ?"}};
   for (const auto& [target, sql] : statements) {
     auto prepared = prepare(sql);
     if (!prepared.ok()) return damaged(prepared.status().text());
@@ -465,7 +474,8 @@ Status SqliteStore::check_row(sqlite3_stmt* statement) const {
   if (length == 0 || offset > about_.size || length > about_.size - offset)
     return damaged(format("a change of %" PRId64 " bytes at offset %" PRId64
                           " is not within the disk of %" PRIu64 " bytes",
-                          static_cast<int64_t>(length), static_cast<int64_t>(offset), about_.size));
+                          static_cast<int64_t>(length), static_cast<int64_t>(offset),
+                          about_.size));
   const int64_t zero = sqlite3_column_int64(statement, 4);
   if ((zero != 0 && zero != 1) || (sqlite3_column_int(statement, 7) != 0) != (zero == 1))
     return damaged(format("the change of %" PRIu64 " bytes at offset %" PRIu64
@@ -501,8 +511,7 @@ Status SqliteStore::verify() {
   if (!checked.ok()) return damaged(checked.status().text());
   sqlite3_stmt* const statement = checked.value().get();
   if (sqlite3_step(statement) != SQLITE_ROW) return damaged(sqlite3_errmsg(database_.get()));
-  const auto* const answer =
-      reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
+  const auto* const answer = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
   if (answer == nullptr || strcmp(answer, "ok") != 0)
     return damaged(answer == nullptr ? "it can't be read" : answer);
   checked.value().reset();

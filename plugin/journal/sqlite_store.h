@@ -35,17 +35,17 @@ class SqliteStore final : public Store {
  public:
   struct Options {
     std::string path;
-    std::string url;    // no secret in it; a file gets it if `size` is given
-    uint64_t size = 0;  // of the disk, in bytes; 0: that of the file
+    std::string url;               // no secret in it; a file gets it if `size` is given
+    uint64_t size = 0;             // of the disk, in bytes; 0: that of the file
     const Clock* clock = nullptr;  // says when changes are appended; null: nobody does
-    std::string disk = {};  // says which disk, without secrets; empty: any, or not said
+    std::string disk = {};         // says which disk, without secrets; empty: any, or not said
   };
 
   // Opens the file, or makes it. A file that is there is written to only when it is known
   // to be a spool of this disk, and the process's own (own_file.h). `verify`: reads
   // everything in it, and fails if anything is not as it was written.
   [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
-                                                                bool verify);
+                                                                 bool verify);
   // The URL in a file, which may be in use and is not touched; empty: none.
   [[nodiscard]] static std::string url_in(const std::string& path);
   ~SqliteStore() override;
@@ -103,7 +103,7 @@ class SqliteStore final : public Store {
   const std::string path_;
   const Clock* const clock_;
   bool torn_tail_ = false;
-  int format_ = 0;  // of the file
+  int format_ = 0;    // of the file
   std::string disk_;  // as the file says; empty: it does not
   // Before the database, so that they are closed after it. The journal's is none as long
   // as there is no journal.

@@ -87,8 +87,10 @@ class Store {
 // One line about a transaction that was taken back, if there was one.
 inline void warn_of_torn_tail(const Store& store, const std::string& path) {
   if (store.had_torn_tail())
-    log::warning("%s: what was being written when nbdkit ended is taken back; nobody had been "
-                 "told that it was done", path.c_str());
+    log::warning(
+        "%s: what was being written when nbdkit ended is taken back; nobody had been "
+        "told that it was done",
+        path.c_str());
 }
 
 // Holds the place until it is destroyed, or the process ends in any way.
@@ -104,8 +106,8 @@ class SpoolPlace {
   // store may be of any size, and keeps its URL; otherwise it gets `url`, which
   // has no secrets in it. `verify`: reads everything in it, and fails if
   // anything is not as it was written.
-  [[nodiscard]] virtual Result<std::unique_ptr<Store>> open(const std::string& url,
-                                                            uint64_t size, bool verify) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<Store>> open(const std::string& url, uint64_t size,
+                                                            bool verify) = 0;
   // Removes the store, which is not open, with all that is in it.
   virtual void remove() = 0;
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Steps that concern both the log and the rows, and what has to hold between them.
 
 #include "journal/unflushed.h"
 

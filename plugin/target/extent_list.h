@@ -30,7 +30,9 @@ class ExtentList {
   void add(Extent extent);
   [[nodiscard]] std::vector<Extent> take() { return std::move(extents_); }
   // The end of the last.
-  [[nodiscard]] uint64_t end() const { return extents_.empty() ? 0 : extents_.back().range.end(); }
+  [[nodiscard]] uint64_t end() const {
+    return extents_.empty() ? 0 : extents_.back().range.end();
+  }
 
  private:
   void append(Extent extent);

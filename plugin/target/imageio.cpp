@@ -11,10 +11,9 @@
 
 #include <sys/un.h>
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cinttypes>
+#include <nlohmann/json.hpp>
 
 #include "base/format.h"
 #include "base/redact.h"
@@ -111,24 +110,19 @@ class Imageio final : public Target {
   }
 
   http::Request zero(ByteRange range, bool flush) const override {
-    return patch({{"op", "zero"},
-                  {"offset", range.offset},
-                  {"size", range.length},
-                  {"flush", flush}},
-                 describe("zero", range));
+    return patch(
+        {{"op", "zero"}, {"offset", range.offset}, {"size", range.length}, {"flush", flush}},
+        describe("zero", range));
   }
 
   http::Request flush() const override { return patch({{"op", "flush"}}, "flush"); }
 
-  Status check_change(const http::Reply& reply) const override {
-    return classify(reply, 200);
-  }
+  Status check_change(const http::Reply& reply) const override { return classify(reply, 200); }
 
   http::Request read(ByteRange range, void* sink) const override {
     http::Request request;
     request.target = url_.target();
-    request.headers = {
-        format("Range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last())};
+    request.headers = {format("Range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last())};
     request.sink = {static_cast<std::byte*>(sink), range.length};
     request.what = describe("read", range);
     return request;
@@ -197,13 +191,11 @@ Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
     std::string path = socket->get<std::string>();
     if (!path.empty() && path[0] == '\0') path[0] = '@';
     if (path.find('\0') != path.npos) return malformed("unix_socket has a NUL in it");
-    if (path.size() >= sizeof(sockaddr_un::sun_path))
-      return malformed("unix_socket is too long");
+    if (path.size() >= sizeof(sockaddr_un::sun_path)) return malformed("unix_socket is too long");
     capabilities.unix_socket = path;
   }
   // A ticket for reading only has no PUT.
-  capabilities.can_write =
-      reply.allow.empty() || reply.allow.find("PUT") != std::string::npos;
+  capabilities.can_write = reply.allow.empty() || reply.allow.find("PUT") != std::string::npos;
   return capabilities;
 }
 
@@ -216,8 +208,8 @@ Status Imageio::check_read(const http::Reply& reply, ByteRange range) const {
     return malformed("asked for " + describe("", range) + ", it sent '" +
                      excerpt(reply.content_range) + "'");
   if (reply.sunk != range.length)
-    return malformed(format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length,
-                            reply.sunk));
+    return malformed(
+        format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length, reply.sunk));
   return {};
 }
 

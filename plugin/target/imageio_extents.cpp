@@ -7,9 +7,8 @@
 
 #include "target/imageio_extents.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "target/imageio_json.h"
 
@@ -52,7 +51,8 @@ Status ImageioExtents::take_character(char c) {
 // Between the objects, before and after them.
 Status ImageioExtents::take_outside(char c) {
   if (is_blank(c))
-    return ++blanks_ > kLongest ? malformed("extents with more than 4096 blanks between") : Status();
+    return ++blanks_ > kLongest ? malformed("extents with more than 4096 blanks between")
+                                : Status();
   blanks_ = 0;
   const Place before = std::exchange(place_, Place::kIn);
   switch (before) {

@@ -38,10 +38,10 @@ class ImageioExtents final : public ExtentsReader {
   Place place_ = Place::kBegin;
   // The text of the object that is being read.
   std::string item_;
-  unsigned depth_ = 0;     // of braces and brackets in it
-  bool quoted_ = false;    // in a string
-  bool escaped_ = false;   // after a backslash in a string
-  unsigned blanks_ = 0;    // between two objects
+  unsigned depth_ = 0;    // of braces and brackets in it
+  bool quoted_ = false;   // in a string
+  bool escaped_ = false;  // after a backslash in a string
+  unsigned blanks_ = 0;   // between two objects
 };
 
 }  // namespace upload::target

@@ -22,8 +22,7 @@ struct Row {
   const char* meaning;
 };
 
-constexpr const char* kDeniedText =
-    "the ticket expired, was cancelled or does not allow this";
+constexpr const char* kDeniedText = "the ticket expired, was cancelled or does not allow this";
 
 constexpr Row kRows[] = {
     {400, Kind::kRejected, "the server found the request malformed"},

@@ -71,9 +71,7 @@ class Target {
   // A request that changes nothing and whose reply tells whether our connection is one
   // of the server's, or ends at a reverse proxy in front of it. Nothing: the protocol has
   // no such request.
-  [[nodiscard]] virtual std::optional<http::Request> probe_direct() const {
-    return std::nullopt;
-  }
+  [[nodiscard]] virtual std::optional<http::Request> probe_direct() const { return std::nullopt; }
   // True: our connection is the server's. False: it is not. A failure: the reply does
   // not tell.
   [[nodiscard]] virtual Result<bool> read_direct(const http::Reply&) const {
@@ -82,8 +80,7 @@ class Target {
 
   // `parts` together are range.length bytes. `flush`: the reply comes when
   // this change is stable.
-  [[nodiscard]] virtual http::Request write(ByteRange range,
-                                            std::vector<http::BodyPart> parts,
+  [[nodiscard]] virtual http::Request write(ByteRange range, std::vector<http::BodyPart> parts,
                                             bool flush) const = 0;
   [[nodiscard]] virtual http::Request zero(ByteRange range, bool flush) const = 0;
   [[nodiscard]] virtual http::Request flush() const = 0;
@@ -108,7 +105,6 @@ class Target {
 [[nodiscard]] std::string target_names();
 
 // `name` is one of target_names(), or "auto". Nothing for another name.
-[[nodiscard]] std::unique_ptr<Target> make_target(const std::string& name,
-                                                  const http::Url& url);
+[[nodiscard]] std::unique_ptr<Target> make_target(const std::string& name, const http::Url& url);
 
 }  // namespace upload::target

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Counting what is reserved; what is in use is counted by the memory and by the rows.
 
 #include "volume/budget.h"
 
@@ -26,7 +28,7 @@ bool Budget::reserve(Change& change, bool to_spool, uint64_t spooled) {
   if (to_spool) {
     change.room = journal::SpoolIndex::cost(bytes);
     reserved_in_spool_ += change.room;
-    change.spools = true;
+    change.to_spool = true;
     return true;
   }
   const uint64_t memory = journal::ReplayLog::cost(bytes);

@@ -32,7 +32,7 @@ class Budget {
   // Is there room for so many bytes of data? `spooled`: so many are in the spool.
   // `to_spool`: it is the spool that they would go to.
   [[nodiscard]] bool has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled) const;
-  // Reserves it for the change; false: there is none. With `to_spool` it spools from now on.
+  // Reserves it for the change; false: there is none. With `to_spool` it goes there from now on.
   [[nodiscard]] bool reserve(Change& change, bool to_spool, uint64_t spooled);
   // Gives back what was reserved for the change and not used; false: nothing.
   bool release(Change& change);

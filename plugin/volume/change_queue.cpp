@@ -15,9 +15,8 @@ void ChangeQueue::add(Change& change) {
   assert(change.state == Change::State::kNew && change.range.length > 0);
   change.sequence = ++last_sequence_;
   const bool behind_blocked =
-      std::any_of(blocked_.begin(), blocked_.end(), [&](const Change* earlier) {
-        return earlier->range.overlaps(change.range);
-      });
+      std::any_of(blocked_.begin(), blocked_.end(),
+                  [&](const Change* earlier) { return earlier->range.overlaps(change.range); });
   if (behind_blocked || overlaps_active(change.range)) {
     change.state = Change::State::kBlocked;
     blocked_.push_back(&change);
@@ -38,24 +37,24 @@ void ChangeQueue::make_ready(Change& change) {
   active_.emplace(change.range.offset, &change);
   if (change.exclusive) {
     change.state = Change::State::kTaken;
-    change.woken.notify_one();
+    change.turn.notify_one();
   } else {
     change.state = Change::State::kReady;
-    change.spools = change.spools || spooling_;
-    ready_[change.spools ? 1 : 0].emplace(change.sequence, &change);
+    change.to_spool = change.to_spool || spooling_;
+    ready_[change.to_spool ? 1 : 0].emplace(change.sequence, &change);
   }
 }
 
 void ChangeQueue::set_spooling(bool spooling) {
   spooling_ = spooling;
   if (!spooling) return;
-  for (const auto& [sequence, change] : ready_[0]) change->spools = true;
+  for (const auto& [sequence, change] : ready_[0]) change->to_spool = true;
   ready_[1].merge(ready_[0]);
   assert(ready_[0].empty());
 }
 
-Change* ChangeQueue::oldest_ready(bool spools) const {
-  const auto& ready = ready_[spools ? 1 : 0];
+Change* ChangeQueue::oldest_ready(bool to_spool) const {
+  const auto& ready = ready_[to_spool ? 1 : 0];
   return ready.empty() ? nullptr : ready.begin()->second;
 }
 
@@ -80,7 +79,7 @@ void ChangeQueue::check() const {
     end = change->range.end();
     const bool taken = change->state == Change::State::kTaken;
     assert(taken || change->state == Change::State::kReady);
-    assert(ready_[change->spools ? 1 : 0].contains(change->sequence) == !taken);
+    assert(ready_[change->to_spool ? 1 : 0].contains(change->sequence) == !taken);
     ready += taken ? 0 : 1;
   }
   assert(ready_[0].size() + ready_[1].size() == ready);
@@ -99,10 +98,9 @@ void ChangeQueue::finish(const std::vector<Change*>& changes) {
     if (change->state == Change::State::kBlocked) {
       blocked_.remove(change);
     } else {
-      assert(change->state == Change::State::kReady ||
-             change->state == Change::State::kTaken);
+      assert(change->state == Change::State::kReady || change->state == Change::State::kTaken);
       active_.erase(change->range.offset);
-      ready_[change->spools ? 1 : 0].erase(change->sequence);
+      ready_[change->to_spool ? 1 : 0].erase(change->sequence);
     }
     change->state = Change::State::kDone;
   }
@@ -113,10 +111,9 @@ void ChangeQueue::unblock() {
   std::vector<const Change*> still_blocked;
   for (auto it = blocked_.begin(); it != blocked_.end();) {
     Change* const change = *it;
-    const bool behind =
-        std::any_of(still_blocked.begin(), still_blocked.end(), [&](const Change* earlier) {
-          return earlier->range.overlaps(change->range);
-        });
+    const bool behind = std::any_of(
+        still_blocked.begin(), still_blocked.end(),
+        [&](const Change* earlier) { return earlier->range.overlaps(change->range); });
     if (behind || overlaps_active(change->range)) {
       still_blocked.push_back(change);
       ++it;
@@ -137,7 +134,7 @@ bool ChangeQueue::is_data(const Change& change) const {
 Change* ChangeQueue::ready_after(const Change& change) const {
   const auto next = active_.find(change.range.end());
   if (next == active_.end() || next->second->state != Change::State::kReady ||
-      next->second->spools || next->second->stable != change.stable)
+      next->second->to_spool || next->second->stable != change.stable)
     return nullptr;
   return next->second;
 }
@@ -146,8 +143,8 @@ Change* ChangeQueue::ready_before(const Change& change) const {
   const auto next = active_.lower_bound(change.range.offset);
   if (next == active_.begin()) return nullptr;
   Change* const before = std::prev(next)->second;
-  if (before->range.end() != change.range.offset ||
-      before->state != Change::State::kReady || before->spools || before->stable != change.stable)
+  if (before->range.end() != change.range.offset || before->state != Change::State::kReady ||
+      before->to_spool || before->stable != change.stable)
     return nullptr;
   return before;
 }
@@ -207,7 +204,7 @@ void ChangeQueue::extend(std::vector<Change*>& run, bool forward) const {
 }
 
 std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
-  assert(leader.state == Change::State::kReady && !leader.spools);
+  assert(leader.state == Change::State::kReady && !leader.to_spool);
   std::vector<Change*> run = {&leader};
   bool data = is_data(leader);
   if (!data) {
@@ -216,8 +213,7 @@ std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
     const Change* const after = ready_after(*run.back());
     data = before != nullptr && after != nullptr && is_data(*before) && is_data(*after) &&
            total_length(run) <= limits_.small_zero &&
-           total_length(run) + before->range.length + after->range.length <=
-               limits_.max_request;
+           total_length(run) + before->range.length + after->range.length <= limits_.max_request;
   }
   if (data) {
     extend(run, true);
@@ -250,7 +246,7 @@ void ChangeQueue::put_back(const std::vector<Change*>& changes) {
   for (Change* change : changes) {
     assert(change->state == Change::State::kTaken);
     change->state = Change::State::kReady;
-    change->spools = true;
+    change->to_spool = true;
     ready_[1].emplace(change->sequence, change);
   }
 }

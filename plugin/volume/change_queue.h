@@ -27,7 +27,7 @@
 #include "base/byte_range.h"
 #include "base/mutex.h"
 #include "base/status.h"
-#include "pool/lease.h"
+#include "upstream/lease.h"
 
 namespace upload::volume {
 
@@ -37,7 +37,7 @@ struct Change {
   // Constant after construction.
   ByteRange range;
   const void* data = nullptr;  // range.length bytes; null: zeroes
-  bool stable = false;  // when it is acknowledged: it goes with others that are so only
+  bool stable = false;         // when it is acknowledged: it goes with others that are so only
   // Goes with no others, and is taken as soon as it is ready: it only holds
   // its range.
   bool exclusive = false;
@@ -47,7 +47,7 @@ struct Change {
   // From 1 on, in the order in which changes are added.
   uint64_t sequence = 0;
   // It goes into the spool.
-  bool spools = false;
+  bool to_spool = false;
 
   // The volume's. What is reserved for it, in bytes, and not yet used.
   uint64_t memory = 0;
@@ -55,19 +55,19 @@ struct Change {
   // If it leads: its batch, and the lease or why there is none. At the end:
   // how it ended.
   bool leads = false;
-  std::optional<pool::Lease> lease;
+  std::optional<upstream::Lease> lease;
   std::vector<Change*> batch;
   Status result;
-  CondVar woken;
+  CondVar turn;
 
   [[nodiscard]] bool is_zero() const { return data == nullptr; }
 };
 
 struct BatchLimits {
-  uint64_t max_request = 0;  // bytes of data in a batch of several changes
-  uint64_t max_zero = 0;     // bytes of zeroes, likewise
-  uint64_t small_zero = 0;   // zeroes up to so many bytes go along as data
-  bool zero_is_data = false; // the server can't zero: all zeroes are data
+  uint64_t max_request = 0;   // bytes of data in a batch of several changes
+  uint64_t max_zero = 0;      // bytes of zeroes, likewise
+  uint64_t small_zero = 0;    // zeroes up to so many bytes go along as data
+  bool zero_is_data = false;  // the server can't zero: all zeroes are data
 };
 
 class ChangeQueue {
@@ -81,14 +81,14 @@ class ChangeQueue {
   [[nodiscard]] uint64_t last_sequence() const { return last_sequence_; }
   // Changes that are added have higher ones.
   void set_last_sequence(uint64_t sequence) { last_sequence_ = sequence; }
-  // While it is set every change that is ready, or becomes so, spools.
+  // While it is set every change that is ready, or becomes so, goes to the spool.
   void set_spooling(bool spooling);
 
   // Of those that spool, or of the others:
   // the ready change that was added first; null: none.
-  [[nodiscard]] Change* oldest_ready(bool spools = false) const;
-  [[nodiscard]] size_t ready_count(bool spools = false) const {
-    return ready_[spools ? 1 : 0].size();
+  [[nodiscard]] Change* oldest_ready(bool to_spool = false) const;
+  [[nodiscard]] size_t ready_count(bool to_spool = false) const {
+    return ready_[to_spool ? 1 : 0].size();
   }
   [[nodiscard]] bool empty() const { return active_.empty() && blocked_.empty(); }
 
@@ -128,7 +128,7 @@ class ChangeQueue {
   Active active_;                         // ready or taken, by offset
   std::map<uint64_t, Change*> ready_[2];  // by sequence; [1]: those that spool
   bool spooling_ = false;
-  std::list<Change*> blocked_;            // oldest first
+  std::list<Change*> blocked_;  // oldest first
 };
 
 }  // namespace upload::volume

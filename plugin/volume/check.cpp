@@ -20,8 +20,7 @@ void Core::check() const {
 
   const journal::SpoolIndex& rows = unflushed.rows();
   assert(spool_state != SpoolState::kDirect || rows.empty());
-  assert(options.spool ||
-         (rows.empty() && spool_state == SpoolState::kDirect && !appending));
+  assert(options.spool || (rows.empty() && spool_state == SpoolState::kDirect && !appending));
   // Not what rows cost besides their data: a record that newer ones have cut becomes
   // several rows. What an earlier run has left may be more than there is room for now.
   const uint64_t data = rows.used() - rows.count() * journal::SpoolIndex::cost(0);

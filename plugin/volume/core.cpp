@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Waiting and waking, changes and their leaders, and what has happened, each in one step under
+// the mutex.
 
 #include "volume/core.h"
 
@@ -20,7 +23,7 @@ constexpr uint64_t kMostAppended = uint64_t{16} << 20;
 
 }  // namespace
 
-Core::Core(VolumeOptions volume_options, pool::Pool& its_pool, Clock& its_clock,
+Core::Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_clock,
            Stats& its_stats)
     : options(std::move(volume_options)),
       pool(its_pool),
@@ -71,7 +74,7 @@ void Core::wake_workers() {
 void Core::find_leaders() {
   lead_append();
   while (requested_ < std::min<size_t>(queue.ready_count(), pool.limit())) {
-    std::optional<Result<pool::Lease>> lease = pool.lease_or_wait(*this);
+    std::optional<Result<upstream::Lease>> lease = pool.lease_or_wait(*this);
     if (lease)
       lead(std::move(*lease));
     else
@@ -80,7 +83,7 @@ void Core::find_leaders() {
 }
 
 // The pool's answer to a wait of find_leaders(), on any thread.
-void Core::granted(Result<pool::Lease> lease) noexcept {
+void Core::granted(Result<upstream::Lease> lease) noexcept {
   MutexLock lock(mutex);
   assert(requested_ > 0);
   --requested_;
@@ -90,7 +93,7 @@ void Core::granted(Result<pool::Lease> lease) noexcept {
 }
 
 // The oldest ready change leads with that lease, or learns why there is none.
-void Core::lead(Result<pool::Lease> lease) {
+void Core::lead(Result<upstream::Lease> lease) {
   Change* const leader = queue.oldest_ready();
   leader->batch = queue.take_batch(*leader);
   leader->leads = true;
@@ -101,7 +104,7 @@ void Core::lead(Result<pool::Lease> lease) {
   const ByteRange range = range_of(leader->batch);
   UPLOAD_DEBUG(queue, "queue: %zu changes, %" PRIu64 " bytes at offset %" PRIu64 " go together",
                leader->batch.size(), range.length, range.offset);
-  leader->woken.notify_one();
+  leader->turn.notify_one();
 }
 
 // Whoever is the oldest of those that belong into the spool appends for all that wait, one
@@ -113,7 +116,7 @@ void Core::lead_append() {
   appending = true;
   leader->batch = queue.take_for_spool(kMostAppended);
   leader->leads = true;
-  leader->woken.notify_one();
+  leader->turn.notify_one();
 }
 
 void Core::finish(const std::vector<Change*>& changes, const Status& result) {
@@ -122,7 +125,7 @@ void Core::finish(const std::vector<Change*>& changes, const Status& result) {
     if (budget.release(*change)) wake_waiting();
     change->result = result;
     // Under the mutex: once it is free the change may cease to exist.
-    change->woken.notify_one();
+    change->turn.notify_one();
   }
   find_leaders();  // for changes that these had blocked
 }
@@ -134,7 +137,7 @@ bool Core::hold(std::list<Change>& ranges) {
   }
   bool held = true;
   for (Change& range : ranges) {
-    while (range.state == Change::State::kBlocked) range.woken.wait(mutex);
+    while (range.state == Change::State::kBlocked) range.turn.wait(mutex);
     held = held && range.state == Change::State::kTaken;
   }
   if (!held) let_go(ranges);
@@ -178,8 +181,8 @@ TimePoint Core::give_up_on_spool_at(TimePoint start) const {
   if (spool_state == SpoolState::kDirect) return TimePoint::max();
   const TimePoint since = std::max({start, drain_progress.held_back_until(), resumed});
   // What the spool satisfies waits for the end of an attempt, not for the server.
-  const Duration time = options.retry_time +
-                        (options.spool_local ? options.longest_attempt : Duration::zero());
+  const Duration time =
+      options.retry_time + (options.spool_local ? options.longest_attempt : Duration::zero());
   const TimePoint failing =
       std::max(since, drain_progress.failing_since().value_or(last_success));
   if (drain_progress.failed_attempts() >= Retry::kFewestAttempts) return failing + time;
@@ -194,15 +197,17 @@ Status Core::waited_for_spool(const char* doing) const {
 }
 
 std::string Core::left_in_spool() const {
-  return format("%zu changes of together %" PRIu64 " bytes are in the spool %s and not on "
-                "the server yet", unflushed.rows().count(), unflushed.rows().used(),
-                options.spool->path().c_str());
+  return format("%zu changes of together %" PRIu64
+                " bytes are in the spool %s and not on "
+                "the server yet",
+                unflushed.rows().count(), unflushed.rows().used(), options.spool->path().c_str());
 }
 
 std::string Core::not_on_server() const {
   if (!unflushed.rows().empty())
-    return left_in_spool() + "; they are kept, and the next start with this url= and spool= "
-                             "sends them";
+    return left_in_spool() +
+           "; they are kept, and the next start with this url= and spool= "
+           "sends them";
   // Without content kept, a loss has latched.
   if (health.latched() || !unflushed.keeps_content()) return "";
   const uint64_t orphans = unflushed.log.orphan_bytes();
@@ -279,8 +284,7 @@ void Core::note_success() {
   Duration outage;
   {
     MutexLock lock(mutex);
-    if (!health.in_outage() || unflushed.log.has_orphans() ||
-        spool_state != SpoolState::kDirect)
+    if (!health.in_outage() || unflushed.log.has_orphans() || spool_state != SpoolState::kDirect)
       return;
     outage = health.end_outage(clock.now());
     outage_ = false;

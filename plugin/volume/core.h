@@ -28,7 +28,7 @@
 #include "base/mutex.h"
 #include "base/stats.h"
 #include "journal/unflushed.h"
-#include "pool/pool.h"
+#include "upstream/pool.h"
 #include "volume/budget.h"
 #include "volume/change_queue.h"
 #include "volume/drain_progress.h"
@@ -42,10 +42,11 @@
 
 namespace upload::volume {
 
-class Core final : private pool::LeaseWaiter {
+class Core final : private upstream::LeaseWaiter {
  public:
   // `pool`, `clock` and `stats` outlive the core.
-  Core(VolumeOptions volume_options, pool::Pool& its_pool, Clock& its_clock, Stats& its_stats);
+  Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_clock,
+       Stats& its_stats);
   // Nothing is in the queue.
   ~Core() override;
   Core(const Core&) = delete;
@@ -53,7 +54,7 @@ class Core final : private pool::LeaseWaiter {
 
   // Constant.
   const VolumeOptions options;
-  pool::Pool& pool;
+  upstream::Pool& pool;
   Clock& clock;
   Stats& stats;
   // Of the log, with its own synchronisation.
@@ -175,8 +176,8 @@ class Core final : private pool::LeaseWaiter {
   void check_waits() const REQUIRES(mutex);
 
  private:
-  void granted(Result<pool::Lease> lease) noexcept override EXCLUDES(mutex);
-  void lead(Result<pool::Lease> lease) REQUIRES(mutex);
+  void granted(Result<upstream::Lease> lease) noexcept override EXCLUDES(mutex);
+  void lead(Result<upstream::Lease> lease) REQUIRES(mutex);
   void lead_append() REQUIRES(mutex);
 
   // Waits in the pool's line on behalf of ready changes.

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/printable.h"
 #include "base/redact.h"
+#include "target/ask.h"
 
 namespace upload::volume {
 
@@ -37,9 +38,8 @@ std::unique_ptr<http::Connection> connect(const http::Connector& connector,
 
 Result<target::Capabilities> ask_options(const target::Target& target,
                                          http::Connection& connection) {
-  const Result<http::Reply> reply = connection.perform(target.options());
-  if (!reply.ok()) return reply.status();
-  return target.read_options(reply.value());
+  return target::ask(connection, target.options(),
+                     [&](const http::Reply& reply) { return target.read_options(reply); });
 }
 
 // Is the server that answers at this socket the one that has named it?
@@ -47,17 +47,18 @@ Status check_socket(const target::Target& target, const http::Connector& connect
                     const http::Origin& origin, const std::string& name) {
   // What may not be printed is not used either: every error of the connection names it.
   if ((name[0] != '/' && name[0] != '@') || printable(name) != name || has_secret(name))
-    return {Kind::kInvalid, "'" + excerpt(name) + "' is no name of one that is used: it must be "
-                            "an absolute path or @NAME"};
+    return {Kind::kInvalid, "'" + excerpt(name) +
+                                "' is no name of one that is used: it must be "
+                                "an absolute path or @NAME"};
   http::Origin nobody;
   nobody.url = origin.url;
   nobody.unix_socket = name;
   nobody.connect_timeout = origin.connect_timeout;
   const auto connection = connect(connector, nobody, origin.connect_timeout);
-  const Result<http::Reply> reply = connection->perform(target.options_without_ticket());
-  if (!reply.ok()) return reply.status();
-  return target.check_offers_socket(reply.value(), name)
-      .while_doing("unix socket " + name + " is not the server's");
+  return target::ask(*connection, target.options_without_ticket(), [&](const http::Reply& reply) {
+    return target.check_offers_socket(reply, name)
+        .while_doing("unix socket " + name + " is not the server's");
+  });
 }
 
 // Goes over to the unix socket that the server tells of. Leaves all as it is if it fails.
@@ -81,14 +82,16 @@ Status go_local(const target::Target& target, const http::Connector& connector,
 std::optional<uint64_t> ask_size(const target::Target& target, http::Connection& connection) {
   std::array<std::byte, 1> byte;
   const ByteRange range{0, byte.size()};
-  const Result<http::Reply> reply = connection.perform(target.read(range, byte.data()));
+  std::optional<uint64_t> size;
   const Status status =
-      reply.ok() ? target.check_read(reply.value(), range) : reply.status();
-  if (!status.ok()) {
+      target::ask(connection, target.read(range, byte.data()), [&](const http::Reply& reply) {
+        Status checked = target.check_read(reply, range);
+        if (checked.ok()) size = http::parse_content_range(reply.content_range)->total;
+        return checked;
+      });
+  if (!status.ok())
     UPLOAD_DEBUG(http, "the server does not tell the size: %s", status.text().c_str());
-    return std::nullopt;
-  }
-  return http::parse_content_range(reply.value().content_range)->total;
+  return size;
 }
 
 Result<uint64_t> add_up_extents(const target::Target& target, const http::Connector& connector,
@@ -97,21 +100,19 @@ Result<uint64_t> add_up_extents(const target::Target& target, const http::Connec
   const auto reader = target.extents_reader(static_cast<uint64_t>(INT64_MAX));
   http::Request request = target.extents(*reader);
   request.within = 5 * origin.timeout;
-  const Result<http::Reply> reply = connection->perform(request);
-  if (!reply.ok()) return reply.status();
-  const auto extents = target.read_extents(reply.value(), *reader);
+  const auto extents = target::ask(*connection, request, [&](const http::Reply& reply) {
+    return target.read_extents(reply, *reader);
+  });
   if (!extents.ok()) return extents.status();
   return extents.value().empty() ? 0 : extents.value().back().range.end();
 }
 
 Result<uint64_t> find_size(const target::Target& target, const http::Connector& connector,
-                           const http::Origin& origin,
-                           const target::Capabilities& capabilities,
+                           const http::Origin& origin, const target::Capabilities& capabilities,
                            http::Connection& connection, std::optional<uint64_t> size) {
   const std::optional<uint64_t> told = ask_size(target, connection);
   if (told && (*told == 0 || *told > static_cast<uint64_t>(INT64_MAX)))
-    return Status(Kind::kMalformed,
-                  format("the server says that the size is %" PRIu64, *told));
+    return Status(Kind::kMalformed, format("the server says that the size is %" PRIu64, *told));
   if (size && told && *size != *told)
     return Status(Kind::kInvalid,
                   format("size=%" PRIu64 " is not the size of the disk at the server, "
@@ -138,13 +139,11 @@ Result<bool> ask_direct(const target::Target& target, const http::Connector& con
   const std::optional<http::Request> probe = target.probe_direct();
   if (!probe) return Status(Kind::kInvalid, "the protocol has no way to ask");
   const auto connection = connect(connector, origin, origin.connect_timeout);
-  const Result<http::Reply> reply = connection->perform(*probe);
-  if (!reply.ok()) return reply.status();
-  return target.read_direct(reply.value());
+  return target::ask(*connection, *probe,
+                     [&](const http::Reply& reply) { return target.read_direct(reply); });
 }
 
-target::Durability find_durability(const target::Target& target,
-                                   const http::Connector& connector,
+target::Durability find_durability(const target::Target& target, const http::Connector& connector,
                                    const http::Origin& origin,
                                    const target::Capabilities& capabilities,
                                    std::optional<bool> direct, bool kept_open) {
@@ -159,9 +158,10 @@ target::Durability find_durability(const target::Target& target,
                    "open after a POST"
                  : "it is not known whether there is a reverse proxy in front of the server (" +
                        asked.status().text() + ")";
-  log::warning("%s: %s: every write and zero is flushed on its own, which is safe but slower; "
-               "direct=true or direct=false says what is so",
-               origin.url.redacted().c_str(), why.c_str());
+  log::warning(
+      "%s: %s: every write and zero is flushed on its own, which is safe but slower; "
+      "direct=true or direct=false says what is so",
+      origin.url.redacted().c_str(), why.c_str());
   return Durability::kOnReply;
 }
 
@@ -175,8 +175,7 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   if (!capabilities.ok()) return capabilities.status();
 
   if (auto_socket && !capabilities.value().unix_socket.empty()) {
-    const Status status =
-        go_local(target, connector, origin, capabilities.value(), connection);
+    const Status status = go_local(target, connector, origin, capabilities.value(), connection);
     if (!status.ok())
       log::warning("the server's unix socket can't be used, using %s instead: %s",
                    origin.url.origin().c_str(), status.text().c_str());
@@ -189,8 +188,7 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   connection.reset();  // the server may allow only one
   capabilities.value().durability =
       find_durability(target, connector, origin, capabilities.value(), direct, kept_open);
-  return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(),
-                   found.value()};
+  return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(), found.value()};
 }
 
 }  // namespace upload::volume

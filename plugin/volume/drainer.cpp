@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// The jobs, in the order of their urgency, and then the way of rows to the server.
 
 #include "volume/drainer.h"
 
-#include <boost/icl/interval_set.hpp>
 #include <algorithm>
+#include <boost/icl/interval_set.hpp>
 #include <cassert>
 #include <chrono>
 #include <cinttypes>
@@ -76,7 +78,7 @@ Status Drainer::probe_if_unsure() {
     MutexLock lock(core_.mutex);
     if (core_.spool_state != SpoolState::kSpooling && !core_.late_copies.any_unknown()) return {};
   }
-  Result<pool::Lease> lease = core_.pool.lease();
+  Result<upstream::Lease> lease = core_.pool.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
   return exchange_.probe(lease.value());
@@ -221,9 +223,9 @@ void Drainer::drain_failed(const Status& failure) {
   const Duration most = core_.options.retry_time / 4;
   if (!retry_)
     retry_.emplace(core_.clock, Purpose::kResend,
-                         Retry::Limits{.total = kForever,
-                                       .pause = std::min(Retry::kLongestPause, most),
-                                       .asked = std::min(Retry::kLongestAsked, most)});
+                   Retry::Limits{.total = kForever,
+                                 .pause = std::min(Retry::kLongestPause, most),
+                                 .asked = std::min(Retry::kLongestAsked, most)});
   const std::optional<TimePoint> when = retry_->next(failure);
   if (!when) {
     std::string left;
@@ -245,7 +247,8 @@ void Drainer::drop_dead() {
     dead = core_.unflushed.take_dead_rows();
   }
   // On a disk that is full they go later, with the others.
-  if (const Status status = spool_.drop(dead); !status.ok()) return spooler_.latch_unless_full(status);
+  if (const Status status = spool_.drop(dead); !status.ok())
+    return spooler_.latch_unless_full(status);
   MutexLock lock(core_.mutex);
   core_.unflushed.dead_rows_dropped(dead);
   core_.wake_waiting();

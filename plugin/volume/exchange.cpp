@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Each request differs in what is asked, and in how its reply is read; all else is ask().
 
 #include "volume/exchange.h"
 
 #include <algorithm>
 #include <utility>
+
+#include "target/ask.h"
 
 namespace upload::volume {
 
@@ -17,16 +21,15 @@ constexpr int kLongestList = 5;
 
 // Sends the request, and has `check` read the reply.
 template <typename Check>
-Status Exchange::ask(pool::Lease& lease, const http::Request& request, const Asked& asked,
+Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const Asked& asked,
                      const Check& check) {
   const TimePoint start = core_.clock.now();
-  const Result<http::Reply> reply = lease.perform(request);
+  Status status = target::ask(lease, request, check);
   core_.note_attempt(start);
-  Status status = reply.ok() ? check(reply.value()) : reply.status();
   if (!status.ok()) {
     MutexLock lock(core_.mutex);
-    status = core_.forgotten_ticket.look_at(std::move(status), core_.clock.now(),
-                                            core_.last_success);
+    status =
+        core_.forgotten_ticket.look_at(std::move(status), core_.clock.now(), core_.last_success);
   }
   if (status.ok()) {
     const size_t changes = asked.pieces == nullptr ? 1 : asked.pieces->size();
@@ -40,7 +43,7 @@ Status Exchange::ask(pool::Lease& lease, const http::Request& request, const Ask
   return status.while_doing(core_.options.name);
 }
 
-void Exchange::failed(pool::Lease& lease, Purpose purpose, const Status& failure,
+void Exchange::failed(upstream::Lease& lease, Purpose purpose, const Status& failure,
                       const Pieces* pieces) noexcept {
   const Verdict what = verdict(failure.kind(), purpose);
   if (what.fate_unknown && pieces != nullptr) mode_.put_in_doubt(*pieces);
@@ -50,20 +53,20 @@ void Exchange::failed(pool::Lease& lease, Purpose purpose, const Status& failure
 
 // --- Changes --------------------------------------------------------------
 
-Status Exchange::send(pool::Lease& lease, const Pieces& pieces, Purpose purpose, bool again) {
+Status Exchange::send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again) {
   const http::Request request = make_request(pieces, purpose);
   const auto op = again                   ? Stats::Op::kReplay
                   : request.parts.empty() ? Stats::Op::kZero
                                           : Stats::Op::kWrite;
-  const Status status = ask(
-      lease, request,
-      {purpose, op, &pieces, range_of(pieces).length, "could not " + request.what},
-      [&](const http::Reply& reply) {
-        Status checked = core_.options.target->check_change(reply);
-        // What a flush is to cover must be on a connection that can be flushed.
-        if (checked.ok() && purpose == Purpose::kChange) return lease.retired();
-        return checked;
-      });
+  const Status status =
+      ask(lease, request,
+          {purpose, op, &pieces, range_of(pieces).length, "could not " + request.what},
+          [&](const http::Reply& reply) {
+            Status checked = core_.options.target->check_change(reply);
+            // What a flush is to cover must be on a connection that can be flushed.
+            if (checked.ok() && purpose == Purpose::kChange) return lease.retired();
+            return checked;
+          });
   if (!status.ok()) return status;
   core_.last_success = core_.clock.now();
   if (!again) {
@@ -90,7 +93,7 @@ http::Request Exchange::make_request(const Pieces& pieces, Purpose purpose) cons
 
 // --- Flush ----------------------------------------------------------------
 
-Status Exchange::flush(pool::Lease& lease, Purpose purpose) noexcept {
+Status Exchange::flush(upstream::Lease& lease, Purpose purpose) noexcept {
   const target::Target& target = *core_.options.target;
   const bool keeping = purpose == Purpose::kKeepAlive;
   const Asked asked{.purpose = purpose,
@@ -114,7 +117,7 @@ Status Exchange::flush(pool::Lease& lease, Purpose purpose) noexcept {
 
 // --- Questions ------------------------------------------------------------
 
-Status Exchange::probe(pool::Lease& lease) {
+Status Exchange::probe(upstream::Lease& lease) {
   const target::Target& target = *core_.options.target;
   const Status status =
       ask(lease, target.options(), {.purpose = Purpose::kRead, .doing = "could not OPTIONS"},
@@ -123,19 +126,17 @@ Status Exchange::probe(pool::Lease& lease) {
   return status.kind() == Kind::kRejected ? Status() : status;
 }
 
-Status Exchange::read(pool::Lease& lease, ByteRange range, void* data) {
+Status Exchange::read(upstream::Lease& lease, ByteRange range, void* data) {
   const http::Request request = core_.options.target->read(range, data);
-  const Status status =
-      ask(lease, request,
-          {Purpose::kRead, Stats::Op::kRead, nullptr, range.length, "could not " + request.what},
-          [&](const http::Reply& reply) {
-            return core_.options.target->check_read(reply, range);
-          });
+  const Status status = ask(
+      lease, request,
+      {Purpose::kRead, Stats::Op::kRead, nullptr, range.length, "could not " + request.what},
+      [&](const http::Reply& reply) { return core_.options.target->check_read(reply, range); });
   if (status.ok()) core_.note_success();
   return status;
 }
 
-Result<std::vector<target::Extent>> Exchange::extents(pool::Lease& lease) {
+Result<std::vector<target::Extent>> Exchange::extents(upstream::Lease& lease) {
   const target::Target& target = *core_.options.target;
   const uint64_t size = core_.options.size;
   const auto reader = target.extents_reader(size);
@@ -143,16 +144,18 @@ Result<std::vector<target::Extent>> Exchange::extents(pool::Lease& lease) {
   request.within = kLongestList * core_.options.late;
   std::vector<target::Extent> list;
   const Status status = ask(lease, request,
-                            {.purpose = Purpose::kRead, .op = Stats::Op::kExtents,
+                            {.purpose = Purpose::kRead,
+                             .op = Stats::Op::kExtents,
                              .doing = "could not get the extents"},
                             [&](const http::Reply& reply) -> Status {
-    Result<std::vector<target::Extent>> read = target.read_extents(reply, *reader);
-    if (!read.ok()) return read.status();
-    list = std::move(read.value());
-    if (list.empty() || list.back().range.end() < size)
-      return {Kind::kMalformed, "the extents end before the disk does"};
-    return {};
-  });
+                              Result<std::vector<target::Extent>> read =
+                                  target.read_extents(reply, *reader);
+                              if (!read.ok()) return read.status();
+                              list = std::move(read.value());
+                              if (list.empty() || list.back().range.end() < size)
+                                return {Kind::kMalformed, "the extents end before the disk does"};
+                              return {};
+                            });
   if (!status.ok()) return status;
   core_.note_success();
   return list;

@@ -20,8 +20,8 @@
 #include "base/stats.h"
 #include "base/status.h"
 #include "http/message.h"
-#include "pool/lease.h"
 #include "target/target.h"
+#include "upstream/lease.h"
 #include "volume/core.h"
 #include "volume/mode.h"
 #include "volume/pieces.h"
@@ -35,26 +35,26 @@ class Exchange {
   Exchange(Core& core, Mode& mode) : core_(core), mode_(mode) {}
 
   // One request for all the pieces, which are adjacent. `purpose`: kChange or kStableChange.
-  Status change(pool::Lease& lease, const Pieces& pieces, Purpose purpose)
+  Status change(upstream::Lease& lease, const Pieces& pieces, Purpose purpose)
       EXCLUDES(core_.mutex) {
     return send(lease, pieces, purpose, false);
   }
   // The same of what has been acknowledged before.
-  Status resend(pool::Lease& lease, const Pieces& pieces, Purpose purpose)
+  Status resend(upstream::Lease& lease, const Pieces& pieces, Purpose purpose)
       EXCLUDES(core_.mutex) {
     return send(lease, pieces, purpose, true);
   }
   // What the connection has carried is stable afterwards. `purpose`: kFlush or kKeepAlive.
-  Status flush(pool::Lease& lease, Purpose purpose) noexcept EXCLUDES(core_.mutex);
+  Status flush(upstream::Lease& lease, Purpose purpose) noexcept EXCLUDES(core_.mutex);
   // Does the server answer, whatever it says?
-  Status probe(pool::Lease& lease) EXCLUDES(core_.mutex);
-  Status read(pool::Lease& lease, ByteRange range, void* data) EXCLUDES(core_.mutex);
+  Status probe(upstream::Lease& lease) EXCLUDES(core_.mutex);
+  Status read(upstream::Lease& lease, ByteRange range, void* data) EXCLUDES(core_.mutex);
   // Of the whole disk.
-  Result<std::vector<target::Extent>> extents(pool::Lease& lease) EXCLUDES(core_.mutex);
+  Result<std::vector<target::Extent>> extents(upstream::Lease& lease) EXCLUDES(core_.mutex);
 
   // What the verdict on this failure says is done: for one that comes from this side, after
   // the server was asked. `pieces`: of a change.
-  void failed(pool::Lease& lease, Purpose purpose, const Status& failure,
+  void failed(upstream::Lease& lease, Purpose purpose, const Status& failure,
               const Pieces* pieces = nullptr) noexcept EXCLUDES(core_.mutex);
 
  private:
@@ -67,9 +67,9 @@ class Exchange {
     std::string doing{};
   };
   template <typename Check>
-  Status ask(pool::Lease& lease, const http::Request& request, const Asked& asked,
+  Status ask(upstream::Lease& lease, const http::Request& request, const Asked& asked,
              const Check& check) EXCLUDES(core_.mutex);
-  Status send(pool::Lease& lease, const Pieces& pieces, Purpose purpose, bool again)
+  Status send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again)
       EXCLUDES(core_.mutex);
   [[nodiscard]] http::Request make_request(const Pieces& pieces, Purpose purpose) const;
 

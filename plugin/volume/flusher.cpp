@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// A flush waits for what is to be sent again, flushes dirty connections one by one, and looks
+// again, until nothing is left.
 
 #include "volume/flusher.h"
 
@@ -52,7 +55,7 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
 }
 
 Status Flusher::flush_connection(ConnectionId id) {
-  Result<pool::Lease> lease = core_.pool.lease(id);
+  Result<upstream::Lease> lease = core_.pool.lease(id);
   {
     MutexLock lock(core_.mutex);
     if (core_.health.latched()) return *core_.health.latched();

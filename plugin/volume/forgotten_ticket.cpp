@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// When a denied ticket is an outage, and for how long.
 
 #include "volume/forgotten_ticket.h"
 
@@ -15,10 +17,11 @@ Status ForgottenTicket::look_at(Status failure, TimePoint now, TimePoint last_su
   if (!denied_since_ || *denied_since_ < last_success) denied_since_ = now;
   const Duration denied = now - *denied_since_;
   if (denied >= wait_)
-    return {Kind::kDenied, failure.text() + format(" (waited for %lld seconds, denied-wait=)",
-                                                   seconds(denied))};
-  return {Kind::kForgotten, failure.text() + format(" (waiting for up to %lld seconds, denied-wait=)",
-                                                    seconds(wait_))};
+    return {Kind::kDenied,
+            failure.text() + format(" (waited for %lld seconds, denied-wait=)", seconds(denied))};
+  return {
+      Kind::kForgotten,
+      failure.text() + format(" (waiting for up to %lld seconds, denied-wait=)", seconds(wait_))};
 }
 
 }  // namespace upload::volume

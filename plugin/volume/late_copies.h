@@ -48,8 +48,7 @@ class LateCopies {
 
   // Until when a copy of another change than `change` may come to the range;
   // nothing: none can. `change` 0: of any change.
-  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t change,
-                                               TimePoint now);
+  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t change, TimePoint now);
   // The same of the whole disk and of any change.
   [[nodiscard]] std::optional<TimePoint> last(TimePoint now);
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// The two modes side by side: what one does about a failure, the other does not.
 
 #include "volume/mode.h"
 
@@ -26,8 +28,9 @@ TimePoint FailAtOnce::give_up_waiting_at(TimePoint since) const {
 }
 
 Status FailAtOnce::wait_in_doubt() const {
-  return {Kind::kLost, core_.options.name + ": an earlier change here failed, and the server "
-                                            "may still be applying it; start again"};
+  return {Kind::kLost, core_.options.name +
+                           ": an earlier change here failed, and the server "
+                           "may still be applying it; start again"};
 }
 
 // The whole range of the request: no change of it is ever repeated.
@@ -57,7 +60,8 @@ void FailAtOnce::connection_lost(ConnectionId id, const Status& why) {
 // --- With one -------------------------------------------------------------
 
 Retry Persist::make_retry(Purpose purpose) const {
-  return {core_.clock, purpose,
+  return {core_.clock,
+          purpose,
           {.total = core_.options.retry_time,
            .asked = std::min(Retry::kLongestAsked, core_.options.retry_time / 4)}};
 }
@@ -93,19 +97,18 @@ void Persist::latch_given_up(const Retry& retry, const Status& failure) {
     orphans = core_.unflushed.log.orphan_bytes();
   }
   core_.latch(failure.while_doing(
-      core_.options.name +
-      format(": gave up after %lld seconds (retry-time=), with %" PRIu64
-             " acknowledged bytes that could not be sent again",
-             seconds(retry.elapsed()), orphans)));
+      core_.options.name + format(": gave up after %lld seconds (retry-time=), with %" PRIu64
+                                  " acknowledged bytes that could not be sent again",
+                                  seconds(retry.elapsed()), orphans)));
 }
 
 Status Persist::given_up(const Status& failure) const { return core_.latched_or(failure); }
 
 // Those in front may be trying again.
 TimePoint Persist::give_up_waiting_at(TimePoint since) const {
-  return std::max(core_.pool.give_up_at(since),
-                  std::max(since, core_.last_success.load()) + core_.options.retry_time +
-                      core_.options.late);
+  return std::max(
+      core_.pool.give_up_at(since),
+      std::max(since, core_.last_success.load()) + core_.options.retry_time + core_.options.late);
 }
 
 // Each is repeated by itself, which changes nothing; others wait as long as the server might

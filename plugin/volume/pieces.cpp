@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Cutting what is to be written into requests.
 
 #include "volume/pieces.h"
 

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// A read looks into the log before it asks the server: what the log has, the server may have
+// lost.
 
 #include "volume/reader.h"
 
@@ -60,7 +63,7 @@ Status Reader::read_from_log(const journal::Slice& slice, std::byte* to, bool& g
 }
 
 Status Reader::read_from_server(ByteRange range, void* data) {
-  Result<pool::Lease> lease = core_.pool.lease();
+  Result<upstream::Lease> lease = core_.pool.lease();
   if (!lease.ok()) return lease.status().while_doing(core_.options.name + ": could not read");
   lease.value().replace_if_closed();
   if (Status status = core_.latched(); !status.ok()) return status;
@@ -94,7 +97,7 @@ Result<Extents> Reader::extents_from_server() {
           1, target::Extent{{0, core_.options.size}, false, false}));
   }
   known_.reset();
-  Result<pool::Lease> lease = core_.pool.lease();
+  Result<upstream::Lease> lease = core_.pool.lease();
   if (!lease.ok()) return lease.status().while_doing(core_.options.name + ": extents");
   lease.value().replace_if_closed();
   if (Status status = core_.latched(); !status.ok()) return status;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Which threads there are.
 
 #include "volume/recovery.h"
 
 namespace upload::volume {
 
-Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher,
-                   Spooler* spooler)
+Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher, Spooler* spooler)
     : resender_(core, exchange), replayer_(core, mode, flusher, resender_) {
   if (spooler != nullptr) drainer_.emplace(core, *spooler, exchange, resender_, replayer_);
   replay_.emplace(core, core.replay_work, replayer_, core.pool.limit());

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Which orphans a job takes, and what it does with them.
 
 #include "volume/replayer.h"
 

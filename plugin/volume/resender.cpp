@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// How many requests go over a connection before it is flushed is learned from how that went.
 
 #include "volume/resender.h"
 
@@ -34,7 +36,7 @@ Result<size_t> Resender::send_some(std::span<const Pieces> requests) {
 }
 
 Result<size_t> Resender::send_stable(std::span<const Pieces> requests) {
-  Result<pool::Lease> lease = core_.pool.lease();
+  Result<upstream::Lease> lease = core_.pool.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
   const TimePoint enough = core_.clock.now() + kLongestTurn;

@@ -32,8 +32,8 @@ std::optional<TimePoint> Retry::next(const Status& failure, TimePoint last_succe
   if (now >= give_up && !few) return std::nullopt;
   const unsigned doublings = std::min(failures_ - 2, kDoublings);
   const Duration backoff = std::min(limits_.pause, kFirst * (1 << doublings));
-  const auto wait = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(backoff) * random_between(0.5, 1));
+  const auto wait = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(backoff) *
+                                                         random_between(0.5, 1));
   // The last try is at the end of the time, not after it.
   const TimePoint next = now + std::max(wait, asked);
   return few ? next : std::min(next, give_up);

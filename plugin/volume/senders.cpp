@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Each thread asks for a job, does it, and asks again.
 
 #include "volume/senders.h"
 

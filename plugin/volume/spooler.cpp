@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Rows are made of changes by the threads of these, and of what is in memory by a job.
 
 #include "volume/spooler.h"
 
@@ -102,9 +104,10 @@ bool Spooler::begin(const Status& why, TimePoint until) {
 journal::SpoolContent Spooler::make_row(ByteRange range, uint64_t sequence, const void* data) {
   const TimePoint now = core_.clock.now();
   const auto doubt = core_.late_copies.until(range, sequence, now);
-  const int64_t not_before = !doubt                             ? 0
-                             : *doubt == LateCopies::kUnknown ? INT64_MAX
-                                                              : wall_time(core_.clock, *doubt - now);
+  const int64_t not_before = !doubt ? 0
+                             : *doubt == LateCopies::kUnknown
+                                 ? INT64_MAX
+                                 : wall_time(core_.clock, *doubt - now);
   return {{core_.unflushed.new_row_id(), range, sequence, data == nullptr, not_before}, data};
 }
 
@@ -135,7 +138,8 @@ void Spooler::take(const Change& leader) {
 std::vector<Status> Spooler::append(std::span<const journal::SpoolContent> contents) {
   std::vector<Status> results(contents.size(), spool_.append(contents));
   if (disk_may_recover(results.front().kind()) && results.size() > 1)
-    for (size_t i = 0; i < contents.size(); ++i) results[i] = spool_.append(contents.subspan(i, 1));
+    for (size_t i = 0; i < contents.size(); ++i)
+      results[i] = spool_.append(contents.subspan(i, 1));
   for (const Status& result : results)
     if (!result.ok()) latch_unless_full(result);
   UPLOAD_DEBUG(journal, "spool: %zu changes appended: %s", contents.size(),
@@ -145,8 +149,8 @@ std::vector<Status> Spooler::append(std::span<const journal::SpoolContent> conte
 
 Result<bool> Spooler::read(const journal::Slice& slice, std::byte* to) {
   const journal::Record& record = *slice.record;
-  Result<bool> there = spool_.read(record.row, slice.range.offset - record.range.offset, to,
-                                   slice.range.length);
+  Result<bool> there =
+      spool_.read(record.row, slice.range.offset - record.range.offset, to, slice.range.length);
   if (!there.ok()) latch_unless_full(there.status());
   return there;
 }
@@ -184,7 +188,8 @@ void Spooler::move() {
   slices.clear();
   MutexLock lock(core_.mutex);
   if (status.ok())
-    for (const journal::SpoolContent& content : contents) core_.unflushed.move_to_row(content.row);
+    for (const journal::SpoolContent& content : contents)
+      core_.unflushed.move_to_row(content.row);
   else
     next_move_ = core_.clock.now() + kDiskAgain;
   core_.let_go(held);

@@ -26,10 +26,10 @@ enum class Purpose {
   kChange,        // a write or a zero that a flush makes stable later
   kStableChange,  // one that is stable when it is acknowledged: FUA, and write-through
   kFlush,
-  kKeepAlive,     // a flush, for the sake of the connection
-  kResend,        // all that it takes to bring to the server what was acknowledged before
+  kKeepAlive,  // a flush, for the sake of the connection
+  kResend,     // all that it takes to bring to the server what was acknowledged before
 };
-inline constexpr std::array kPurposes = {Purpose::kRead,  Purpose::kChange,
+inline constexpr std::array kPurposes = {Purpose::kRead,         Purpose::kChange,
                                          Purpose::kStableChange, Purpose::kFlush,
                                          Purpose::kKeepAlive,    Purpose::kResend};
 
@@ -63,8 +63,8 @@ constexpr Verdict verdict_of_kind(Kind kind) {
     case Kind::kGateway: return {.retire = true, .fate_unknown = true, .repeat = true};
     // The server's storage client may be dead, with what was written since the last flush.
     case Kind::kServerError:
-      return {.retire = true, .fate_unknown = true, .repeat = true,
-              .latch = Latch::kWithoutReplay};
+      return {
+          .retire = true, .fate_unknown = true, .repeat = true, .latch = Latch::kWithoutReplay};
     case Kind::kUnavailable: return {.fate_unknown = true, .repeat = true};
     // Refused before its body was read.
     case Kind::kForgotten: return {.repeat = true};

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// How the parts are put together, and what concerns the beginning and the end of a volume.
 
 #include "volume/volume.h"
 
@@ -18,7 +20,7 @@ std::unique_ptr<Mode> make_mode(Core& core, Fallback& fallback) {
 
 }  // namespace
 
-Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& stats)
+Volume::Volume(VolumeOptions options, upstream::Pool& pool, Clock& clock, Stats& stats)
     : core_(std::move(options), pool, clock, stats),
       spooler_(core_.options.spool ? std::make_unique<Spooler>(core_) : nullptr),
       mode_(make_mode(core_, fallback())),
@@ -28,8 +30,7 @@ Volume::Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& sta
       reader_(core_, *mode_, exchange_, fallback()) {
   assert(core_.options.replay > 0 || !core_.options.spool);
   if (core_.options.replay > 0)
-    recovery_ =
-        std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
+    recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
   pool.add_client(*this);
 }
 
@@ -39,7 +40,7 @@ void Volume::connection_lost(ConnectionId id, const Status& why) {
   mode_->connection_lost(id, why);
 }
 
-void Volume::keep_alive(pool::Lease& lease) {
+void Volume::keep_alive(upstream::Lease& lease) {
   if (!lease.retired().ok()) return;  // lost under another client's request
   const Status status = exchange_.flush(lease, Purpose::kKeepAlive);
   if (!status.ok()) UPLOAD_DEBUG(keeper, "keeper: %s", status.text().c_str());
@@ -81,9 +82,10 @@ bool Volume::keep_spool() {
     empty = core_.unflushed.rows().empty();
   }
   if (empty)
-    log::warning("%s: the spool %s stays, empty: it tells the next start that the server may "
-                 "still apply requests that have failed", core_.options.name.c_str(),
-                 core_.options.spool->path().c_str());
+    log::warning(
+        "%s: the spool %s stays, empty: it tells the next start that the server may "
+        "still apply requests that have failed",
+        core_.options.name.c_str(), core_.options.spool->path().c_str());
   return true;
 }
 
@@ -102,8 +104,10 @@ void Volume::give_up() {
     left = core_.not_on_server();
     told_what_is_left_ = true;
   }
-  log::warning("%s: nbdkit is to end and the server does not answer: requests that wait for it "
-               "fail%s%s", core_.options.name.c_str(), left.empty() ? "" : "; ", left.c_str());
+  log::warning(
+      "%s: nbdkit is to end and the server does not answer: requests that wait for it "
+      "fail%s%s",
+      core_.options.name.c_str(), left.empty() ? "" : "; ", left.c_str());
   core_.stop();
 }
 

@@ -32,10 +32,10 @@
 
 namespace upload::volume {
 
-class Volume final : public pool::PoolClient {
+class Volume final : public upstream::PoolClient {
  public:
   // `pool`, `clock` and `stats` outlive the volume.
-  Volume(VolumeOptions options, pool::Pool& pool, Clock& clock, Stats& stats);
+  Volume(VolumeOptions options, upstream::Pool& pool, Clock& clock, Stats& stats);
   // No request is under way. After request_stop() and join().
   ~Volume() override;
 
@@ -54,7 +54,7 @@ class Volume final : public pool::PoolClient {
   Result<Extents> extents() { return reader_.extents(); }
 
   void connection_lost(ConnectionId id, const Status& why) override;
-  void keep_alive(pool::Lease& lease) override;
+  void keep_alive(upstream::Lease& lease) override;
 
   // Until what was left in the spool by an earlier run is on the server.
   Status wait_for_leftovers();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// The steps of a change in their order; see the head of writer.h.
 
 #include "volume/writer.h"
 
@@ -50,7 +52,7 @@ Status Writer::commit(Change& change, bool fua) noexcept {
     if (Status status = admit(change); !status.ok()) return status;
     ++core_.changes_begun;
     // What is certain is asked before it is sent; this saves the wait for a connection.
-    change.spools = change.spools || core_.belongs_into_spool(change.range);
+    change.to_spool = change.to_spool || core_.belongs_into_spool(change.range);
     core_.queue.add(change);
   }
   for (;;) {
@@ -61,7 +63,7 @@ Status Writer::commit(Change& change, bool fua) noexcept {
       if (change.state == Change::State::kDone) break;
     }
     // This thread leads: the batch is its own until it is finished.
-    if (change.spools) {
+    if (change.to_spool) {
       fallback_.take(change);
     } else if (!send_batch(change)) {
       MutexLock lock(core_.mutex);
@@ -70,7 +72,7 @@ Status Writer::commit(Change& change, bool fua) noexcept {
     }
   }
   // What is in the spool is not on the server.
-  if (change.result.ok() && change.spools && fua && !core_.options.spool_local)
+  if (change.result.ok() && change.to_spool && fua && !core_.options.spool_local)
     return flusher_.flush();
   return change.result;
 }
@@ -107,11 +109,11 @@ void Writer::wait_for_turn(Change& change) {
   LastLook last_look;
   while (change.state != Change::State::kDone && !change.leads) {
     const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
-    if (change.state == Change::State::kTaken || change.spools) {
+    if (change.state == Change::State::kTaken || change.to_spool) {
       // In a batch that is being sent, or on its way to the spool: that ends.
-      change.woken.wait(core_.mutex);
+      change.turn.wait(core_.mutex);
     } else if (const auto until = last_look.wait_until(give_up, core_.clock.now())) {
-      core_.wait_for(change.woken, *until);
+      core_.wait_for(change.turn, *until);
     } else {
       core_.finish({&change}, core_.pool.wait_failure());
     }
@@ -121,7 +123,7 @@ void Writer::wait_for_turn(Change& change) {
 // Sends the batch and finishes it. False: it is not sent, and belongs into the spool.
 bool Writer::send_batch(Change& leader) {
   const std::vector<Change*> batch = leader.batch;  // the leader goes when it is finished
-  std::optional<pool::Lease> lease = std::exchange(leader.lease, std::nullopt);
+  std::optional<upstream::Lease> lease = std::exchange(leader.lease, std::nullopt);
   const bool no_connection = !lease;
   Outcome outcome = try_until_sent(lease, leader);
   if (!outcome) return false;
@@ -139,7 +141,7 @@ bool Writer::send_batch(Change& leader) {
 }
 
 // One request at least, unless there is no connection.
-Writer::Outcome Writer::try_until_sent(std::optional<pool::Lease>& lease,
+Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
                                        const Change& leader) {
   const Pieces pieces = pieces_of(leader.batch);
   Status status = leader.result;  // why there is no lease
@@ -161,7 +163,7 @@ Writer::Outcome Writer::try_until_sent(std::optional<pool::Lease>& lease,
       case Mode::Next::kTryAgain: break;
     }
     wait_in_doubt(pieces);
-    Result<pool::Lease> other = core_.pool.lease();
+    Result<upstream::Lease> other = core_.pool.lease();
     if (other.ok())
       lease = std::move(other.value());
     else
@@ -179,16 +181,16 @@ void Writer::wait_in_doubt(const Pieces& pieces) {
 }
 
 // Sends the batch if it may still be sent. Never throws: others wait for it.
-Status Writer::attempt(pool::Lease& lease, const Change& leader) {
+Status Writer::attempt(upstream::Lease& lease, const Change& leader) {
   const Pieces pieces = pieces_of(leader.batch);
   lease.replace_if_closed();
   {
     MutexLock lock(core_.mutex);
     if (core_.health.latched()) return *core_.health.latched();
     if (core_.in_doubt(pieces))
-      return {Kind::kUnavailable,
-              core_.options.name + ": an earlier change here failed, and the server may still "
-                                   "be applying it"};
+      return {Kind::kUnavailable, core_.options.name +
+                                      ": an earlier change here failed, and the server may still "
+                                      "be applying it"};
   }
   try {
     return exchange_.change(lease, pieces,
@@ -218,7 +220,7 @@ bool Writer::make_records(const std::vector<Change*>& batch,
 
 // The server has the batch, and nobody could send it again: it is retired with its
 // connection. The first `recorded` records give their memory back by themselves.
-Status Writer::not_recorded(pool::Lease& lease, size_t recorded,
+Status Writer::not_recorded(upstream::Lease& lease, size_t recorded,
                             const std::vector<Change*>& batch) {
   const Status failure(Kind::kNoMemory,
                        core_.options.name + ": out of memory for the replay log");

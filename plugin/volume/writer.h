@@ -35,7 +35,7 @@
 #include "base/byte_range.h"
 #include "base/status.h"
 #include "journal/replay_log.h"
-#include "pool/lease.h"
+#include "upstream/lease.h"
 #include "volume/change_queue.h"
 #include "volume/core.h"
 #include "volume/exchange.h"
@@ -63,13 +63,13 @@ class Writer {
   Status admit(Change& change) REQUIRES(core_.mutex);
   void wait_for_turn(Change& change) REQUIRES(core_.mutex);
   bool send_batch(Change& leader) EXCLUDES(core_.mutex);
-  Outcome try_until_sent(std::optional<pool::Lease>& lease, const Change& leader)
+  Outcome try_until_sent(std::optional<upstream::Lease>& lease, const Change& leader)
       EXCLUDES(core_.mutex);
-  Status attempt(pool::Lease& lease, const Change& leader) EXCLUDES(core_.mutex);
+  Status attempt(upstream::Lease& lease, const Change& leader) EXCLUDES(core_.mutex);
   void wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
                                   std::vector<journal::RecordPtr>& records);
-  Status not_recorded(pool::Lease& lease, size_t recorded, const std::vector<Change*>& batch);
+  Status not_recorded(upstream::Lease& lease, size_t recorded, const std::vector<Change*>& batch);
   void acknowledge(const std::vector<Change*>& batch, ConnectionId id,
                    std::vector<journal::RecordPtr> records) REQUIRES(core_.mutex);
 

@@ -41,7 +41,7 @@ using namespace std::chrono_literals;
 using upload::Kind;
 using upload::Result;
 using upload::Status;
-using upload::pool::Pool;
+using upload::upstream::Pool;
 using upload::volume::Volume;
 namespace http = upload::http;
 namespace journal = upload::journal;
@@ -79,7 +79,7 @@ void check(const Status& status) {
 
 struct Server {
   std::atomic<bool> away = false;
-  std::atomic<int> restarts = 0;  // each closes the connections there are
+  std::atomic<int> restarts = 0;        // each closes the connections there are
   std::atomic<uint64_t> lose_each = 0;  // requests, of which the last is lost; 0: none
   std::atomic<uint64_t> requests = 0;
   std::chrono::microseconds work{0};  // of the processor
@@ -159,21 +159,21 @@ class NullPlace final : public journal::SpoolPlace {
 };
 
 struct Bench {
-  Bench(uint64_t replay, bool spools)
-      : pool({4, 10s, 60s},
-             [this](upload::ConnectionId, http::ConnectionEvents events) {
-               return std::make_unique<Connection>(server, std::move(events));
-             },
-             clock) {
+  Bench(uint64_t replay, bool with_spool)
+      : pool(
+            {4, 10s, 60s},
+            [this](upload::ConnectionId, http::ConnectionEvents events) {
+              return std::make_unique<Connection>(server, std::move(events));
+            },
+            clock) {
     upload::volume::VolumeOptions options =
         upload::testing::disk_options(kSectors * kSector / upload::testing::kBlock);
     options.replay = replay;
     options.late = 0s;
-    if (spools)
-      options.spool = std::make_shared<journal::Spool>(std::make_unique<NullPlace>(),
-                                                       std::make_unique<NullStore>(),
-                                                       std::vector<journal::SpoolRow>(), clock,
-                                                       60s);
+    if (with_spool)
+      options.spool = std::make_shared<journal::Spool>(
+          std::make_unique<NullPlace>(), std::make_unique<NullStore>(),
+          std::vector<journal::SpoolRow>(), clock, 60s);
     volume = std::make_unique<Volume>(std::move(options), pool, clock, stats);
   }
   ~Bench() { upload::testing::end(*volume, pool); }
@@ -264,7 +264,8 @@ void bench_replay(uint64_t changes) {
     const auto start = std::chrono::steady_clock::now();
     check(bench.volume->flush());
     printf("replay: %" PRIu64 " changes, each %" PRIu64 "th request lost: %.2f s, %" PRIu64
-           " requests\n", changes, each, seconds_since(start), bench.server.requests - before);
+           " requests\n",
+           changes, each, seconds_since(start), bench.server.requests - before);
   }
 }
 
@@ -274,8 +275,12 @@ int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   const uint64_t count = argc > 2 ? strtoull(argv[2], nullptr, 10) : 0;
   setvbuf(stdout, nullptr, _IOLBF, 0);
-  if (what == "log") bench_log(count > 0 ? count : 100000);
-  else if (what == "flush") bench_flush(count > 0 ? count : 100000);
-  else if (what == "replay") bench_replay(count > 0 ? count : 3000);
-  else return fprintf(stderr, "usage: core-bench log|flush|replay [COUNT]\n"), 2;
+  if (what == "log")
+    bench_log(count > 0 ? count : 100000);
+  else if (what == "flush")
+    bench_flush(count > 0 ? count : 100000);
+  else if (what == "replay")
+    bench_replay(count > 0 ? count : 3000);
+  else
+    return fprintf(stderr, "usage: core-bench log|flush|replay [COUNT]\n"), 2;
 }

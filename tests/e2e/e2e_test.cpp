@@ -175,8 +175,7 @@ TEST_CASE("no more connections than the server's limits allow", "[e2e]") {
   CHECK(f.server.counters().max_active_requests <= 2);
 }
 
-TEST_CASE("servers from before OPTIONS, and such without zero or flush, are served",
-          "[e2e]") {
+TEST_CASE("servers from before OPTIONS, and such without zero or flush, are served", "[e2e]") {
   TicketOptions ticket;
   SECTION("405") { ticket.options_mode = OptionsMode::method_not_allowed; }
   SECTION("204") { ticket.options_mode = OptionsMode::no_content; }
@@ -274,8 +273,7 @@ TEST_CASE("a zero without the server's help is written out whole", "[e2e]") {
   REQUIRE(client.flush() == 0);
   for (uint64_t offset = 0; offset < 200 * kMiB; offset += 10 * kMiB) {
     INFO(offset);
-    CHECK(f.stable(offset, 65536) ==
-          (offset < 150 * kMiB ? std::vector<char>(65536) : data));
+    CHECK(f.stable(offset, 65536) == (offset < 150 * kMiB ? std::vector<char>(65536) : data));
   }
 }
 
@@ -319,8 +317,7 @@ TEST_CASE("a unix socket that can't be connected is no obstacle", "[e2e]") {
   CHECK(client.flush() == 0);
 
   // One that was asked for by name is not replaced by something else.
-  require_failed_with(Nbdkit(f.keys({"unix-socket=/nonexistent/socket"})),
-                      "/nonexistent/socket");
+  require_failed_with(Nbdkit(f.keys({"unix-socket=/nonexistent/socket"})), "/nonexistent/socket");
 }
 
 TEST_CASE("a proxy is asked for a tunnel, for http too", "[e2e]") {
@@ -345,7 +342,8 @@ TEST_CASE("a proxy is asked for a tunnel, for http too", "[e2e]") {
   });
   Watchdog watchdog("a proxy");
   const std::string port = std::to_string(ntohs(address.sin_port));
-  Nbdkit nbdkit({"url=http://upload.example/images/x", "proxy=http://me:hunter2@127.0.0.1:" + port});
+  Nbdkit nbdkit(
+      {"url=http://upload.example/images/x", "proxy=http://me:hunter2@127.0.0.1:" + port});
   proxy.join();
   close(listener);
   CHECK(asked.find("CONNECT upload.example:80 HTTP/1.1") == 0);
@@ -376,8 +374,8 @@ TEST_CASE("idle connections are kept alive beyond the server's idle time-out", "
   REQUIRE(client.write(0, data.data(), data.size()) == 0);
   const auto opened = f.server.counters().connections_accepted;
   // Longer idle than the server would bear.
-  REQUIRE(f.server.wait_until([](const Counters& c) { return c.requests_of(Op::flush) >= 12; },
-                              60s));
+  REQUIRE(
+      f.server.wait_until([](const Counters& c) { return c.requests_of(Op::flush) >= 12; }, 60s));
   CHECK(f.stable(0, data.size()) == data);
   REQUIRE(client.write(4096, data.data(), data.size()) == 0);
   REQUIRE(client.flush() == 0);
@@ -430,9 +428,8 @@ TEST_CASE("certificates are checked", "[e2e]") {
 
   SECTION("one of another CA is refused") {
     Fixture f(options);
-    require_failed_with(
-        Nbdkit({"url=" + f.server.url("ticket"), "cafile=" + files.other_ca}),
-        "could not connect");
+    require_failed_with(Nbdkit({"url=" + f.server.url("ticket"), "cafile=" + files.other_ca}),
+                        "could not connect");
     require_failed_with(Nbdkit({"url=" + f.server.url("ticket")}), "certificate");
     CHECK(f.server.counters().total_requests() == 0);
   }
@@ -511,8 +508,8 @@ TEST_CASE("the ticket is in no log, not even when the server echoes it", "[e2e]"
   const std::string file = directory.path() + "/url";
   std::ofstream(file) << f.server.url(ticket.id) << "\n";
   Nbdkit nbdkit({"url=+" + file, "cafile=" + f.server.ca_file()},
-                {"-v", "-D", "upload.http=1", "-D", "upload.pool=1", "-D", "upload.queue=1",
-                 "-D", "upload.keeper=1", "-D", "upload.stats=1"});
+                {"-v", "-D", "upload.http=1", "-D", "upload.pool=1", "-D", "upload.queue=1", "-D",
+                 "upload.keeper=1", "-D", "upload.stats=1"});
   INFO(nbdkit.log());
   REQUIRE(nbdkit.serves());
   {
@@ -532,8 +529,7 @@ TEST_CASE("a start that can't succeed fails at once, with one line", "[e2e]") {
   const auto errors = [](const Nbdkit& nbdkit) {
     size_t count = 0;
     const std::string log = nbdkit.log();
-    for (size_t at = log.find("error:"); at != log.npos; at = log.find("error:", at + 1))
-      ++count;
+    for (size_t at = log.find("error:"); at != log.npos; at = log.find("error:", at + 1)) ++count;
     return count;
   };
   Fixture f;
@@ -562,14 +558,14 @@ TEST_CASE("a start that can't succeed fails at once, with one line", "[e2e]") {
   }
   SECTION("the size is another one") {
     Nbdkit nbdkit(f.keys({"size=1G"}));
-    require_failed_with(nbdkit, "size=1073741824 is not the size of the disk at the server, "
-                                "which is 67108864");
+    require_failed_with(nbdkit,
+                        "size=1073741824 is not the size of the disk at the server, "
+                        "which is 67108864");
     CHECK(errors(nbdkit) == 1);
   }
   SECTION("the size can't be known") {
     f.server.add_fault({.op = Op::get, .times = 0, .action = Action::status, .status = 400});
-    f.server.add_fault(
-        {.op = Op::extents, .times = 0, .action = Action::status, .status = 404});
+    f.server.add_fault({.op = Op::extents, .times = 0, .action = Action::status, .status = 404});
     Nbdkit nbdkit(f.keys());
     require_failed_with(nbdkit, "size= is needed");
     CHECK(Nbdkit(f.keys({"size=64M"})).serves());
@@ -592,10 +588,15 @@ TEST_CASE("replies that lie give EIO, and what they say is not believed", "[e2e]
   NbdClient client(nbdkit);
   std::vector<char> buffer(65536);
 
-  const Action lies[] = {Action::wrong_content_range, Action::wrong_status_200_on_get,
-                         Action::lie_short_content_length, Action::lie_long_content_length,
-                         Action::garbage_status_line, Action::garbage, Action::raw_json,
-                         Action::truncate_reply_body, Action::close_mid_reply};
+  const Action lies[] = {Action::wrong_content_range,
+                         Action::wrong_status_200_on_get,
+                         Action::lie_short_content_length,
+                         Action::lie_long_content_length,
+                         Action::garbage_status_line,
+                         Action::garbage,
+                         Action::raw_json,
+                         Action::truncate_reply_body,
+                         Action::close_mid_reply};
   for (const Action action : lies) {
     INFO(name_of(action));
     f.server.add_fault({.op = Op::get, .action = action, .body = "{}"});
@@ -699,9 +700,8 @@ class Model {
     std::vector<Entry>& history = blocks_[block];
     return std::any_of(history.begin(), history.end(), [&](const Entry& w) {
       return w.value == value &&
-             std::none_of(history.begin(), history.end(), [&](const Entry& x) {
-               return x.begin > w.end && x.end < read_begin;
-             });
+             std::none_of(history.begin(), history.end(),
+                          [&](const Entry& x) { return x.begin > w.end && x.end < read_begin; });
     });
   }
 
@@ -803,9 +803,10 @@ TEST_CASE("eight clients, random overlapping I/O, 100000 operations, one model",
   CHECK(f.server.counters().overlapping_changes == 0);
 }
 
-TEST_CASE("nbdkit's multi-conn filter swallows a flush with its defaults, and not with "
-          "multi-conn-track-dirty=off",
-          "[e2e]") {
+TEST_CASE(
+    "nbdkit's multi-conn filter swallows a flush with its defaults, and not with "
+    "multi-conn-track-dirty=off",
+    "[e2e]") {
   const bool tracks = GENERATE(true, false);
   Fixture f;
   std::vector<std::string> keys;

@@ -108,9 +108,10 @@ size_t lines_with(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("standard error that nobody reads keeps neither requests nor the end; lines that are "
-          "lost are counted",
-          "[stderr]") {
+TEST_CASE(
+    "standard error that nobody reads keeps neither requests nor the end; lines that are "
+    "lost are counted",
+    "[stderr]") {
   Fixture f;
   Nbdkit nbdkit(f.keys(), {}, f.pipe.write_end());
   REQUIRE(nbdkit.serves());
@@ -138,8 +139,7 @@ TEST_CASE("standard error that nobody reads keeps neither requests nor the end; 
   }
 }
 
-TEST_CASE("standard error that nobody reads: in an outage nbdkit ends as ever",
-          "[stderr]") {
+TEST_CASE("standard error that nobody reads: in an outage nbdkit ends as ever", "[stderr]") {
   Fixture f;
   Nbdkit nbdkit(f.keys({"replay=64M", "retry-time=300"}), {}, f.pipe.write_end());
   REQUIRE(nbdkit.serves());

@@ -104,22 +104,18 @@ class Cell {
     const auto data = Expectation::content_of(number);
     return done(client_->write(block * kBlock, data.data(), kBlock, fua), block, number);
   }
-  bool zero(uint64_t block) {
-    return done(client_->zero(block * kBlock, kBlock), block, 0);
-  }
+  bool zero(uint64_t block) { return done(client_->zero(block * kBlock, kBlock), block, 0); }
   // Many at a time.
   bool write_many(uint64_t first, uint64_t count) {
     std::vector<std::vector<char>> data;
     std::vector<NbdClient::Write> writes;
     const uint64_t start = number_ + 1;
-    for (uint64_t i = 0; i < count; ++i)
-      data.push_back(Expectation::content_of(++number_));
+    for (uint64_t i = 0; i < count; ++i) data.push_back(Expectation::content_of(++number_));
     for (uint64_t i = 0; i < count; ++i)
       writes.push_back({(first + 2 * i) * kBlock, data[i].data(), kBlock});
     const std::vector<int> results = client_->write_all(writes);
     bool all = true;
-    for (uint64_t i = 0; i < count; ++i)
-      all = done(results[i], first + 2 * i, start + i) && all;
+    for (uint64_t i = 0; i < count; ++i) all = done(results[i], first + 2 * i, start + i) && all;
     return all;
   }
   bool read(uint64_t block) {
@@ -268,8 +264,8 @@ void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op
       break;
     case Situation::kKeeperFlush:
       cell.server().add_fault(fault_of(schedule, Op::flush, 1));
-      REQUIRE(cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; },
-                                       60s));
+      REQUIRE(
+          cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; }, 60s));
       break;
     case Situation::kStableWrite:
       cell.server().add_fault(fault_of(schedule, op, 1));
@@ -316,8 +312,7 @@ void run_matrix(const char* title, const std::vector<std::string>& more, Check c
 
 }  // namespace
 
-TEST_CASE("the fault matrix: an error is seen, or the stable image is complete",
-          "[matrix]") {
+TEST_CASE("the fault matrix: an error is seen, or the stable image is complete", "[matrix]") {
   run_matrix("without replay", {}, [](const Schedule& schedule, const Cell& cell) {
     if (schedule.harmless) CHECK_FALSE(cell.failed());
   });
@@ -335,8 +330,7 @@ TEST_CASE("the fault matrix with a spool, which takes what fails three times in 
           "[matrix]") {
   const TemporaryDirectory directory;
   times_in_a_row = 3;
-  run_matrix("with a spool",
-             {"replay=128M", "retry-time=30", "spool=" + directory.path()},
+  run_matrix("with a spool", {"replay=128M", "retry-time=30", "spool=" + directory.path()},
              [](const Schedule& schedule, const Cell& cell) {
                if (!schedule.final) CHECK_FALSE(cell.failed());
              });
@@ -370,8 +364,7 @@ void ride_out_outages(const std::vector<std::string>& keys) {
         cell.server().add_fault({.op = Op::connect, .times = 3, .action = Action::refuse});
         cell.server().drop_all_connections();
         break;
-      default:
-        cell.server().add_fault({.op = Op::any, .times = 5, .action = Action::reset});
+      default: cell.server().add_fault({.op = Op::any, .times = 5, .action = Action::reset});
     }
     CHECK(cell.read(14));
     CHECK(cell.zero(202));
@@ -396,8 +389,7 @@ TEST_CASE("with a spool: outages, restarts and connections cut at any time are r
   CHECK(upload::fixture::spool_rows(directory.path()) == 0);
 }
 
-TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
-          "[matrix]") {
+TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer", "[matrix]") {
   // timeout=0.7 says how late a copy may be.
   Cell cell("late copy", {"replay=128M", "retry-time=30"});
   cell.server().set_late_apply(300ms);
@@ -410,8 +402,7 @@ TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
   CHECK_FALSE(cell.failed());
 }
 
-TEST_CASE("with a spool: a late copy of a lost request overwrites nothing newer",
-          "[matrix]") {
+TEST_CASE("with a spool: a late copy of a lost request overwrites nothing newer", "[matrix]") {
   const TemporaryDirectory directory;
   Cell cell("late copy", {"replay=128M", "retry-time=30", "spool=" + directory.path()});
   cell.server().set_late_apply(300ms);
@@ -443,8 +434,8 @@ TEST_CASE("a success that comes before the whole change was sent is none", "[mat
   TicketOptions ticket;
   ticket.size_bytes = kLarge;
   server.add_ticket(ticket);
-  const Nbdkit nbdkit({"url=" + server.url("ticket"), "cafile=" + server.ca_file(),
-                       "timeout=0.7"});
+  const Nbdkit nbdkit(
+      {"url=" + server.url("ticket"), "cafile=" + server.ca_file(), "timeout=0.7"});
   REQUIRE(nbdkit.serves());
   NbdClient client(nbdkit);
   Fault fault;
@@ -471,8 +462,7 @@ TEST_CASE("a reply that breaks off after its status line is none", "[matrix]") {
   }
 }
 
-TEST_CASE("a keeper's failure is told by the next write, by a read and by flush",
-          "[matrix]") {
+TEST_CASE("a keeper's failure is told by the next write, by a read and by flush", "[matrix]") {
   for (const Schedule& schedule :
        {kSchedules[0], kSchedules[1], kSchedules[5], kSchedules[28], kSchedules[31]}) {
     for (const bool dirty : {true, false}) {
@@ -480,8 +470,8 @@ TEST_CASE("a keeper's failure is told by the next write, by a read and by flush"
       Cell cell(schedule.name, {"idle-timeout=0.1"});
       REQUIRE(cell.write(0, !dirty));
       cell.server().add_fault(fault_of(schedule, Op::flush, 1));
-      REQUIRE(cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; },
-                                       60s));
+      REQUIRE(
+          cell.server().wait_until([](const Counters& c) { return c.faults_fired > 0; }, 60s));
       // However long the failure takes to arrive: the write waits behind it
       // or, if it got another connection, at least the flush tells.
       cell.write(2);
@@ -526,8 +516,7 @@ TEST_CASE("connections that are closed while idle: clean ones are replaced, dirt
   printf("closed while idle: %zu cells\n", cells);
 }
 
-TEST_CASE("connections that can't be made: an error is seen, or all is complete",
-          "[matrix]") {
+TEST_CASE("connections that can't be made: an error is seen, or all is complete", "[matrix]") {
   size_t cells = 0;
   for (const Action action : {Action::refuse, Action::reset, Action::no_handshake,
                               Action::garbage, Action::delay, Action::stall}) {
@@ -550,8 +539,7 @@ TEST_CASE("connections that can't be made: an error is seen, or all is complete"
   printf("connecting: %zu cells\n", cells);
 }
 
-TEST_CASE("a server that went away and came back: no request succeeds on lost data",
-          "[matrix]") {
+TEST_CASE("a server that went away and came back: no request succeeds on lost data", "[matrix]") {
   Cell cell("restart", {"idle-timeout=3600", "connect-timeout=0.5"});
   REQUIRE(cell.write_many(0, 16));
   REQUIRE(cell.flush());

@@ -40,8 +40,7 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE("the server closes a dirty idle connection: the next write and flush fail",
-          "[pin]") {
+TEST_CASE("the server closes a dirty idle connection: the next write and flush fail", "[pin]") {
   Fixture f;
   Nbdkit nbdkit(f.keys());
   NbdClient client(nbdkit);

@@ -8,11 +8,12 @@
 // Taking SIOCOUTQ out of http/curl_connection.cpp turns the tests of links
 // that move red.
 
+#include "fixture/slow_link.h"
+
 #include <memory>
 
 #include "catch.h"
 #include "fixture/nbdkit.h"
-#include "fixture/slow_link.h"
 #include "fixture/temporary_directory.h"
 #include "server.h"
 

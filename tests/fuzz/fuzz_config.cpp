@@ -27,7 +27,8 @@ bool has_control_characters(const std::string& text) {
 
 void check_promises(const Config& config) {
   check(config.connections >= 1 && config.connections <= 64);
-  check(config.max_request >= 4096 && (config.replay == 0 || config.replay >= config.max_request));
+  check(config.max_request >= 4096 &&
+        (config.replay == 0 || config.replay >= config.max_request));
   check(config.idle_timeout > Duration::zero() && config.retry_time > Duration::zero());
   check(config.origin.timeout > Duration::zero());
   check(config.origin.connect_timeout > Duration::zero());
@@ -36,9 +37,8 @@ void check_promises(const Config& config) {
   check(config.origin.url.path.size() > 1 && !has_control_characters(config.origin.url.target()));
   // Nothing that ends a header field early.
   for (const std::string& header : config.origin.headers) check(!has_control_characters(header));
-  for (const std::string& text : {config.origin.user, config.origin.password,
-                                  config.origin.token, config.origin.proxy,
-                                  config.origin.url.host})
+  for (const std::string& text : {config.origin.user, config.origin.password, config.origin.token,
+                                  config.origin.proxy, config.origin.url.host})
     check(!has_control_characters(text));
 }
 
@@ -72,7 +72,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   const Result<Config> config = parser.complete();
-  if (config.ok()) check_promises(config.value());
-  else check_failure(config.status());
+  if (config.ok())
+    check_promises(config.value());
+  else
+    check_failure(config.status());
   return 0;
 }

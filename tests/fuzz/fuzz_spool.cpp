@@ -111,7 +111,8 @@ void run_sql(const std::string& file, const std::string& sql) {
   sqlite3* database = nullptr;
   if (sqlite3_open_v2(file.c_str(), &database, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK) {
     // A statement of the input may have no end.
-    sqlite3_progress_handler(database, 10000, [](void*) { return 1; }, nullptr);
+    sqlite3_progress_handler(
+        database, 10000, [](void*) { return 1; }, nullptr);
     sqlite3_limit(database, SQLITE_LIMIT_LENGTH, 1 << 20);
     sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr);
   }
@@ -137,7 +138,8 @@ void edit(const std::string& file, Input& input) {
     case 3: {
       // A journal that is in order but for what is changed in it.
       std::string text("\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", 8);
-      text += std::string("\0\0\0\1", 4) + input.bytes(4) + std::string("\0\0\0\4\0\0\2\0\0\0\x10\0", 12);
+      text += std::string("\0\0\0\1", 4) + input.bytes(4) +
+              std::string("\0\0\0\4\0\0\2\0\0\0\x10\0", 12);
       text.resize(512);
       spill(journal, text + input.bytes(4) + input.bytes(4096) + input.bytes(4));
       break;
@@ -145,11 +147,14 @@ void edit(const std::string& file, Input& input) {
     case 4:
       run_sql(file, std::string("UPDATE change SET ") + kFields[input.byte() % 6] + " = " +
                         std::to_string(static_cast<int32_t>(input.number())) +
-                        (input.byte() % 2 == 0 ? "" : " * 4294967296") + " WHERE id = " +
-                        std::to_string(input.byte() % 8));
+                        (input.byte() % 2 == 0 ? "" : " * 4294967296") +
+                        " WHERE id = " + std::to_string(input.byte() % 8));
       break;
     case 5: run_sql(file, input.text()); break;
-    case 6: run_sql(file, "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = '" + input.text() + "'"); break;
+    case 6:
+      run_sql(file, "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = '" +
+                        input.text() + "'");
+      break;
     default: spill(file, input.text()); break;
   }
 }

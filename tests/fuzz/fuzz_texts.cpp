@@ -21,8 +21,8 @@ using namespace upload;
 using upload::fuzz::check;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const auto target = target::make_target(
-      "imageio", http::parse_url("https://host/images/ticket").value());
+  static const auto target =
+      target::make_target("imageio", http::parse_url("https://host/images/ticket").value());
   if (size < 3) return 0;
   static constexpr int kStatus[] = {200, 206, 204, 405, 403, 500, 0, 302};
   http::Reply reply;

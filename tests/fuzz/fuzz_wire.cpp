@@ -52,7 +52,8 @@ class Peer {
       send_all(fd, second);
     shutdown(fd, SHUT_WR);
     char buffer[4096];
-    while (recv(fd, buffer, sizeof buffer, 0) > 0) {}
+    while (recv(fd, buffer, sizeof buffer, 0) > 0) {
+    }
     close(fd);
   }
 
@@ -137,7 +138,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view second = bytes.substr(std::min(end + 1, bytes.size()));
   std::thread thread([&] { peer.serve(bytes.substr(0, end), second); });
   {
-    const auto connection = http::make_curl_connection(origin, std::make_shared<http::Addresses>(), 1, {});
+    const auto connection =
+        http::make_curl_connection(origin, std::make_shared<http::Addresses>(), 1, {});
     ask(*target, *connection, data[0]);
     if (!connection->closed()) ask(*target, *connection, data[0] / 5U);
     connection->abort();

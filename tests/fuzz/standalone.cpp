@@ -54,7 +54,9 @@ void mutate() {
     switch (random_below(5)) {
       case 0: input[at] = static_cast<uint8_t>(random_below(256)); break;
       case 1: input.erase(place); break;
-      case 2: input.insert(place, static_cast<uint8_t>("{}[]\",:-0129e\\u/"[random_below(16)])); break;
+      case 2:
+        input.insert(place, static_cast<uint8_t>("{}[]\",:-0129e\\u/"[random_below(16)]));
+        break;
       case 3: input.resize(at); break;
       default: {
         const size_t length = random_below(input.size() - at) + 1;
@@ -89,7 +91,8 @@ int main(int, char** argv) {
     return 1;
   }
   const auto inputs = corpus(std::string(source) + "/tests/fuzz/corpus/" + name);
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, keep_input);
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+    std::signal(signal, keep_input);
   for (const Input& kept : inputs) {
     input = kept;
     try_input();

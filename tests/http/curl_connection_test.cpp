@@ -28,8 +28,9 @@ constexpr uint64_t kEndless = uint64_t{256} << 20;
 
 std::shared_ptr<Origin> origin_of(const Peer& peer, const std::string& scheme = "http") {
   auto origin = std::make_shared<Origin>();
-  origin->url = parse_url(scheme + "://127.0.0.1:" + std::to_string(peer.port()) + "/images/ticket")
-                    .value();
+  origin->url =
+      parse_url(scheme + "://127.0.0.1:" + std::to_string(peer.port()) + "/images/ticket")
+          .value();
   origin->insecure = true;
   origin->timeout = std::chrono::seconds(20);
   return origin;
@@ -215,8 +216,8 @@ TEST_CASE("a reply that comes drop by drop is waited for as long as it may take"
 TEST_CASE("what is no reply of HTTP/1.1 is none", "[http]") {
   for (const std::string bytes :
        {"all is well\n", "\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n", "HTTP/2 200\r\n\r\nx",
-        "HTTP/211 503 No\r\n\r\n",
-        "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "ICY 200 OK\r\n\r\n"}) {
+        "HTTP/211 503 No\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n",
+        "ICY 200 OK\r\n\r\n"}) {
     INFO(bytes);
     const Peer peer([&](Talk& talk) {
       if (!talk.request().empty()) talk.send(bytes);
@@ -265,8 +266,9 @@ TEST_CASE("credentials are sent once and not again in a weaker way", "[http]") {
     const Peer peer([&](Talk& talk) {
       first = talk.request();
       if (first.empty()) return;
-      talk.send("HTTP/1.1 401 No\r\nContent-Length: 0\r\n"
-                "WWW-Authenticate: Basic realm=\"x\"\r\n\r\n");
+      talk.send(
+          "HTTP/1.1 401 No\r\nContent-Length: 0\r\n"
+          "WWW-Authenticate: Basic realm=\"x\"\r\n\r\n");
       second = talk.request();
     });
     auto origin = origin_of(peer);
@@ -362,7 +364,8 @@ TEST_CASE("what comes unasked retires a connection, and is called what it is", "
       {"an end", 0, closed, [](Talk&) {}},
       {"a reply", 0, unasked,
        [](Talk& talk) { talk.send(kOk + "Content-Length: 0\r\n\r\n"), talk.await_close(); }},
-      {"an end of TLS", TLS1_2_VERSION, closed, [](Talk& talk) { SSL_shutdown(talk.ssl()), talk.await_close(); }},
+      {"an end of TLS", TLS1_2_VERSION, closed,
+       [](Talk& talk) { SSL_shutdown(talk.ssl()), talk.await_close(); }},
       {"a reply through TLS", TLS1_3_VERSION, unasked,
        [](Talk& talk) { talk.send(kOk + "Content-Length: 0\r\n\r\n"), talk.await_close(); }},
       {"a session ticket", TLS1_3_VERSION, unasked,

@@ -73,9 +73,8 @@ std::string Peer::Talk::request() {
 
 bool Peer::Talk::send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const long n = ssl_ != nullptr
-                       ? SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()))
-                       : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const long n = ssl_ != nullptr ? SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()))
+                                   : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(n));
   }
@@ -97,7 +96,8 @@ void Peer::Talk::await_delivery() {
 
 void Peer::Talk::await_close() {
   char buffer[4096];
-  while (receive(buffer, sizeof buffer) > 0) {}
+  while (receive(buffer, sizeof buffer) > 0) {
+  }
 }
 
 // --- All of them ----------------------------------------------------------

@@ -109,22 +109,23 @@ struct Disk {
 };
 
 struct Fixture {
-  explicit Fixture(bool spools) {
+  explicit Fixture(bool with_spool) {
     VolumeOptions options = upload::testing::disk_options(4096);
     options.replay = 8 << 20;
     options.late = 1s;
     options.retry_time = 36000s;
-    if (spools) {
+    if (with_spool) {
       auto file = SpoolFile::lock(directory.path(), {"host:443", "/disk"}, steady);
-      auto store = SqliteStore::open({file.value()->path(), "disk", 4096 * kBlock, &steady}, true);
-      options.spool = std::make_shared<Spool>(std::move(file.value()), std::move(store.value()),
-                                              std::vector<upload::journal::SpoolRow>(), steady,
-                                              300s);
+      auto store =
+          SqliteStore::open({file.value()->path(), "disk", 4096 * kBlock, &steady}, true);
+      options.spool =
+          std::make_shared<Spool>(std::move(file.value()), std::move(store.value()),
+                                  std::vector<upload::journal::SpoolRow>(), steady, 300s);
       options.spool_size = 64 << 20;
     }
     server.on_request([this](const http::Request& request) { return disk.answer(request); });
-    pool = std::make_unique<upload::pool::Pool>(upload::pool::PoolOptions{3, 1000s, 60000s},
-                                                server.factory(), clock);
+    pool = std::make_unique<upload::upstream::Pool>(
+        upload::upstream::PoolOptions{3, 1000s, 60000s}, server.factory(), clock);
     volume = std::make_unique<upload::volume::Volume>(std::move(options), *pool, clock, stats);
   }
   ~Fixture() { upload::testing::end(*volume, *pool); }
@@ -168,7 +169,7 @@ struct Fixture {
   FakeServer server;
   Disk disk;
   upload::Stats stats;
-  std::unique_ptr<upload::pool::Pool> pool;
+  std::unique_ptr<upload::upstream::Pool> pool;
   std::unique_ptr<upload::volume::Volume> volume;
   std::vector<char> data = std::vector<char>(kWrite);
   std::map<uint64_t, char> acknowledged;

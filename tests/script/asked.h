@@ -35,7 +35,9 @@ using Requests = std::vector<Asked>;
 inline Asked wrote(uint64_t block, uint64_t count = 1, bool stable = false) {
   return {Verb::kWrite, {block * kBlock, count * kBlock}, stable};
 }
-inline Asked wrote_stable(uint64_t block, uint64_t count = 1) { return wrote(block, count, true); }
+inline Asked wrote_stable(uint64_t block, uint64_t count = 1) {
+  return wrote(block, count, true);
+}
 inline Asked zeroed(uint64_t block, uint64_t count = 1, bool stable = false) {
   return {Verb::kZero, {block * kBlock, count * kBlock}, stable};
 }

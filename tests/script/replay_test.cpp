@@ -19,21 +19,19 @@ namespace {
 
 struct Fixture : Setup {
   explicit Fixture(unsigned connections = 2, upload::Duration denied_wait = 0s)
-      : Setup({.connections = connections,
-               .replay = 128 * kBlock,
-               .denied_wait = denied_wait}) {}
+      : Setup({.connections = connections, .replay = 128 * kBlock, .denied_wait = denied_wait}) {}
 
   // What happens to each request in turn: a status of HTTP, or 0 for a connection that
   // is lost, or -1 for one that is refused. The last is for all that follow.
   void answer(std::vector<int> with) {
-    server.on_request([this, with, next = std::make_shared<size_t>(0)](
-                          const Asked& asked,
-                          const http::Request& request) -> Result<http::Reply> {
-      const int status = with[std::min((*next)++, with.size() - 1)];
-      if (status == 0) return Status(Kind::kLost, "reset");
-      if (status == -1) return Status(Kind::kConnect, "refused");
-      return status == 200 ? server.answer(asked, request) : Server::ok(status);
-    });
+    server.on_request(
+        [this, with, next = std::make_shared<size_t>(0)](
+            const Asked& asked, const http::Request& request) -> Result<http::Reply> {
+          const int status = with[std::min((*next)++, with.size() - 1)];
+          if (status == 0) return Status(Kind::kLost, "reset");
+          if (status == -1) return Status(Kind::kConnect, "refused");
+          return status == 200 ? server.answer(asked, request) : Server::ok(status);
+        });
   }
 };
 
@@ -42,8 +40,7 @@ const Status kRefused(Kind::kConnect, "refused");
 
 }  // namespace
 
-SCRIPT("a request that fails is repeated, and its client does not learn of it",
-          "[replay]") {
+SCRIPT("a request that fails is repeated, and its client does not learn of it", "[replay]") {
   Fixture f(1);
   f.server.fail(Verb::kWrite, kReset, 1);
   CHECK(f.write(0).ok());
@@ -51,8 +48,7 @@ SCRIPT("a request that fails is repeated, and its client does not learn of it",
   CHECK(f.flush().ok());
 }
 
-SCRIPT("what a lost connection carried is sent again before a flush succeeds",
-          "[replay]") {
+SCRIPT("what a lost connection carried is sent again before a flush succeeds", "[replay]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
   f.server.close_idle(1);
@@ -167,8 +163,7 @@ SCRIPT("reads give what is acknowledged, also while the server has lost it", "[r
   });
   std::string buffer(3 * kBlock, '?');
   CHECK(f.volume->read({0, buffer.size()}, buffer.data()).ok());
-  CHECK(buffer == std::string(kBlock, '-') + std::string(kBlock, 'x') +
-                      std::string(kBlock, '-'));
+  CHECK(buffer == std::string(kBlock, '-') + std::string(kBlock, 'x') + std::string(kBlock, '-'));
   const size_t sent = f.server.requests().size();
   std::string block(kBlock, '?');
   CHECK(f.volume->read({kBlock, kBlock}, block.data()).ok());
@@ -228,9 +223,8 @@ SCRIPT("a ticket that is denied during a replay ends it at once", "[replay]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
   f.server.close_idle(1);
-  f.server.on_request([](const Asked&, const http::Request&) -> Result<http::Reply> {
-    return Server::ok(403);
-  });
+  f.server.on_request(
+      [](const Asked&, const http::Request&) -> Result<http::Reply> { return Server::ok(403); });
   CHECK(f.flush().kind() == Kind::kDenied);
   CHECK(f.write(1).kind() == Kind::kDenied);
 }
@@ -251,8 +245,8 @@ SCRIPT("what was acknowledged is sent again when the ticket is back", "[replay]"
   f.server.close_idle(1);
   f.answer({403, 403, 403, 200});
   CHECK(f.flush().ok());
-  CHECK(f.server.requests() == Requests{wrote(0), wrote_stable(0), wrote_stable(0),
-                                        wrote_stable(0), wrote_stable(0)});
+  CHECK(f.server.requests() ==
+        Requests{wrote(0), wrote_stable(0), wrote_stable(0), wrote_stable(0), wrote_stable(0)});
 }
 
 SCRIPT("a flush that is denied after a connection was lost is waited for, too", "[replay]") {
@@ -293,8 +287,7 @@ SCRIPT("without denied-wait a ticket that is denied after an outage ends it at o
   CHECK(f.server.requests() == Requests{wrote(0), wrote(0)});
 }
 
-SCRIPT("a ticket that is denied for longer than denied-wait ends it, and says so",
-       "[replay]") {
+SCRIPT("a ticket that is denied for longer than denied-wait ends it, and says so", "[replay]") {
   Fixture f(1, 20s);
   f.answer({0, 403});
   const auto began = f.now();
@@ -304,8 +297,10 @@ SCRIPT("a ticket that is denied for longer than denied-wait ends it, and says so
   CHECK(waited < 20s + 5s + 10ms);
   const size_t sent = f.server.sent().size();
   CHECK(f.write(1).text() ==
-        "disk: could not write 4096 bytes at offset 0: HTTP status 403: the ticket expired, was cancelled or does not allow this "
-        "(waited for " + std::to_string(upload::seconds(waited)) + " seconds, denied-wait=)");
+        "disk: could not write 4096 bytes at offset 0: HTTP status 403: the ticket expired, was "
+        "cancelled or does not allow this "
+        "(waited for " +
+            std::to_string(upload::seconds(waited)) + " seconds, denied-wait=)");
   CHECK(f.server.sent().size() == sent);
 }
 
@@ -372,8 +367,7 @@ SCRIPT("a newer write to a range in doubt waits until no late copy can come", "[
   CHECK(f.server.content(0) == "b");
 }
 
-SCRIPT("a full log is flushed in the background, and writers wait only for room",
-          "[replay]") {
+SCRIPT("a full log is flushed in the background, and writers wait only for room", "[replay]") {
   Fixture f(2);
   for (uint64_t block = 0; block < 1000; ++block) REQUIRE(f.write(block).ok());
   CHECK(f.server.count(kFlushed) >= 5);

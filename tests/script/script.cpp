@@ -54,9 +54,8 @@ void run_once(void (*body)(), uint64_t seed) {
   std::list<fixture::TemporaryDirectory> made;
   directories = &made;
   file_system().set(testing::FaultyVfs::Fault::kNone);
-  file_system().skip_syncs([] {
-    pass(std::chrono::microseconds(sim::scheduler().random().below(500)));
-  });
+  file_system().skip_syncs(
+      [] { pass(std::chrono::microseconds(sim::scheduler().random().below(500))); });
   std::exception_ptr error;
   sim::Scheduler scheduler(seed, kLimits);
   scheduler.throws_failures = true;

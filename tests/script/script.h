@@ -92,9 +92,9 @@ template <typename Body>
 
 }  // namespace upload::script
 
-#define SCRIPT_NAMED(function, ...)                            \
-  static void function();                                      \
-  TEST_CASE(__VA_ARGS__) { upload::script::run(&function); }   \
+#define SCRIPT_NAMED(function, ...)                          \
+  static void function();                                    \
+  TEST_CASE(__VA_ARGS__) { upload::script::run(&function); } \
   static void function()
 #define SCRIPT_PASTED(line, ...) SCRIPT_NAMED(script_in_line_##line, __VA_ARGS__)
 #define SCRIPT_IN_LINE(line, ...) SCRIPT_PASTED(line, __VA_ARGS__)

@@ -87,10 +87,9 @@ Result<http::Reply> Server::serve(Connection& connection, const http::Request& r
   if (connection.aborted()) return Status(Kind::kLost, "aborted");
   const Handler handler = handler_;
   Result<http::Reply> reply = handler ? handler(asked, request) : answer(asked, request);
-  scheduler.note("%s on %llu: %s", request.what.c_str(),
-                 static_cast<unsigned long long>(connection.id()),
-                 reply.ok() ? std::to_string(reply.value().status).c_str()
-                            : reply.status().text().c_str());
+  scheduler.note(
+      "%s on %llu: %s", request.what.c_str(), static_cast<unsigned long long>(connection.id()),
+      reply.ok() ? std::to_string(reply.value().status).c_str() : reply.status().text().c_str());
   return reply;
 }
 
@@ -176,9 +175,8 @@ Requests Server::requests() const {
 }
 
 size_t Server::count(const Asked& asked) const {
-  return static_cast<size_t>(std::count_if(sent_.begin(), sent_.end(), [&](const Sent& sent) {
-    return sent.asked == asked;
-  }));
+  return static_cast<size_t>(std::count_if(
+      sent_.begin(), sent_.end(), [&](const Sent& sent) { return sent.asked == asked; }));
 }
 
 size_t Server::count(Verb verb) const {

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "base/stats.h"
-#include "pool/pool.h"
 #include "script/script.h"
 #include "script/server.h"
+#include "upstream/pool.h"
 #include "volume/volume.h"
 
 namespace upload::script {
@@ -56,7 +56,7 @@ class Setup {
   sim::SimClock clock;
   Server server;
   Stats stats;
-  pool::Pool pool;
+  upstream::Pool pool;
   std::string path;  // of the spool's file
   std::unique_ptr<volume::Volume> volume;
 };

@@ -34,7 +34,8 @@ struct Fixture : Setup {
   // The server has been started again: connections are lost, and until it is told of
   // its ticket it denies everything.
   void forget_ticket() {
-    for (upload::ConnectionId id = 1; id <= server.connections_made(); ++id) server.close_idle(id);
+    for (upload::ConnectionId id = 1; id <= server.connections_made(); ++id)
+      server.close_idle(id);
     server.on_request([](const Asked&, const http::Request&) -> Result<http::Reply> {
       return Server::ok(403);
     });
@@ -130,7 +131,7 @@ SCRIPT("a flush waits for the server, unless the spool's disk will do", "[spool]
 }
 
 SCRIPT("where replies mean stable a write into the spool does not wait, a flush does",
-          "[spool]") {
+       "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
   settings.durability = Durability::kOnReply;
@@ -167,9 +168,12 @@ SCRIPT("a flush gives up when the server takes nothing, and nothing is lost", "[
   const Status status = f.flush();
   CHECK(f.now() - before >= 300s);
   CHECK(f.now() - before < 301s);
-  CHECK(status.text() == "disk: could not flush: 1 changes of together 4608 bytes are in the "
-                         "spool " + f.path + " and not on the server yet, which has taken "
-                         "nothing for 300 seconds (retry-time=)");
+  CHECK(status.text() ==
+        "disk: could not flush: 1 changes of together 4608 bytes are in the "
+        "spool " +
+            f.path +
+            " and not on the server yet, which has taken "
+            "nothing for 300 seconds (retry-time=)");
   CHECK(f.write(1).ok());
   f.server.back();
   f.settle();
@@ -195,7 +199,7 @@ SCRIPT("only the newest content is sent", "[spool]") {
 }
 
 SCRIPT("while it drains, writes elsewhere go to the server, those that overlap don't",
-          "[spool]") {
+       "[spool]") {
   const std::string d = new_directory();
   Fixture f(d);
   f.server.away();
@@ -223,8 +227,7 @@ SCRIPT("while it drains, writes elsewhere go to the server, those that overlap d
   CHECK(f.server.content(1000) == "x");
 }
 
-SCRIPT("late copies of what failed hold newer content back, not the same again",
-          "[spool]") {
+SCRIPT("late copies of what failed hold newer content back, not the same again", "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
   settings.late = 150s;
@@ -275,7 +278,8 @@ SCRIPT("content that newer content hides gives its room back", "[spool]") {
   settings.spool_size = 256 * kBlock;
   Fixture f(settings);
   f.server.away();
-  for (int i = 0; i < 5000; ++i) REQUIRE(f.write(static_cast<uint64_t>(i) % 3, 'a' + i % 26).ok());
+  for (int i = 0; i < 5000; ++i)
+    REQUIRE(f.write(static_cast<uint64_t>(i) % 3, 'a' + i % 26).ok());
   CHECK(f.file_size() < 2 * settings.spool_size);
   f.server.back();
   f.settle();
@@ -300,8 +304,7 @@ SCRIPT("a ticket that is denied ends it at once, and keeps the spool", "[spool]"
   CHECK(f.server.content(0, 2) == "a.");
 }
 
-SCRIPT("while a ticket that may be forgotten is waited for changes go to the spool",
-       "[spool]") {
+SCRIPT("while a ticket that may be forgotten is waited for changes go to the spool", "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
   settings.denied_wait = 20s;
@@ -320,8 +323,10 @@ SCRIPT("while a ticket that may be forgotten is waited for changes go to the spo
   CHECK(f.server.content(0, 3) == "abc");
 }
 
-SCRIPT("a ticket that is denied for longer than denied-wait ends draining, and keeps the "
-       "spool", "[spool]") {
+SCRIPT(
+    "a ticket that is denied for longer than denied-wait ends draining, and keeps the "
+    "spool",
+    "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
   settings.denied_wait = 20s;
@@ -364,8 +369,7 @@ SCRIPT("leftovers go first, in their order, and then nothing is left", "[spool]"
   CHECK(fs::is_empty(d));
 }
 
-SCRIPT("with leftovers and no server the disk is not opened, and they are kept",
-          "[spool]") {
+SCRIPT("with leftovers and no server the disk is not opened, and they are kept", "[spool]") {
   const std::string d = new_directory();
   {
     Fixture f(d);
@@ -448,8 +452,7 @@ SCRIPT("with nothing in the spool, too, it is noticed that the server is back", 
   CHECK(f.server.content(0) == "b");
 }
 
-SCRIPT("requests that fail slowly begin spooling, however short the retry time is",
-          "[spool]") {
+SCRIPT("requests that fail slowly begin spooling, however short the retry time is", "[spool]") {
   const std::string d = new_directory();
   Settings settings = spooling_in(d);
   settings.retry_time = 30s;
@@ -481,7 +484,7 @@ SCRIPT("a flush that was under way while the log moved leaves no row behind", "[
     CHECK(f.write(8, 'b').ok());  // spooling
     CHECK(f.flush().ok());        // what is at 0 has moved
     CHECK(f.server.count(kFlushed) == 1);
-    f.server.let_go(kFlushed);    // and is stable too
+    f.server.let_go(kFlushed);  // and is stable too
     CHECK(first.get().ok());
     f.server.back();
     const auto before = f.now();
@@ -599,11 +602,11 @@ SCRIPT("what was drained is kept though connections die every few requests", "[s
   CHECK(f.write(0, 'a', 16).ok());
   for (uint64_t block = 1; block < 16; block += 2) CHECK(f.write(block, 'b').ok());
   uint64_t requests = 0;
-  f.server.on_request([&](const Asked& asked, const http::Request& request)
-                          -> Result<http::Reply> {
-    if (++requests % 5 == 0) return kReset;
-    return f.server.answer(asked, request);
-  });
+  f.server.on_request(
+      [&](const Asked& asked, const http::Request& request) -> Result<http::Reply> {
+        if (++requests % 5 == 0) return kReset;
+        return f.server.answer(asked, request);
+      });
   f.server.back();
   const auto before = f.now();
   CHECK(f.flush().ok());
@@ -635,8 +638,8 @@ SCRIPT("a disk that hangs fails what needs it, after a time, and nothing else", 
     CHECK(f.now() - before < 252s);
     const Status status = write.get();
     CHECK(f.now() - before < 310s);
-    CHECK(status.text() == "disk: the disk of the spool " + f.path +
-                               " has not answered for 300 seconds");
+    CHECK(status.text() ==
+          "disk: the disk of the spool " + f.path + " has not answered for 300 seconds");
     const auto after = f.now();
     for (const std::string& text : {f.write(2).text(), f.flush().text(), f.read(0)})
       CHECK(text.ends_with(" has not answered for 300 seconds"));

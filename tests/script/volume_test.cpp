@@ -5,8 +5,8 @@
 
 #include "volume/volume.h"
 
-#include "pool/keeper.h"
 #include "script/setup.h"
+#include "upstream/keeper.h"
 
 using namespace std::chrono_literals;
 using namespace upload::script;
@@ -24,10 +24,10 @@ struct Fixture : Setup {
   explicit Fixture(unsigned connections = 2, Durability durability = Durability::kOnFlush,
                    bool can_zero = true)
       : Setup({.blocks = 1024,
-                                 .connections = connections,
-                                 .durability = durability,
-                                 .can_zero = can_zero,
-                                 .can_extents = true}) {}
+               .connections = connections,
+               .durability = durability,
+               .can_zero = can_zero,
+               .can_extents = true}) {}
 };
 
 const Status kReset(Kind::kLost, "reset");
@@ -140,8 +140,7 @@ SCRIPT("where a change failed with unknown fate, no later change is sent", "[vol
   CHECK(f.flush().ok());
 }
 
-SCRIPT("where a change was refused or could not be sent, a later one is welcome",
-          "[volume]") {
+SCRIPT("where a change was refused or could not be sent, a later one is welcome", "[volume]") {
   Fixture f(1);
   f.server.refuse(Verb::kWrite, 416);
   CHECK_FALSE(f.write(0).ok());
@@ -153,7 +152,7 @@ SCRIPT("where a change was refused or could not be sent, a later one is welcome"
 }
 
 SCRIPT("a change that got 503 may come late, until the time-out after the next answer",
-          "[volume]") {
+       "[volume]") {
   for (const int status : {408, 429, 503}) {
     Fixture f(1);
     f.server.refuse(Verb::kWrite, status);
@@ -184,8 +183,9 @@ SCRIPT("a dirty connection that is lost latches an error", "[volume]") {
   f.server.on_request(nullptr);
   const size_t sent = f.server.requests().size();
   const Status flush = f.flush();
-  CHECK(flush.text() == "disk: a connection with unflushed changes was lost: could not write 4096 "
-                        "bytes at offset 4096: reset");
+  CHECK(flush.text() ==
+        "disk: a connection with unflushed changes was lost: could not write 4096 "
+        "bytes at offset 4096: reset");
   CHECK(f.write(2).text() == flush.text());
   CHECK(f.zero(0, 1, true).text() == flush.text());
   char buffer[512];
@@ -194,8 +194,7 @@ SCRIPT("a dirty connection that is lost latches an error", "[volume]") {
   CHECK(f.server.requests().size() == sent);  // none of these was sent
 }
 
-SCRIPT("a dirty connection that was closed while idle: the next write fails unsent",
-          "[volume]") {
+SCRIPT("a dirty connection that was closed while idle: the next write fails unsent", "[volume]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
   f.server.close_idle(1);
@@ -243,12 +242,12 @@ SCRIPT("what each status means for later requests", "[volume]") {
     bool dirty;
     bool latches;
   };
-  const Row rows[] = {{400, false, false}, {400, true, false},  {401, true, false},
-                      {416, true, false},  {429, true, false},  {503, true, false},
-                      {408, true, false},  {403, false, true},  {404, false, true},
-                      {410, false, true},  {500, false, true},  {500, true, true},
-                      {502, false, false}, {502, true, true},   {504, true, true},
-                      {204, false, false}, {204, true, true},   {507, true, false}};
+  const Row rows[] = {{400, false, false}, {400, true, false}, {401, true, false},
+                      {416, true, false},  {429, true, false}, {503, true, false},
+                      {408, true, false},  {403, false, true}, {404, false, true},
+                      {410, false, true},  {500, false, true}, {500, true, true},
+                      {502, false, false}, {502, true, true},  {504, true, true},
+                      {204, false, false}, {204, true, true},  {507, true, false}};
   for (const Row& row : rows) {
     INFO(row.code << (row.dirty ? " dirty" : " clean"));
     Fixture f(1);
@@ -298,7 +297,7 @@ SCRIPT("the keeper's flush makes a connection clean", "[volume]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
   {
-    upload::pool::Keeper keeper(f.pool, 30s, f.clock);
+    upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
     pass(26s);  // a tenth earlier than the idle time-out at most
     CHECK(f.server.requests() == Requests{wrote(0)});
     pass(4s);
@@ -309,12 +308,12 @@ SCRIPT("the keeper's flush makes a connection clean", "[volume]") {
 }
 
 SCRIPT("a keeper's failure is told by the next request and by flush, also when clean",
-          "[volume]") {
+       "[volume]") {
   Fixture f(1);
   CHECK(f.write(0, 'a', 1, true).ok());
   f.server.refuse(Verb::kFlush, 503);
   {
-    upload::pool::Keeper keeper(f.pool, 30s, f.clock);
+    upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
     pass(30s);
   }
   f.server.on_request(nullptr);
@@ -331,7 +330,7 @@ SCRIPT("a server without flush is kept alive by OPTIONS", "[volume]") {
     return reply;
   });
   CHECK(f.write(0).ok());
-  upload::pool::Keeper keeper(f.pool, 30s, f.clock);
+  upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
   pass(30s);
   CHECK(f.server.requests() == Requests{wrote_stable(0), kAskedOptions});
   CHECK(f.write(1).ok());

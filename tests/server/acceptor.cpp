@@ -43,10 +43,8 @@ bool refuses(const FiredFault& fault) {
     case Action::stall:
     case Action::no_handshake:
     case Action::reset:
-    case Action::garbage:
-      return false;
-    default:
-      return true;
+    case Action::garbage: return false;
+    default: return true;
   }
 }
 
@@ -54,8 +52,8 @@ bool refuses(const FiredFault& fault) {
 
 void Acceptor::start(SSL_CTX* tls) {
   tls_ = tls;
-  tcp_ = listen_tcp(state_.options.listen_address,
-                    port_ != 0 ? port_.load() : state_.options.port);
+  tcp_ =
+      listen_tcp(state_.options.listen_address, port_ != 0 ? port_.load() : state_.options.port);
   port_ = port_of(tcp_);
   if (!state_.options.unix_socket.empty()) {
     unix_ = listen_unix(state_.options.unix_socket);

@@ -65,7 +65,6 @@ struct Patch {
 [[nodiscard]] Parsed<Patch> parse_patch(std::string_view json);
 
 /// Nothing if the range ends within `size` bytes, without overflow.
-[[nodiscard]] std::optional<Refusal> check_range(const ByteRange& range,
-                                                 std::uint64_t size);
+[[nodiscard]] std::optional<Refusal> check_range(const ByteRange& range, std::uint64_t size);
 
 }  // namespace upload::testserver

@@ -57,9 +57,7 @@ void Backend::read_stable(std::uint64_t offset, std::span<char> out) {
   check(open_for_tests(*this)->read(offset, out), "reading an image");
 }
 
-void Backend::read_view(std::uint64_t offset, std::span<char> out) {
-  read_stable(offset, out);
-}
+void Backend::read_view(std::uint64_t offset, std::span<char> out) { read_stable(offset, out); }
 
 void Backend::fill(std::uint64_t offset, std::span<const char> data) {
   const auto session = open_for_tests(*this);
@@ -69,14 +67,10 @@ void Backend::fill(std::uint64_t offset, std::span<const char> data) {
 
 std::shared_ptr<Backend> make_backend(const TicketOptions& ticket, CounterBoard& board) {
   switch (ticket.backend) {
-    case BackendKind::memory:
-      return make_durable_backend(ticket, board);
-    case BackendKind::file:
-      return make_file_backend(ticket);
-    case BackendKind::nbd:
-      return make_nbd_backend(ticket);
-    case BackendKind::discard:
-      return make_discard_backend(ticket);
+    case BackendKind::memory: return make_durable_backend(ticket, board);
+    case BackendKind::file: return make_file_backend(ticket);
+    case BackendKind::nbd: return make_nbd_backend(ticket);
+    case BackendKind::discard: return make_discard_backend(ticket);
   }
   throw std::runtime_error("ticket " + ticket.id + ": unknown kind of backend");
 }

@@ -40,8 +40,7 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  [[nodiscard]] virtual std::error_code read(std::uint64_t offset,
-                                             std::span<char> out) = 0;
+  [[nodiscard]] virtual std::error_code read(std::uint64_t offset, std::span<char> out) = 0;
   /// ECONNABORTED: not done, the client has gone.
   [[nodiscard]] virtual std::error_code write(std::uint64_t offset,
                                               std::span<const char> data) = 0;
@@ -69,8 +68,7 @@ class Backend {
 
   /// Null with `error` set (one line) when the storage cannot be reached. `gone` and the
   /// backend must outlive the session.
-  [[nodiscard]] virtual std::unique_ptr<Session> open(ConnectionId connection,
-                                                      PeerGone gone,
+  [[nodiscard]] virtual std::unique_ptr<Session> open(ConnectionId connection, PeerGone gone,
                                                       std::string& error) = 0;
 
   [[nodiscard]] virtual std::uint64_t size() const = 0;

@@ -59,8 +59,7 @@ Key make_key() {
   const KeyContext context(EVP_PKEY_CTX_new_id(EVP_PKEY_EC, nullptr));
   EVP_PKEY* key = nullptr;
   require(context && EVP_PKEY_keygen_init(context.get()) == 1 &&
-              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context.get(),
-                                                     NID_X9_62_prime256v1) == 1 &&
+              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context.get(), NID_X9_62_prime256v1) == 1 &&
               EVP_PKEY_keygen(context.get(), &key) == 1,
           "key generation");
   return Key(key);
@@ -80,9 +79,9 @@ std::string to_pem(X509* certificate) {
 
 std::string to_pem(EVP_PKEY* key) {
   const Bio bio(BIO_new(BIO_s_mem()));
-  require(bio && PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr,
-                                          nullptr) == 1,
-          "PEM");
+  require(
+      bio && PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) == 1,
+      "PEM");
   return to_text(bio);
 }
 
@@ -98,9 +97,9 @@ Certificate make_unsigned(EVP_PKEY* key, const std::string& common_name,
                           std::chrono::seconds from, std::chrono::seconds until) {
   Certificate certificate(X509_new());
   std::uint32_t serial = 0;
-  require(certificate &&
-              RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof serial) == 1,
-          "serial number");
+  require(
+      certificate && RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof serial) == 1,
+      "serial number");
   X509* const x509 = certificate.get();
   X509_set_version(x509, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(x509), static_cast<long>(serial >> 1) + 1);
@@ -109,8 +108,7 @@ Certificate make_unsigned(EVP_PKEY* key, const std::string& common_name,
   require(X509_set_pubkey(x509, key) == 1 &&
               X509_NAME_add_entry_by_txt(
                   X509_get_subject_name(x509), "CN", MBSTRING_UTF8,
-                  reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
-                  0) == 1,
+                  reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1, 0) == 1,
           "subject");
   return certificate;
 }
@@ -128,8 +126,7 @@ std::string alternative_names(const CertificateRequest& request) {
 
 void write_file(const std::string& path, const std::string& text) {
   ::unlink(path.c_str());
-  const FileDescriptor fd(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd.valid() ||
       ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     throw std::runtime_error(path + ": " + std::generic_category().message(errno));
@@ -171,14 +168,13 @@ const std::string& CertificateAuthority::certificate() const { return keys_->pem
 PemPair CertificateAuthority::issue(const CertificateRequest& request) {
   X509* const ca = keys_->certificate.get();
   const Key key = make_key();
-  const Certificate certificate = make_unsigned(key.get(), request.common_name,
-                                                request.valid_from, request.valid_until);
+  const Certificate certificate =
+      make_unsigned(key.get(), request.common_name, request.valid_from, request.valid_until);
   X509* const x509 = certificate.get();
   X509_set_issuer_name(x509, X509_get_subject_name(ca));
   add_extension(x509, ca, NID_basic_constraints, "critical,CA:FALSE");
   add_extension(x509, ca, NID_key_usage, "critical,digitalSignature");
-  add_extension(x509, ca, NID_ext_key_usage,
-                request.for_client ? "clientAuth" : "serverAuth");
+  add_extension(x509, ca, NID_ext_key_usage, request.for_client ? "clientAuth" : "serverAuth");
   add_extension(x509, ca, NID_authority_key_identifier, "keyid");
   if (const std::string names = alternative_names(request); !names.empty()) {
     add_extension(x509, ca, NID_subject_alt_name, names);

@@ -76,15 +76,11 @@ bool Channel::handshake(SSL_CTX* context) {
 std::error_code Channel::tls_error(int result) const {
   const int saved_errno = errno;
   switch (SSL_get_error(ssl_.get(), result)) {
-    case SSL_ERROR_ZERO_RETURN:
-      return {};
+    case SSL_ERROR_ZERO_RETURN: return {};
     case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-      return errno_code(ETIMEDOUT);
-    case SSL_ERROR_SYSCALL:
-      return saved_errno != 0 ? errno_code(saved_errno) : std::error_code();
-    default:
-      return errno_code(EPROTO);
+    case SSL_ERROR_WANT_WRITE: return errno_code(ETIMEDOUT);
+    case SSL_ERROR_SYSCALL: return saved_errno != 0 ? errno_code(saved_errno) : std::error_code();
+    default: return errno_code(EPROTO);
   }
 }
 

@@ -43,8 +43,7 @@ class Channel {
   /// At least one byte; 0 at the end of the stream. ETIMEDOUT after the time-out.
   [[nodiscard]] std::size_t read_some(std::span<char> out, std::error_code& ec);
   /// At least one byte of the (not all empty) buffers.
-  [[nodiscard]] std::size_t write_some(std::span<const iovec> buffers,
-                                       std::error_code& ec);
+  [[nodiscard]] std::size_t write_some(std::span<const iovec> buffers, std::error_code& ec);
 
   /// Bound of a single read or write; 0: none.
   void set_timeout(std::chrono::milliseconds timeout);
@@ -75,8 +74,7 @@ class Channel {
 
   void clear_wake();
   [[nodiscard]] std::error_code tls_error(int result) const;
-  [[nodiscard]] std::size_t write_tls(std::span<const iovec> buffers,
-                                      std::error_code& ec);
+  [[nodiscard]] std::size_t write_tls(std::span<const iovec> buffers, std::error_code& ec);
 
   const FileDescriptor wake_fd_;  // eventfd
   std::atomic<bool> shut_down_{false};

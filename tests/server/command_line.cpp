@@ -114,8 +114,7 @@ bool parse_backend(std::string_view text, TicketOptions& ticket) {
   return kind.starts_with("nbd") && !rest.empty();
 }
 
-bool parse_ticket_key(std::string_view key, std::string_view value,
-                      TicketOptions& ticket) {
+bool parse_ticket_key(std::string_view key, std::string_view value, TicketOptions& ticket) {
   if (key == "size") {
     return parse_size(value, ticket.size_bytes);
   }
@@ -178,8 +177,7 @@ bool parse_fault_key(std::string_view key, std::string_view value, Fault& fault)
     return parse_number(value, fault.times);
   }
   if (key == "status") {
-    return parse_number(value, fault.status) && fault.status >= 200 &&
-           fault.status <= 599;
+    return parse_number(value, fault.status) && fault.status >= 200 && fault.status <= 599;
   }
   if (key == "delay") {
     return parse_ms(value, fault.delay);
@@ -269,47 +267,21 @@ constexpr option kOptions[] = {
 bool apply(int option, const char* value, CommandLine& line, Problems& problems) {
   ServerOptions& server = line.server;
   switch (option) {
-    case kListen:
-      return parse_listen(value, server);
-    case kPlain:
-      server.tls = false;
-      return true;
-    case kCertDir:
-      line.cert_dir = value;
-      return !line.cert_dir.empty();
-    case kClientCa:
-      server.client_ca_file = value;
-      return true;
-    case kUnix:
-      server.unix_socket = value;
-      return server.unix_socket.size() > 1;
-    case kPortFile:
-      line.port_file = value;
-      return !line.port_file.empty();
-    case kDelay:
-      return parse_ms(value, server.request_delay);
-    case kIdle:
-      return parse_ms(value, server.idle_close);
-    case kLateApply:
-      return parse_ms(value, server.late_apply);
-    case kAuthorization:
-      server.require_authorization = value;
-      return true;
-    case kTicket:
-      parse_ticket(value, line, problems);
-      return true;
-    case kFault:
-      parse_fault(value, line, problems);
-      return true;
-    case kSaveStable:
-      line.stable_dir = value;
-      return !line.stable_dir.empty();
-    case kStats:
-      line.stats = true;
-      return true;
-    default:
-      line.help = true;
-      return true;
+    case kListen: return parse_listen(value, server);
+    case kPlain: server.tls = false; return true;
+    case kCertDir: line.cert_dir = value; return !line.cert_dir.empty();
+    case kClientCa: server.client_ca_file = value; return true;
+    case kUnix: server.unix_socket = value; return server.unix_socket.size() > 1;
+    case kPortFile: line.port_file = value; return !line.port_file.empty();
+    case kDelay: return parse_ms(value, server.request_delay);
+    case kIdle: return parse_ms(value, server.idle_close);
+    case kLateApply: return parse_ms(value, server.late_apply);
+    case kAuthorization: server.require_authorization = value; return true;
+    case kTicket: parse_ticket(value, line, problems); return true;
+    case kFault: parse_fault(value, line, problems); return true;
+    case kSaveStable: line.stable_dir = value; return !line.stable_dir.empty();
+    case kStats: line.stats = true; return true;
+    default: line.help = true; return true;
   }
 }
 
@@ -328,12 +300,10 @@ std::variant<CommandLine, Problems> parse_command_line(int argc, char** argv) {
       break;
     }
     if (option == '?' || option == ':') {
-      problems.push_back(
-          std::string(option == '?' ? "unknown option: " : "needs a value: ") +
-          argv[optind - 1]);
+      problems.push_back(std::string(option == '?' ? "unknown option: " : "needs a value: ") +
+                         argv[optind - 1]);
     } else if (!apply(option, optarg, line, problems)) {
-      problems.push_back(std::string("bad value of --") + kOptions[which].name + ": " +
-                         optarg);
+      problems.push_back(std::string("bad value of --") + kOptions[which].name + ": " + optarg);
     }
   }
   for (int i = optind; i < argc; ++i) {

@@ -28,8 +28,7 @@ struct CommandLine {
 /// What was wrong, one line for each problem.
 using Problems = std::vector<std::string>;
 
-[[nodiscard]] std::variant<CommandLine, Problems> parse_command_line(int argc,
-                                                                     char** argv);
+[[nodiscard]] std::variant<CommandLine, Problems> parse_command_line(int argc, char** argv);
 
 [[nodiscard]] std::string_view help_text();
 

@@ -32,8 +32,8 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-Connection::Connection(ServerState& state, ConnectionId id, FileDescriptor fd,
-                       SSL_CTX* tls, FiredFault fault)
+Connection::Connection(ServerState& state, ConnectionId id, FileDescriptor fd, SSL_CTX* tls,
+                       FiredFault fault)
     : state_(state),
       tls_(tls),
       fault_(std::move(fault)),
@@ -66,19 +66,14 @@ bool Connection::meet_fault() {
     return false;
   }
   switch (fault_->action) {
-    case Action::delay:
-      return true;
-    case Action::stall:
-      return api_.stall();
+    case Action::delay: return true;
+    case Action::stall: return api_.stall();
     case Action::no_handshake:
       while (api_.stall()) {
       }
       return false;
-    case Action::garbage:
-      send_garbage(channel_);
-      return false;
-    default:
-      return false;
+    case Action::garbage: send_garbage(channel_); return false;
+    default: return false;
   }
 }
 
@@ -126,12 +121,9 @@ std::optional<CloseMode> Connection::serve_one() {
   channel_.set_timeout(idle.count() > 0 ? std::max(idle, kLeastTransferTimeout) : idle);
   std::string problem;
   switch (reader_.read_header(problem)) {
-    case HttpReader::Header::end:
-      return CloseMode::silent;
-    case HttpReader::Header::malformed:
-      return refuse_malformed(problem);
-    case HttpReader::Header::complete:
-      break;
+    case HttpReader::Header::end: return CloseMode::silent;
+    case HttpReader::Header::malformed: return refuse_malformed(problem);
+    case HttpReader::Header::complete: break;
   }
   Exchange exchange;
   Reply reply = api_.handle(reader_, exchange);
@@ -149,8 +141,8 @@ std::optional<CloseMode> Connection::refuse_malformed(const std::string& problem
     ++counters.replies;
     ++counters.error_replies;
   });
-  return send_reply(channel_, Reply::refused({400, "Bad request: " + problem, true}),
-                    nullptr, false);
+  return send_reply(channel_, Reply::refused({400, "Bad request: " + problem, true}), nullptr,
+                    false);
 }
 
 void Connection::finish(CloseMode mode) {

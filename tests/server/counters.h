@@ -28,22 +28,22 @@ struct Counters {
   std::uint64_t tls_handshake_failures = 0;  // a peer that just goes away included
 
   std::array<std::uint64_t, kOpCount> requests{};  // by Op; `any` stays 0
-  std::uint64_t active_requests = 0;  // gauge: header read, reply not yet begun
+  std::uint64_t active_requests = 0;               // gauge: header read, reply not yet begun
   std::uint64_t max_active_requests = 0;
   std::uint64_t stalled = 0;        // gauge: requests (and handshakes) held by a stall
   std::uint64_t replies = 0;        // begun
   std::uint64_t error_replies = 0;  // of these, with a status from 400 on
 
-  std::uint64_t bytes_put = 0;     // applied
-  std::uint64_t bytes_zeroed = 0;  // applied
-  std::uint64_t bytes_got = 0;     // asked for by successful gets
-  std::uint64_t changes = 0;       // puts and zeroes that were applied
-  std::uint64_t flushes = 0;       // flushes that were done, those of flush=y included
+  std::uint64_t bytes_put = 0;            // applied
+  std::uint64_t bytes_zeroed = 0;         // applied
+  std::uint64_t bytes_got = 0;            // asked for by successful gets
+  std::uint64_t changes = 0;              // puts and zeroes that were applied
+  std::uint64_t flushes = 0;              // flushes that were done, those of flush=y included
   std::uint64_t overlapping_changes = 0;  // changes that began while one of another
                                           // living connection was under way on an
                                           // overlapping range; a correct client: 0
-  std::uint64_t bytes_lost = 0;    // unflushed when their connection went or failed
-  std::uint64_t late_applied = 0;  // changes applied after their connection had gone
+  std::uint64_t bytes_lost = 0;           // unflushed when their connection went or failed
+  std::uint64_t late_applied = 0;         // changes applied after their connection had gone
   std::uint64_t faults_fired = 0;
 
   [[nodiscard]] std::uint64_t requests_of(Op op) const {

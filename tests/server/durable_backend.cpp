@@ -110,9 +110,7 @@ class DurableSession : public Session {
 
   std::error_code flush() override { return image_.flush(connection_); }
 
-  std::error_code extents(std::vector<Extent>& out) override {
-    return image_.extents(out);
-  }
+  std::error_code extents(std::vector<Extent>& out) override { return image_.extents(out); }
 
   void lose_unflushed() override { image_.lose(connection_); }
 
@@ -130,7 +128,7 @@ std::unique_ptr<Session> DurableImage::open(ConnectionId connection, PeerGone go
 std::error_code DurableImage::disown_others(ConnectionId owner, const Interval& interval) {
   for (auto it = unflushed_.begin(); it != unflushed_.end();) {
     if (it->first != owner) {
-      for (const Interval& taken : it->second & interval) {
+      for (const Interval& taken : it->second& interval) {
         if (const auto ec = stable_.copy_from(view_, to_range(taken))) {
           return ec;
         }
@@ -266,8 +264,7 @@ bool DurableImage::stable_is_hole(const ByteRange& range) const {
 
 }  // namespace
 
-std::shared_ptr<Backend> make_durable_backend(const TicketOptions& ticket,
-                                              CounterBoard& board) {
+std::shared_ptr<Backend> make_durable_backend(const TicketOptions& ticket, CounterBoard& board) {
   if (ticket.size_bytes == 0) {
     throw std::runtime_error("ticket " + ticket.id + ": memory needs a size");
   }

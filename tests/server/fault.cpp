@@ -55,9 +55,7 @@ static_assert(static_cast<std::size_t>(Action::refuse) == std::size(kActionNames
 
 std::string_view name_of(Op op) { return kOpNames[static_cast<std::size_t>(op)]; }
 
-std::string_view name_of(Action action) {
-  return kActionNames[static_cast<std::size_t>(action)];
-}
+std::string_view name_of(Action action) { return kActionNames[static_cast<std::size_t>(action)]; }
 
 std::optional<Op> parse_op(std::string_view name) {
   const auto* found = std::find(std::begin(kOpNames), std::end(kOpNames), name);

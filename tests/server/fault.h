@@ -29,12 +29,12 @@ inline constexpr std::size_t kOpCount = 9;
 enum class Action {
   // Before anything is done. The kind of a PATCH stands in its body, so for zero and
   // flush the (small) body has been read by then.
-  close_before_body,  // the header was read, nothing else: close
-  reset,              // the same, but with an RST
-  answer_before_body, // the header was read, nothing else: 200, `Connection: close`, close
-  stall,              // no answer until release_stalled(), which lets the request go on
-                      // as if nothing had been; nothing is done if the peer goes first
-  delay,              // sleep for Fault::delay, then as usual
+  close_before_body,   // the header was read, nothing else: close
+  reset,               // the same, but with an RST
+  answer_before_body,  // the header was read, nothing else: 200, `Connection: close`, close
+  stall,               // no answer until release_stalled(), which lets the request go on
+                       // as if nothing had been; nothing is done if the peer goes first
+  delay,               // sleep for Fault::delay, then as usual
 
   // After the request was read, before it is done.
   close_after_body,  // not applied (but see late apply), close
@@ -44,21 +44,21 @@ enum class Action {
                      // connection closes after the reply, which says so
 
   // After the request was done.
-  close_after_apply,    // no reply, close
-  reset_after_apply,    // no reply, RST
-  stall_after_apply,    // as stall, but only the reply is missing
-  close_mid_reply,      // the first half of the reply's header, with `early` of its first
-                        // line, close. (libcurl 7.88 takes a header that is cut after
-                        // the status line for a complete reply.)
-  truncate_reply_body,  // Content-Length says N, N/2 bytes follow, close; where the reply
-                        // has no body one is made up
-  garbage_status_line,  // a line that is no HTTP, then the rest of the header, close
-  garbage,              // random bytes, close
-  connection_close,     // the reply with `Connection: close`, close
-  close_after_reply,    // the reply without saying so, close
-  raw_json,             // 200, application/json and `body`
-  chunked,              // the reply with chunked transfer-encoding
-  no_content_length,    // the reply without a length, ended by a close (close_notify)
+  close_after_apply,         // no reply, close
+  reset_after_apply,         // no reply, RST
+  stall_after_apply,         // as stall, but only the reply is missing
+  close_mid_reply,           // the first half of the reply's header, with `early` of its first
+                             // line, close. (libcurl 7.88 takes a header that is cut after
+                             // the status line for a complete reply.)
+  truncate_reply_body,       // Content-Length says N, N/2 bytes follow, close; where the reply
+                             // has no body one is made up
+  garbage_status_line,       // a line that is no HTTP, then the rest of the header, close
+  garbage,                   // random bytes, close
+  connection_close,          // the reply with `Connection: close`, close
+  close_after_reply,         // the reply without saying so, close
+  raw_json,                  // 200, application/json and `body`
+  chunked,                   // the reply with chunked transfer-encoding
+  no_content_length,         // the reply without a length, ended by a close (close_notify)
   lie_short_content_length,  // Content-Length is half of what follows; stays open
   lie_long_content_length,   // Content-Length is 64 more than what follows; stays open
   wrong_content_range,       // get: 206 and the data, but Content-Range is 512 bytes off
@@ -77,8 +77,8 @@ struct Fault {
   std::uint64_t nth = 1;    // the nth matching request, from 1
   std::uint64_t times = 1;  // how many consecutive matching requests; 0: for ever
   Action action = Action::status;
-  int status = 500;    // for Action::status
-  std::string body{};  // for Action::status and raw_json
+  int status = 500;                                            // for Action::status
+  std::string body{};                                          // for Action::status and raw_json
   std::vector<std::pair<std::string, std::string>> headers{};  // for Action::status
   std::chrono::milliseconds delay{0};                          // slept before any action
   bool early = false;    // for Action::status and close_mid_reply

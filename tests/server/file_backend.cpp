@@ -37,9 +37,7 @@ class FileSession : public Session {
     return file_.write(offset, data);
   }
 
-  std::error_code zero(const ByteRange& range) override {
-    return file_.zero(range, sparse_);
-  }
+  std::error_code zero(const ByteRange& range) override { return file_.zero(range, sparse_); }
 
   std::error_code flush() override {
     return ::fdatasync(file_.fd()) == 0 ? std::error_code()
@@ -65,8 +63,7 @@ class FileBackend : public Backend {
  public:
   explicit FileBackend(const TicketOptions& ticket)
       : path_(ticket.location), writable_(ticket.writable), sparse_(ticket.sparse) {
-    const int flags =
-        writable_ ? O_RDWR | (ticket.size_bytes > 0 ? O_CREAT : 0) : O_RDONLY;
+    const int flags = writable_ ? O_RDWR | (ticket.size_bytes > 0 ? O_CREAT : 0) : O_RDONLY;
     const FileDescriptor fd(::open(path_.c_str(), flags | O_CLOEXEC, 0666));
     if (!fd.valid()) {
       fail("cannot be opened");
@@ -98,8 +95,7 @@ class FileBackend : public Backend {
 
  private:
   [[noreturn]] void fail(const char* what) const {
-    throw std::runtime_error(path_ + " " + what + ": " +
-                             std::generic_category().message(errno));
+    throw std::runtime_error(path_ + " " + what + ": " + std::generic_category().message(errno));
   }
 
   const std::string path_;

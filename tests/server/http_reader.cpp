@@ -31,13 +31,9 @@ namespace {
 
 constexpr std::uint32_t kHeaderBytes = 16 * 1024;
 
-boost::beast::string_view to_beast(std::string_view text) {
-  return {text.data(), text.size()};
-}
+boost::beast::string_view to_beast(std::string_view text) { return {text.data(), text.size()}; }
 
-std::string_view from_beast(boost::beast::string_view text) {
-  return {text.data(), text.size()};
-}
+std::string_view from_beast(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
 /// Errors of the parser, as opposed to those of the connection.
 bool is_malformed(const boost::system::error_code& ec) {

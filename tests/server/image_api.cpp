@@ -61,8 +61,7 @@ bool fails(const Exchange& exchange) {
 
 /// See "Durability" in server.h.
 bool loses_unflushed(const Exchange& exchange) {
-  const bool flushes =
-      exchange.op == Op::flush || (exchange.is_change() && exchange.flush);
+  const bool flushes = exchange.op == Op::flush || (exchange.is_change() && exchange.flush);
   return fails(exchange) && (flushes || exchange.fault->status == 500);
 }
 
@@ -127,8 +126,8 @@ Reply ImageApi::handle(HttpReader& http, Exchange& exchange) {
   if (!http.body_done()) {
     reply.close = true;
   }
-  state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range,
-                    exchange.flush, reply.drop ? 0 : reply.status});
+  state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range, exchange.flush,
+                    reply.drop ? 0 : reply.status});
   if (!reply.drop) {
     state_.board.update([&](Counters& counters) {
       ++counters.replies;
@@ -188,8 +187,7 @@ void ImageApi::classify(HttpReader& http, Exchange& exchange) {
     // The real daemon closes here, whether there was a body or not: clients tell by it
     // whether their connection ends at the server.
     exchange.refusal = {
-        405,
-        "Method '" + std::string(method) + "' is not for '" + exchange.target.path + "'",
+        405, "Method '" + std::string(method) + "' is not for '" + exchange.target.path + "'",
         true};
   }
   if (!exchange.refusal && exchange.ticket_id.empty()) {
@@ -405,16 +403,14 @@ Reply ImageApi::status_reply(const Fault& fault, const Exchange& exchange) {
   return reply;
 }
 
-std::function<void()> ImageApi::late_change(const Exchange& exchange,
-                                            std::vector<char> data) {
+std::function<void()> ImageApi::late_change(const Exchange& exchange, std::vector<char> data) {
   // A session that is nobody's: flushed and closed at once, so it owns nothing.
   auto apply = [&state = state_, ticket = exchange.ticket, range = exchange.range,
                 is_put = exchange.op == Op::put, held = std::move(data)] {
     std::string error;
     const auto session = ticket->backend().open(
         0, [] { return false; }, error);
-    if (session &&
-        !(is_put ? session->write(range.offset, held) : session->zero(range)) &&
+    if (session && !(is_put ? session->write(range.offset, held) : session->zero(range)) &&
         !session->flush()) {
       state.board.update([](Counters& counters) { ++counters.late_applied; });
     }
@@ -463,24 +459,12 @@ Reply ImageApi::perform(HttpReader& http, Exchange& exchange) {
   }
   Reply reply;
   switch (exchange.op) {
-    case Op::put:
-      reply = put(http, exchange, *session);
-      break;
-    case Op::zero:
-      reply = zero(exchange, *session);
-      break;
-    case Op::flush:
-      reply = flush(*session);
-      break;
-    case Op::get:
-      reply = get(exchange, *session);
-      break;
-    case Op::extents:
-      reply = extents(exchange, *session);
-      break;
-    default:
-      reply = options(exchange);
-      break;
+    case Op::put: reply = put(http, exchange, *session); break;
+    case Op::zero: reply = zero(exchange, *session); break;
+    case Op::flush: reply = flush(*session); break;
+    case Op::get: reply = get(exchange, *session); break;
+    case Op::extents: reply = extents(exchange, *session); break;
+    default: reply = options(exchange); break;
   }
   exchange.ticket->touch();
   const auto close = exchange.target.query.find("close");
@@ -491,8 +475,8 @@ Reply ImageApi::perform(HttpReader& http, Exchange& exchange) {
 }
 
 Reply ImageApi::put(HttpReader& http, Exchange& exchange, Session& session) {
-  const auto chunk_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(
-      exchange.range.length, exchange.ticket->backend().chunk_size()));
+  const auto chunk_bytes = static_cast<std::size_t>(
+      std::min<std::uint64_t>(exchange.range.length, exchange.ticket->backend().chunk_size()));
   buffer_.resize(std::max(buffer_.size(), chunk_bytes));
   const auto chunk = std::span(buffer_).first(chunk_bytes);
   std::uint64_t done = 0;
@@ -551,12 +535,10 @@ Reply ImageApi::flush(Session& session) {
 }
 
 Reply ImageApi::get(Exchange& exchange, Session& session) {
-  state_.board.update(
-      [&](Counters& counters) { counters.bytes_got += exchange.range.length; });
+  state_.board.update([&](Counters& counters) { counters.bytes_got += exchange.range.length; });
   Reply reply;
   reply.status = exchange.partial ? 206 : 200;
-  reply.data =
-      ImageData{&session, exchange.range, exchange.ticket->size(), exchange.partial};
+  reply.data = ImageData{&session, exchange.range, exchange.ticket->size(), exchange.partial};
   return reply;
 }
 
@@ -611,21 +593,15 @@ std::string ImageApi::options_json(const Exchange& exchange) const {
 }
 
 Reply ImageApi::options(Exchange& exchange) {
-  const TicketOptions ticket =
-      exchange.ticket ? exchange.ticket->options() : TicketOptions();
+  const TicketOptions ticket = exchange.ticket ? exchange.ticket->options() : TicketOptions();
   Reply reply;
   switch (ticket.options_mode) {
     case OptionsMode::method_not_allowed:
       return Reply::refused({405, "Method 'OPTIONS' is not for this image"});
-    case OptionsMode::no_content:
-      reply.status = 204;
-      break;
-    case OptionsMode::json:
-      reply = Reply::json(options_json(exchange));
-      break;
+    case OptionsMode::no_content: reply.status = 204; break;
+    case OptionsMode::json: reply = Reply::json(options_json(exchange)); break;
   }
-  reply.headers.emplace_back("allow",
-                             ticket.writable ? "OPTIONS,GET,PUT,PATCH" : "OPTIONS,GET");
+  reply.headers.emplace_back("allow", ticket.writable ? "OPTIONS,GET,PUT,PATCH" : "OPTIONS,GET");
   return reply;
 }
 

@@ -34,9 +34,7 @@ struct Exchange {
   FiredFault fault{};
 
   [[nodiscard]] bool is_change() const { return op == Op::put || op == Op::zero; }
-  [[nodiscard]] bool meets(Action action) const {
-    return fault && fault->action == action;
-  }
+  [[nodiscard]] bool meets(Action action) const { return fault && fault->action == action; }
 };
 
 /// What one connection knows: it keeps the storage client of every ticket that the
@@ -86,8 +84,7 @@ class ImageApi {
   [[nodiscard]] Reply status_reply(const Fault& fault, const Exchange& exchange);
   [[nodiscard]] std::function<void()> late_change(const Exchange& exchange,
                                                   std::vector<char> data);
-  [[nodiscard]] Session* session_of(const std::shared_ptr<Ticket>& ticket,
-                                    std::string& error);
+  [[nodiscard]] Session* session_of(const std::shared_ptr<Ticket>& ticket, std::string& error);
 
   ServerState& state_;
   const ConnectionId connection_;

@@ -55,8 +55,7 @@ FileDescriptor listen_tcp(const std::string& address, std::uint16_t port) {
   const std::unique_ptr<addrinfo, FreeAddresses> list(found);
   FileDescriptor fd(::socket(found->ai_family, kSocketType, 0));
   const int on = 1;
-  if (!fd.valid() ||
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+  if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
       ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {
     fail(address + ":" + service);
@@ -70,8 +69,7 @@ std::uint16_t port_of(const FileDescriptor& fd) {
   char service[NI_MAXSERV] = "0";
   auto* const generic = reinterpret_cast<sockaddr*>(&address);
   if (::getsockname(fd.get(), generic, &length) != 0 ||
-      getnameinfo(generic, length, nullptr, 0, service, sizeof service, NI_NUMERICSERV) !=
-          0) {
+      getnameinfo(generic, length, nullptr, 0, service, sizeof service, NI_NUMERICSERV) != 0) {
     throw std::runtime_error("a listening socket has no port");
   }
   return static_cast<std::uint16_t>(std::stoul(service));
@@ -94,8 +92,7 @@ FileDescriptor listen_unix(const std::string& name) {
   }
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size);
   FileDescriptor fd(::socket(AF_UNIX, kSocketType, 0));
-  if (!fd.valid() ||
-      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
+  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {
     fail(name);
   }

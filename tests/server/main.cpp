@@ -69,13 +69,12 @@ void write_port_file(const std::string& path, std::uint16_t port) {
 
 /// What would be left of a ticket's image after the storage lost its caches; blocks of
 /// zeroes become holes.
-void save_stable(const Server& server, const TicketOptions& ticket,
-                 const std::string& path) {
+void save_stable(const Server& server, const TicketOptions& ticket, const std::string& path) {
   constexpr std::size_t kPieceBytes = 64 * 1024;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   for (std::uint64_t at = 0; at < ticket.size_bytes;) {
-    const auto length = static_cast<std::size_t>(
-        std::min<std::uint64_t>(kPieceBytes, ticket.size_bytes - at));
+    const auto length =
+        static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, ticket.size_bytes - at));
     const std::vector<char> piece = server.read_stable(ticket.id, at, length);
     if (std::any_of(piece.begin(), piece.end(), [](char byte) { return byte != 0; })) {
       file.seekp(static_cast<std::streamoff>(at));

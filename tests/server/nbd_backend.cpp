@@ -122,8 +122,7 @@ class NbdSession : public Session {
 
   std::error_code flush() override {
     // A server that has no flush has no cache either.
-    return nbd_can_flush(nbd_.get()) == 1 ? status(nbd_flush(nbd_.get(), 0))
-                                          : std::error_code();
+    return nbd_can_flush(nbd_.get()) == 1 ? status(nbd_flush(nbd_.get(), 0)) : std::error_code();
   }
 
   std::error_code extents(std::vector<Extent>& out) override;
@@ -141,9 +140,8 @@ std::error_code NbdSession::zero(const ByteRange& range) {
   const std::uint32_t flags = sparse_ ? 0 : LIBNBD_CMD_FLAG_NO_HOLE;
   for (std::uint64_t at = range.offset; at < range.end();) {
     const std::uint64_t n = std::min(step, range.end() - at);
-    const auto ec =
-        native ? status(nbd_zero(nbd_.get(), n, at, flags))
-               : write(at, std::span(kZeroes).first(static_cast<std::size_t>(n)));
+    const auto ec = native ? status(nbd_zero(nbd_.get(), n, at, flags))
+                           : write(at, std::span(kZeroes).first(static_cast<std::size_t>(n)));
     if (ec) {
       return ec;
     }

@@ -32,9 +32,9 @@ enum class OptionsMode {
 struct TicketOptions {
   std::string id = "ticket";
   BackendKind backend = BackendKind::memory;
-  std::string location{};  // file: the path. nbd: `nbd:unix:PATH[:exportname=NAME]` or a
-                           // libnbd URI. memory: a directory for (unlinked) temporary
-                           // files, empty: memory. discard: nothing
+  std::string location{};        // file: the path. nbd: `nbd:unix:PATH[:exportname=NAME]` or a
+                                 // libnbd URI. memory: a directory for (unlinked) temporary
+                                 // files, empty: memory. discard: nothing
   std::uint64_t size_bytes = 0;  // 0: what file or nbd have; needed for the others.
                                  // A file that is missing or shorter is made this long
   bool writable = true;          // false: changes and flush answer 403
@@ -46,8 +46,8 @@ struct TicketOptions {
   OptionsMode options_mode = OptionsMode::json;
   std::chrono::milliseconds inactivity_timeout{0};  // replaces the idle time-out of
                                                     // connections that used the ticket
-  std::chrono::milliseconds timeout{0};  // expires so long after its last completed
-                                         // operation or OPTIONS; 0: never
+  std::chrono::milliseconds timeout{0};             // expires so long after its last completed
+                                                    // operation or OPTIONS; 0: never
 };
 
 struct ServerOptions {
@@ -62,7 +62,7 @@ struct ServerOptions {
   std::string ca_file{};         // only handed back by Server::ca_file()
   std::string client_ca_file{};  // not empty: clients need a certificate signed by it
 
-  std::string unix_socket{};  // also listen here: a path, or @NAME for an abstract one
+  std::string unix_socket{};             // also listen here: a path, or @NAME for an abstract one
   bool advertise_unix_socket = true;     // tell it in OPTIONS
   std::string advertised_unix_socket{};  // tell this instead (and always); @NAME as above
 
@@ -73,7 +73,7 @@ struct ServerOptions {
   std::chrono::milliseconds request_delay{0};    // slept before every request is done
   std::chrono::milliseconds idle_close{60'000};  // 0: never
   std::chrono::milliseconds late_apply{0};       // 0: off; see server.h
-  std::size_t event_limit = 0;  // how many entries the event log holds; 0: off
+  std::size_t event_limit = 0;                   // how many entries the event log holds; 0: off
 };
 
 }  // namespace upload::testserver

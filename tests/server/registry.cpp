@@ -51,8 +51,8 @@ void Registry::serve(FileDescriptor fd, SSL_CTX* tls, FiredFault fault) {
   entry.connection =
       std::make_unique<Connection>(state_, id, std::move(fd), tls, std::move(fault));
   try {
-    entry.thread = start_thread(
-        [this, id, &connection = *entry.connection] { run(id, connection); });
+    entry.thread =
+        start_thread([this, id, &connection = *entry.connection] { run(id, connection); });
   } catch (const std::system_error&) {
     entries_.erase(id);
     state_.board.update([](Counters& counters) { --counters.connections_open; });

@@ -52,9 +52,7 @@ std::uint64_t body_bytes(const Reply& reply) {
   return reply.data ? reply.data->range.length : reply.body.size();
 }
 
-bool is(const FiredFault& fault, Action action) {
-  return fault && fault->action == action;
-}
+bool is(const FiredFault& fault, Action action) { return fault && fault->action == action; }
 
 /// What a fault changes about the reply itself.
 void falsify(Reply& reply, const FiredFault& fault) {
@@ -66,8 +64,8 @@ void falsify(Reply& reply, const FiredFault& fault) {
     reply.data->range = {0, reply.data->complete_bytes};
     reply.data->partial = false;
   }
-  const bool needs_body = is(fault, Action::truncate_reply_body) ||
-                          is(fault, Action::lie_short_content_length);
+  const bool needs_body =
+      is(fault, Action::truncate_reply_body) || is(fault, Action::lie_short_content_length);
   if (needs_body && body_bytes(reply) == 0) {
     reply.body.assign(kMadeUpBytes, '?');
   }
@@ -96,9 +94,7 @@ Plan make_plan(const Reply& reply, const FiredFault& fault, bool head_only) {
       break;
     case Action::close_mid_reply:
     case Action::garbage_status_line:
-    case Action::close_after_reply:
-      plan.after = CloseMode::silent;
-      break;
+    case Action::close_after_reply: plan.after = CloseMode::silent; break;
     case Action::chunked:
       plan.chunked = true;
       plan.tell_length = false;
@@ -108,17 +104,10 @@ Plan make_plan(const Reply& reply, const FiredFault& fault, bool head_only) {
       plan.tell_close = true;
       plan.after = CloseMode::notify;
       break;
-    case Action::lie_short_content_length:
-      plan.told_bytes /= 2;
-      break;
-    case Action::lie_long_content_length:
-      plan.told_bytes += kLongerBy;
-      break;
-    case Action::wrong_content_range:
-      plan.range_shift = kRangeShift;
-      break;
-    default:
-      break;
+    case Action::lie_short_content_length: plan.told_bytes /= 2; break;
+    case Action::lie_long_content_length: plan.told_bytes += kLongerBy; break;
+    case Action::wrong_content_range: plan.range_shift = kRangeShift; break;
+    default: break;
   }
   return plan;
 }
@@ -136,10 +125,9 @@ Response make_response(const Reply& reply, const Plan& plan) {
   }
   if (reply.data && reply.data->partial) {
     const std::uint64_t first = reply.data->range.offset + plan.range_shift;
-    response.set("content-range",
-                 "bytes " + std::to_string(first) + "-" +
-                     std::to_string(first + reply.data->range.length - 1) + "/" +
-                     std::to_string(reply.data->complete_bytes));
+    response.set("content-range", "bytes " + std::to_string(first) + "-" +
+                                      std::to_string(first + reply.data->range.length - 1) + "/" +
+                                      std::to_string(reply.data->complete_bytes));
   }
   if (plan.tell_length) {
     response.set("content-length", std::to_string(plan.told_bytes));
@@ -158,8 +146,7 @@ class Body {
  public:
   Body(Reply& reply, std::uint64_t size) : reply_(reply), left_(size) {
     if (reply.data) {
-      buffer_.resize(
-          static_cast<std::size_t>(std::min<std::uint64_t>(size, kPieceBytes)));
+      buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(size, kPieceBytes)));
     }
   }
 
@@ -167,8 +154,7 @@ class Body {
 
   /// The next piece, which is valid until the next call; nothing if it cannot be read.
   [[nodiscard]] std::optional<std::span<char>> next() {
-    const auto size =
-        static_cast<std::size_t>(std::min<std::uint64_t>(left_, kPieceBytes));
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kPieceBytes));
     const std::uint64_t at = position_;
     position_ += size;
     left_ -= size;
@@ -201,8 +187,7 @@ std::string header_text(const Response& response) {
 }
 
 /// False: the connection is of no more use.
-bool send_all(SyncStream& stream, Response& response, Body& body,
-              std::span<char> first_piece) {
+bool send_all(SyncStream& stream, Response& response, Body& body, std::span<char> first_piece) {
   http::response_serializer<http::buffer_body> serializer(response);
   boost::system::error_code ec;
   std::span<char> piece = first_piece;
@@ -256,16 +241,15 @@ Reply Reply::json(std::string body) {
 void send_garbage(Channel& channel) {
   std::array<char, 256> bytes;
   std::minstd_rand random(std::random_device{}());
-  std::generate(bytes.begin(), bytes.end(),
-                [&] { return static_cast<char>(random() >> 8); });
+  std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<char>(random() >> 8); });
   // By chance it must not begin like HTTP.
   bytes[0] = '\x07';
   SyncStream stream(channel);
   write_text(stream, {bytes.data(), bytes.size()});
 }
 
-std::optional<CloseMode> send_reply(Channel& channel, Reply reply,
-                                    const FiredFault& fault, bool head_only) {
+std::optional<CloseMode> send_reply(Channel& channel, Reply reply, const FiredFault& fault,
+                                    bool head_only) {
   if (is(fault, Action::garbage)) {
     send_garbage(channel);
     return CloseMode::silent;

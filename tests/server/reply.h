@@ -45,8 +45,7 @@ struct Reply {
 /// Sends replies, as truthfully as the fault (may be null) allows. Returns how the
 /// connection is to be closed now, or nothing when it stays. The channel's owner only.
 [[nodiscard]] std::optional<CloseMode> send_reply(Channel& channel, Reply reply,
-                                                  const FiredFault& fault,
-                                                  bool head_only);
+                                                  const FiredFault& fault, bool head_only);
 
 /// Bytes that are not HTTP.
 void send_garbage(Channel& channel);

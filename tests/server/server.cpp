@@ -45,8 +45,7 @@ using fixture::TemporaryDirectory;
 void check_inside(const Ticket& ticket, const ByteRange& range) {
   if (check_range(range, ticket.size())) {
     throw std::runtime_error("ticket " + ticket.options().id + " ends before " +
-                             std::to_string(range.offset) + " + " +
-                             std::to_string(range.length));
+                             std::to_string(range.offset) + " + " + std::to_string(range.length));
   }
 }
 
@@ -116,8 +115,7 @@ class Server::Impl {
   bool started = false;
 };
 
-Server::Server(ServerOptions options)
-    : impl_(std::make_unique<Impl>(std::move(options))) {
+Server::Server(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
   // Here, so that ca_file() is constant from the beginning.
   impl_->set_up_tls();
 }
@@ -189,8 +187,7 @@ std::string Server::ca_file() const {
 
 void Server::add_ticket(TicketOptions ticket) {
   auto backend = make_backend(ticket, impl_->state.board);
-  impl_->state.tickets.add(
-      std::make_shared<Ticket>(std::move(ticket), std::move(backend)));
+  impl_->state.tickets.add(std::make_shared<Ticket>(std::move(ticket), std::move(backend)));
 }
 
 void Server::remove_ticket(const std::string& id) {
@@ -218,9 +215,7 @@ void Server::set_idle_close(std::chrono::milliseconds idle) {
   impl_->registry.wake_all();
 }
 
-void Server::set_late_apply(std::chrono::milliseconds after) {
-  impl_->state.late_apply = after;
-}
+void Server::set_late_apply(std::chrono::milliseconds after) { impl_->state.late_apply = after; }
 
 void Server::set_require_authorization(std::string value) {
   impl_->state.set_require_authorization(std::move(value));
@@ -253,8 +248,7 @@ std::vector<char> Server::read_view(const std::string& id, std::uint64_t offset,
   return data;
 }
 
-void Server::fill(const std::string& id, std::uint64_t offset,
-                  std::span<const char> data) {
+void Server::fill(const std::string& id, std::uint64_t offset, std::span<const char> data) {
   const auto ticket = impl_->ticket(id);
   check_inside(*ticket, {offset, data.size()});
   ticket->backend().fill(offset, data);

@@ -117,8 +117,8 @@ class Server {
 
   /// The first offset at which the stable content and the file at `path` differ, their
   /// different length included; nothing when they are equal.
-  [[nodiscard]] std::optional<std::uint64_t> stable_difference(
-      const std::string& id, const std::string& path) const;
+  [[nodiscard]] std::optional<std::uint64_t> stable_difference(const std::string& id,
+                                                               const std::string& path) const;
   [[nodiscard]] bool stable_equals(const std::string& id, const std::string& path) const;
   /// How many bytes are owned by any connection: 0 when view and stable agree.
   [[nodiscard]] std::uint64_t unflushed_bytes(const std::string& id) const;

@@ -82,13 +82,12 @@ class Fixture {
   }
 
   bool wait_for_open(std::uint64_t connections) {
-    return server.wait_until(
-        [=](const Counters& c) { return c.connections_open == connections; }, kLong);
+    return server.wait_until([=](const Counters& c) { return c.connections_open == connections; },
+                             kLong);
   }
 
   bool wait_for_stalled(std::uint64_t requests) {
-    return server.wait_until([=](const Counters& c) { return c.stalled == requests; },
-                             kLong);
+    return server.wait_until([=](const Counters& c) { return c.stalled == requests; }, kLong);
   }
 
   Server server;
@@ -112,8 +111,8 @@ Fault status_fault(Op op, int status) {
 
 /// The codes that a close by the server can have, depending on when it is noticed.
 bool is_lost(CURLcode code) {
-  return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR ||
-         code == CURLE_RECV_ERROR || code == CURLE_PARTIAL_FILE;
+  return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+         code == CURLE_PARTIAL_FILE;
 }
 
 /// A connection that sends and receives just what the test says, and closes when it ends.
@@ -124,8 +123,8 @@ class RawClient {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address),
-                      sizeof address) == 0);
+    REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+            0);
   }
 
   void send(const std::string& text) {
@@ -301,12 +300,10 @@ TEST_CASE("What is lost with a connection is gone before its client sees the clo
   }
 }
 
-TEST_CASE(
-    "A change that was applied without a reply is in view while its connection lives") {
+TEST_CASE("A change that was applied without a reply is in view while its connection lives") {
   Fixture f;
   f.server.add_fault(fault(Op::put, Action::stall_after_apply));
-  auto answer =
-      std::async(std::launch::async, [&] { return f.client().put(0, "1111", false); });
+  auto answer = std::async(std::launch::async, [&] { return f.client().put(0, "1111", false); });
   REQUIRE(f.wait_for_stalled(1));
   CHECK(f.view(0, 4) == "1111");
   CHECK(f.stable(0, 4) == kZeroes);
@@ -343,8 +340,7 @@ TEST_CASE("A late copy is applied after its connection has gone, stable and nobo
   f.server.add_fault(fault(Op::put, Action::close_after_body));
   CHECK(is_lost(client.put(0, "late", false).code));
   REQUIRE(client.put(0, "newer", true).ok());
-  REQUIRE(
-      f.server.wait_until([](const Counters& c) { return c.late_applied == 1; }, kLong));
+  REQUIRE(f.server.wait_until([](const Counters& c) { return c.late_applied == 1; }, kLong));
   CHECK(f.stable(0, 5) == "later");
   CHECK(f.view(0, 5) == "later");
   CHECK(f.server.unflushed_bytes("t") == 0);
@@ -383,8 +379,7 @@ TEST_CASE("Many small unflushed changes of several connections are all accounted
 TEST_CASE("Overlapping changes in flight are counted, adjacent ones are not") {
   Fixture f;
   f.server.add_fault(fault(Op::put, Action::stall_after_apply));
-  auto answer =
-      std::async(std::launch::async, [&] { return f.client().put(0, "1111", false); });
+  auto answer = std::async(std::launch::async, [&] { return f.client().put(0, "1111", false); });
   REQUIRE(f.wait_for_stalled(1));
   auto client = f.client();
   REQUIRE(client.put(4, "2222", false).ok());
@@ -451,8 +446,8 @@ TEST_CASE("Extents cover the image and tell zeroes from data") {
   REQUIRE(json.size() == 3);
   CHECK(json[0] ==
         nlohmann::json::parse(R"({"start":0,"length":65536,"zero":true,"hole":true})"));
-  CHECK(json[1] == nlohmann::json::parse(
-                       R"({"start":65536,"length":65536,"zero":false,"hole":false})"));
+  CHECK(json[1] ==
+        nlohmann::json::parse(R"({"start":65536,"length":65536,"zero":false,"hole":false})"));
   CHECK(json[2]["start"].get<std::uint64_t>() + json[2]["length"].get<std::uint64_t>() ==
         kImageBytes);
 }
@@ -463,8 +458,7 @@ TEST_CASE("A GET with a Range answers 206 and tells the size of the ticket") {
   const Answer answer = f.client().get(10, 4);
   CHECK(answer.status == 206);
   CHECK(answer.body == "data");
-  CHECK(answer.header.find("content-range: bytes 10-13/4194304\r\n") !=
-        std::string::npos);
+  CHECK(answer.header.find("content-range: bytes 10-13/4194304\r\n") != std::string::npos);
   const Answer whole = f.client().request("GET", "", {}, {});
   CHECK(whole.status == 200);
   CHECK(whole.body.size() == kImageBytes);
@@ -839,8 +833,7 @@ TEST_CASE("A delay delays and changes nothing else") {
 TEST_CASE("A stalled request goes on when it is released") {
   Fixture f;
   f.server.add_fault(fault(Op::put, Action::stall));
-  auto answer =
-      std::async(std::launch::async, [&] { return f.client().put(0, "1111", true); });
+  auto answer = std::async(std::launch::async, [&] { return f.client().put(0, "1111", true); });
   REQUIRE(f.wait_for_stalled(1));
   CHECK(f.view(0, 4) == kZeroes);
   f.server.release_stalled();
@@ -852,8 +845,7 @@ TEST_CASE("Stopping ends stalled requests and handshakes") {
   ServerOptions options;
   Fixture f(options);
   f.server.add_fault(fault(Op::put, Action::stall));
-  auto request =
-      std::async(std::launch::async, [&] { return f.client().put(0, "1111", true); });
+  auto request = std::async(std::launch::async, [&] { return f.client().put(0, "1111", true); });
   REQUIRE(f.wait_for_stalled(1));
   f.server.add_fault(fault(Op::connect, Action::no_handshake));
   auto connect = std::async(std::launch::async, [&] { return f.client().options(); });
@@ -915,8 +907,7 @@ TEST_CASE("Closing idle connections spares those with a request under way") {
   auto idle = f.client();
   REQUIRE(idle.put(0, "1111", false).ok());
   f.server.add_fault(fault(Op::put, Action::stall));
-  auto busy =
-      std::async(std::launch::async, [&] { return f.client().put(8, "2222", true); });
+  auto busy = std::async(std::launch::async, [&] { return f.client().put(8, "2222", true); });
   REQUIRE(f.wait_for_stalled(1));
   // The reply reaches the client a moment before its connection counts as idle.
   std::size_t closed = 0;
@@ -929,8 +920,7 @@ TEST_CASE("Closing idle connections spares those with a request under way") {
   CHECK(busy.get().ok());
 }
 
-TEST_CASE(
-    "While accepting is paused clients wait, while listening is stopped they fail") {
+TEST_CASE("While accepting is paused clients wait, while listening is stopped they fail") {
   Fixture f;
   f.server.pause_accepting();
   auto answer = std::async(std::launch::async, [&] { return f.client().options(); });
@@ -955,8 +945,7 @@ TEST_CASE("The server's certificate is for localhost and signed by its CA") {
   CHECK(f.client().options().ok());
   ClientOptions trusting_others;
   trusting_others.ca_file =
-      certificate_files(f.server.ca_file().substr(0, f.server.ca_file().rfind('/')))
-          .other_ca;
+      certificate_files(f.server.ca_file().substr(0, f.server.ca_file().rfind('/'))).other_ca;
   CHECK(f.client(trusting_others).options().code == CURLE_PEER_FAILED_VERIFICATION);
 }
 

@@ -36,14 +36,14 @@ std::error_code last_error() { return {errno, std::generic_category()}; }
 }  // namespace
 
 bool is_zero(std::span<const char> data) {
-  return data.empty() || (data[0] == 0 && std::memcmp(data.data(), data.data() + 1,
-                                                      data.size() - 1) == 0);
+  return data.empty() ||
+         (data[0] == 0 && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0);
 }
 
 SparseFile SparseFile::anonymous(const std::string& directory, std::uint64_t size) {
-  FileDescriptor fd(directory.empty() ? ::memfd_create("upload-server-image", MFD_CLOEXEC)
-                                      : ::open(directory.c_str(),
-                                               O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  FileDescriptor fd(directory.empty()
+                        ? ::memfd_create("upload-server-image", MFD_CLOEXEC)
+                        : ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (!fd.valid()) {
     throw std::system_error(last_error(), "cannot make a temporary file");
   }
@@ -73,8 +73,7 @@ std::error_code SparseFile::read(std::uint64_t offset, std::span<char> out) cons
 
 std::error_code SparseFile::write(std::uint64_t offset, std::span<const char> data) {
   while (!data.empty()) {
-    const ssize_t n =
-        ::pwrite(fd(), data.data(), data.size(), static_cast<off_t>(offset));
+    const ssize_t n = ::pwrite(fd(), data.data(), data.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) {
       continue;
     }
@@ -100,8 +99,7 @@ std::error_code SparseFile::zero(const ByteRange& range, bool punch) {
   static constexpr std::array<char, kCopyBytes> kZeroes{};
   for (std::uint64_t at = range.offset; at < range.end();) {
     const auto n = std::min<std::uint64_t>(kZeroes.size(), range.end() - at);
-    if (const auto ec =
-            write(at, std::span(kZeroes).first(static_cast<std::size_t>(n)))) {
+    if (const auto ec = write(at, std::span(kZeroes).first(static_cast<std::size_t>(n)))) {
       return ec;
     }
     at += n;

@@ -34,8 +34,7 @@ class SparseFile {
   [[nodiscard]] std::error_code zero(const ByteRange& range, bool punch);
 
   /// Makes the range here what it is in `source`; holes stay holes.
-  [[nodiscard]] std::error_code copy_from(const SparseFile& source,
-                                          const ByteRange& range);
+  [[nodiscard]] std::error_code copy_from(const SparseFile& source, const ByteRange& range);
 
   /// The first piece of the range, from its beginning on, that is all data or all hole.
   struct Piece {

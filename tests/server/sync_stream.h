@@ -42,8 +42,8 @@ class SyncStream {
     std::array<iovec, kMaxBuffers> vectors;
     std::size_t count = 0;
     const auto end = boost::asio::buffer_sequence_end(buffers);
-    for (auto it = boost::asio::buffer_sequence_begin(buffers);
-         it != end && count < kMaxBuffers; ++it) {
+    for (auto it = boost::asio::buffer_sequence_begin(buffers); it != end && count < kMaxBuffers;
+         ++it) {
       const boost::asio::const_buffer buffer(*it);
       if (buffer.size() > 0) {
         vectors[count++] = {const_cast<void*>(buffer.data()), buffer.size()};

@@ -69,8 +69,7 @@ class TestClient {
   };
 
   void open();
-  static curl_socket_t open_socket(void* self, curlsocktype purpose,
-                                   curl_sockaddr* address);
+  static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
 
   const std::string url_;
   const ClientOptions options_;
@@ -109,8 +108,7 @@ inline void TestClient::open() {
   handle_.reset(curl_easy_init());
 }
 
-inline curl_socket_t TestClient::open_socket(void* self, curlsocktype,
-                                             curl_sockaddr* address) {
+inline curl_socket_t TestClient::open_socket(void* self, curlsocktype, curl_sockaddr* address) {
   auto& client = *static_cast<TestClient*>(self);
   // The server listens on an IPv4 address only; trying ::1 does not count.
   if (client.connected_ || address->family == AF_INET6) {
@@ -172,8 +170,7 @@ inline Answer TestClient::request(const std::string& method, const std::string& 
     curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
     curl_easy_setopt(curl, CURLOPT_READFUNCTION, test_client::take);
     curl_easy_setopt(curl, CURLOPT_READDATA, &rest);
-    curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE,
-                     static_cast<curl_off_t>(body.size()));
+    curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(body.size()));
   }
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, test_client::append);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer.body);
@@ -194,8 +191,7 @@ inline Answer TestClient::put(std::uint64_t offset, std::string_view data, bool 
 inline Answer TestClient::zero(std::uint64_t offset, std::uint64_t length, bool flush) {
   return request("PATCH", "", {"Content-Type: application/json"},
                  R"({"op":"zero","offset":)" + std::to_string(offset) + R"(,"size":)" +
-                     std::to_string(length) + R"(,"flush":)" +
-                     (flush ? "true}" : "false}"));
+                     std::to_string(length) + R"(,"flush":)" + (flush ? "true}" : "false}"));
 }
 
 inline Answer TestClient::flush() {
@@ -203,10 +199,9 @@ inline Answer TestClient::flush() {
 }
 
 inline Answer TestClient::get(std::uint64_t offset, std::uint64_t length) {
-  return request("GET", "",
-                 {"Range: bytes=" + std::to_string(offset) + "-" +
-                  std::to_string(offset + length - 1)},
-                 {});
+  return request(
+      "GET", "",
+      {"Range: bytes=" + std::to_string(offset) + "-" + std::to_string(offset + length - 1)}, {});
 }
 
 }  // namespace upload::testserver

@@ -29,9 +29,7 @@ constexpr unsigned kDefaultReaders = 8;
 }  // namespace
 
 Ticket::Ticket(TicketOptions options, std::shared_ptr<Backend> backend)
-    : options_(std::move(options)),
-      backend_(std::move(backend)),
-      last_use_(Clock::now()) {}
+    : options_(std::move(options)), backend_(std::move(backend)), last_use_(Clock::now()) {}
 
 unsigned Ticket::max_readers() const {
   return options_.max_readers != 0 ? options_.max_readers : kDefaultReaders;
@@ -59,22 +57,19 @@ void Ticket::touch() {
   last_use_ = Clock::now();
 }
 
-bool Ticket::begin_change(ConnectionId connection, const ByteRange& range,
-                          PeerGone gone) {
+bool Ticket::begin_change(ConnectionId connection, const ByteRange& range, PeerGone gone) {
   const std::lock_guard lock(mutex_);
-  const bool overlaps =
-      std::any_of(active_.begin(), active_.end(), [&](const ActiveChange& other) {
-        return other.range.overlaps(range) && !other.gone();
-      });
+  const bool overlaps = std::any_of(
+      active_.begin(), active_.end(),
+      [&](const ActiveChange& other) { return other.range.overlaps(range) && !other.gone(); });
   active_.push_back({connection, range, std::move(gone)});
   return !overlaps;
 }
 
 void Ticket::end_change(ConnectionId connection) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(active_, [&](const ActiveChange& change) {
-    return change.connection == connection;
-  });
+  std::erase_if(active_,
+                [&](const ActiveChange& change) { return change.connection == connection; });
 }
 
 void TicketStore::add(std::shared_ptr<Ticket> ticket) {

@@ -37,8 +37,7 @@ class Ticket {
 
   /// A change has begun. False if one of another connection, whose client has not gone,
   /// is under way on an overlapping range. `gone` is called until end_change().
-  [[nodiscard]] bool begin_change(ConnectionId connection, const ByteRange& range,
-                                  PeerGone gone);
+  [[nodiscard]] bool begin_change(ConnectionId connection, const ByteRange& range, PeerGone gone);
   void end_change(ConnectionId connection);
 
  private:

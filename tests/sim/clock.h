@@ -14,12 +14,11 @@ class SimClock final : public Clock {
   [[nodiscard]] TimePoint now() const override { return scheduler().now(); }
   // The time of day runs with the other, and may have been set meanwhile.
   [[nodiscard]] WallTime wall_now() const override {
-    return WallTime(std::chrono::duration_cast<WallTime::duration>(
-                        scheduler().now().time_since_epoch()) +
-                    std::chrono::hours(24 * 365 * 50));
+    return WallTime(
+        std::chrono::duration_cast<WallTime::duration>(scheduler().now().time_since_epoch()) +
+        std::chrono::hours(24 * 365 * 50));
   }
-  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
-      REQUIRES(mutex) {
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     condition.wait_until(mutex, when);
   }
 };

@@ -124,8 +124,8 @@ class MemoryPlace final : public journal::SpoolPlace {
       if (key.first != name_.path || key.second == name_.host || file.locked || !file.exists)
         continue;
       file.locked = true;
-      places.push_back(std::make_unique<MemoryPlace>(
-          disk_, journal::SpoolName{key.second, key.first}, file));
+      places.push_back(
+          std::make_unique<MemoryPlace>(disk_, journal::SpoolName{key.second, key.first}, file));
     }
     return places;
   }

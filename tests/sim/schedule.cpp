@@ -65,7 +65,7 @@ struct Plan {
   Duration longest_outage{0};
   bool freezes = false;
   bool denies = false;
-  bool stops = false;     // the process is stopped now and then (SIGSTOP)
+  bool stops = false;  // the process is stopped now and then (SIGSTOP)
   bool disk_fills = false;
   bool disk_fails = false;
   bool real_store = false;  // SQLite's, in place of one in memory
@@ -237,8 +237,7 @@ World* the_world = nullptr;  // for the log
 // With a replay log nothing fails while the server has been well for longer than
 // it takes to notice.
 void World::judge_failure(const char* what, const Status& status, const Config& config) {
-  if (has_failed || config.replay == 0 || plan.denies || plan.disk_fills ||
-      plan.disk_fails)
+  if (has_failed || config.replay == 0 || plan.denies || plan.disk_fills || plan.disk_fails)
     return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
@@ -351,8 +350,7 @@ void Client::change(bool zero) {
                    static_cast<unsigned long long>(began),
                    static_cast<unsigned long long>(range.length),
                    static_cast<unsigned long long>(range.offset), fua ? ", FUA" : "");
-  const Status status =
-      zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
+  const Status status = zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
   world_.model.end_write(began, cells, status.ok(), fua && !config_.spool_local);
   ended(zero ? "zero" : "write", status);
 }
@@ -482,7 +480,8 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
 
 void plan_trouble(World& world, std::shared_ptr<bool> over) {
   for (unsigned i = 0; i < world.plan.outages; ++i) {
-    const auto when = std::chrono::milliseconds(scheduler().random().below(i == 0 ? 2000 : 60000));
+    const auto when =
+        std::chrono::milliseconds(scheduler().random().below(i == 0 ? 2000 : 60000));
     scheduler().at(scheduler().now() + when, [&world, over] { make_trouble(world, over); });
   }
 }
@@ -527,9 +526,8 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     std::vector<std::unique_ptr<Client>> clients;
     for (unsigned i = 0; i < world.plan.clients; ++i) {
       clients.push_back(std::make_unique<Client>(world, volume, config, i));
-      threads.emplace_back("client", [client = clients.back().get(), operations] {
-        client->run(operations);
-      });
+      threads.emplace_back(
+          "client", [client = clients.back().get(), operations] { client->run(operations); });
     }
     for (Thread& thread : threads) thread.join();
     Client last(world, volume, config, 100);

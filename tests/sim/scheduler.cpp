@@ -148,10 +148,7 @@ struct Fiber {
 };
 
 Scheduler::Scheduler(uint64_t seed, Limits limits)
-    : limits_(limits),
-      start_(std::chrono::hours(1000)),
-      now_(start_),
-      random_(seed, 1) {
+    : limits_(limits), start_(std::chrono::hours(1000)), now_(start_), random_(seed, 1) {
   require(current == nullptr, "there are two schedulers");
   current = this;
 }
@@ -407,10 +404,15 @@ std::string Scheduler::describe() const {
            static_cast<unsigned long long>(steps_));
   std::string text = line;
   for (const auto& [id, fiber] : fibers_) {
-    text += "  " + fiber->name + (fiber.get() == running_ ? " runs" : fiber->runnable ? " can run" : "");
+    text += "  " + fiber->name +
+            (fiber.get() == running_ ? " runs"
+             : fiber->runnable       ? " can run"
+                                     : "");
     if (fiber->waits_for != nullptr) text += std::string(" waits for ") + fiber->waits_for;
     if (fiber->timeout)
-      text += " until " + std::to_string(std::chrono::duration<double>(fiber->timeout->first - start_).count());
+      text +=
+          " until " +
+          std::to_string(std::chrono::duration<double>(fiber->timeout->first - start_).count());
     text += "\n";
   }
   return text;

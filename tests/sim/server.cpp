@@ -33,8 +33,8 @@ struct Server::Request {
 
 struct Server::Wire {
   uint64_t id = 0;
-  bool open = false;    // made, and not closed by either side
-  bool aborted = false; // by the client
+  bool open = false;               // made, and not closed by either side
+  bool aborted = false;            // by the client
   std::optional<Request> request;  // under way, and nothing done about it yet
   Image::Client client = 0;
   WaitList waits;
@@ -132,9 +132,10 @@ Duration Server::some_of(Duration time) {
 // --- The world ------------------------------------------------------------
 
 void Server::go_away(Duration time, bool silent) {
-  scheduler().note("server: away for %lld ms%s",
-                   static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()),
-                   silent ? ", silently" : "");
+  scheduler().note(
+      "server: away for %lld ms%s",
+      static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()),
+      silent ? ", silently" : "");
   away_until_ = std::max(away_until_, scheduler().now() + time);
   silent_ = silent;
   has_hung_ = has_hung_ || silent;
@@ -150,7 +151,8 @@ void Server::go_away(Duration time, bool silent) {
 
 void Server::freeze(Duration time) {
   scheduler().note("server: frozen for %lld ms",
-                   static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()));
+                   static_cast<long long>(
+                       std::chrono::duration_cast<std::chrono::milliseconds>(time).count()));
   frozen_until_ = std::max(frozen_until_, scheduler().now() + time);
   has_hung_ = true;
   scheduler().at(frozen_until_, [this] { wake_frozen(); });
@@ -181,9 +183,8 @@ void Server::lose_all_connections(Duration late) {
 
 // The server's storage client goes, with what it had not flushed.
 void Server::lose(Wire& wire) {
-  image_.lose(wire.client, [this] {
-    return behaviour.harsh && scheduler().random().percent(50);
-  });
+  image_.lose(wire.client,
+              [this] { return behaviour.harsh && scheduler().random().percent(50); });
   wire.client = ++last_client_;
 }
 
@@ -285,9 +286,8 @@ bool Server::thaws(Wire& wire, const Request& request, const http::Origin& origi
   if (scheduler().now() >= frozen_until_) return true;
   soak::Random& random = scheduler().random();
   // The link may break meanwhile, which the server does not learn.
-  const TimePoint give_up =
-      scheduler().now() +
-      (random.percent(30) ? some_of(origin.timeout) : Duration(origin.timeout));
+  const TimePoint give_up = scheduler().now() + (random.percent(30) ? some_of(origin.timeout)
+                                                                    : Duration(origin.timeout));
   while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
     scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
   if (!wire.aborted && wire.open && scheduler().now() >= frozen_until_) return true;
@@ -349,11 +349,13 @@ void Server::apply(Wire& wire, const Request& request, bool partly) {
   if (partly) {
     const uint64_t first = soak::Geometry::cell_at(range.offset);
     const uint64_t cells = soak::Geometry::cell_at(range.end()) - first;
-    range.length = soak::Geometry::offset_of(first + scheduler().random().below(cells + 1)) -
-                   range.offset;
+    range.length =
+        soak::Geometry::offset_of(first + scheduler().random().below(cells + 1)) - range.offset;
     if (range.length == 0) return;
   }
-  image_.change(client, range, {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
+  image_.change(
+      client, range,
+      {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
   if (request.flushes && !partly) image_.flush(client);
 }
 
@@ -363,7 +365,8 @@ Server::Request Server::parse(const http::Request& asked) const {
     unsigned long long first = 0;
     unsigned long long last = 0;
     require(sscanf(asked.headers.at(0).c_str(), "Content-Range: bytes %llu-%llu/*", &first,
-                   &last) == 2, "a PUT without a range");
+                   &last) == 2,
+            "a PUT without a range");
     request.changes = true;
     request.flushes = asked.target.find("flush=n") == std::string::npos;
     request.range = {first, last + 1 - first};

@@ -25,14 +25,14 @@ namespace upload::sim {
 // How it behaves; may be changed at any time.
 struct Behaviour {
   // In a thousand requests, of each kind.
-  uint64_t lost = 0;         // the connection is reset: before, within or after the request
-  uint64_t refused = 0;      // an error status
-  uint64_t stalls = 0;       // nothing is heard for the client's time-out
-  uint64_t slow = 0;         // it takes most of the client's time-out, and succeeds
-  uint64_t lies = 0;         // a reply that makes no sense
-  uint64_t last = 0;         // a reply that ends the connection
-  uint64_t closes = 0;       // the connection is closed while it is idle
-  uint64_t not_opened = 0;   // a connection can't be made
+  uint64_t lost = 0;        // the connection is reset: before, within or after the request
+  uint64_t refused = 0;     // an error status
+  uint64_t stalls = 0;      // nothing is heard for the client's time-out
+  uint64_t slow = 0;        // it takes most of the client's time-out, and succeeds
+  uint64_t lies = 0;        // a reply that makes no sense
+  uint64_t last = 0;        // a reply that ends the connection
+  uint64_t closes = 0;      // the connection is closed while it is idle
+  uint64_t not_opened = 0;  // a connection can't be made
   // In a hundred: a request whose connection was lost, or that was refused,
   // is applied later.
   uint64_t late = 0;

@@ -138,7 +138,8 @@ Options read_options(int argc, char** argv) {
     }
   }
   if (mode && options.mode && *mode != *options.mode)
-    refuse(std::string("--mode ") + upload::sim::name_of(*mode) + ": the seed is of another mode");
+    refuse(std::string("--mode ") + upload::sim::name_of(*mode) +
+           ": the seed is of another mode");
   if (mode) options.mode = mode;
   return options;
 }
@@ -173,9 +174,9 @@ class Runner {
     for (;;) {
       const double minutes =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 60;
-      const bool more = failures_ == 0 && (options_.minutes > 0
-                                               ? minutes < options_.minutes
-                                               : next_ - options_.first < options_.schedules);
+      const bool more =
+          failures_ == 0 && (options_.minutes > 0 ? minutes < options_.minutes
+                                                  : next_ - options_.first < options_.schedules);
       if (more && workers_.size() < options_.jobs) {
         start_worker();
       } else if (!workers_.empty()) {
@@ -202,8 +203,8 @@ class Runner {
     uint64_t count = kBatch;
     if (options_.minutes <= 0)
       count = std::min(count, options_.first + options_.schedules - next_);
-    auto* const board = static_cast<Board*>(mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE,
-                                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    auto* const board = static_cast<Board*>(
+        mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     if (board == MAP_FAILED) refuse("no memory");
     new (board) Board();
     fflush(stdout);
@@ -245,7 +246,8 @@ class Runner {
   void print(double seconds) const {
     Tally all;
     for (size_t i = 0; i < std::size(upload::sim::kModes); ++i) {
-      if (tally_[i].schedules > 0) print_line(upload::sim::name_of(upload::sim::kModes[i]), tally_[i]);
+      if (tally_[i].schedules > 0)
+        print_line(upload::sim::name_of(upload::sim::kModes[i]), tally_[i]);
       all += tally_[i];
     }
     print_line("all", all);
@@ -256,13 +258,13 @@ class Runner {
   }
 
   static void print_line(const char* name, const Tally& t) {
-    printf("%-6s %8llu schedules, %10llu operations (%llu failed, %llu flushes), %9llu faults, "
-           "%7llu kills, %llu steps\n",
-           name, static_cast<unsigned long long>(t.schedules),
-           static_cast<unsigned long long>(t.operations),
-           static_cast<unsigned long long>(t.failed), static_cast<unsigned long long>(t.flushes),
-           static_cast<unsigned long long>(t.faults), static_cast<unsigned long long>(t.kills),
-           static_cast<unsigned long long>(t.steps));
+    printf(
+        "%-6s %8llu schedules, %10llu operations (%llu failed, %llu flushes), %9llu faults, "
+        "%7llu kills, %llu steps\n",
+        name, static_cast<unsigned long long>(t.schedules),
+        static_cast<unsigned long long>(t.operations), static_cast<unsigned long long>(t.failed),
+        static_cast<unsigned long long>(t.flushes), static_cast<unsigned long long>(t.faults),
+        static_cast<unsigned long long>(t.kills), static_cast<unsigned long long>(t.steps));
   }
 
   const Options options_;
@@ -277,8 +279,8 @@ class Runner {
 int main(int argc, char** argv) {
   const Options options = read_options(argc, argv);
   if (options.seed) {
-    const Tally tally = upload::sim::run_schedule(*options.seed, mode_of(options, *options.seed),
-                                                  options.trace);
+    const Tally tally =
+        upload::sim::run_schedule(*options.seed, mode_of(options, *options.seed), options.trace);
     printf("seed %s-%s-%llu: trace hash %016llx, %llu steps\n", UPLOAD_SIM_VERSION,
            upload::sim::name_of(mode_of(options, *options.seed)),
            static_cast<unsigned long long>(*options.seed),

@@ -8,7 +8,7 @@
 // it counts as "other". A burst is several at a time.
 //
 // The only waits in real time are the outages, which are what they are, and
-// kPatience, after which a quiet disk gets its next fault anyway.
+// kFaultWait, after which a quiet disk gets its next fault anyway.
 
 #include "soak/chaos.h"
 
@@ -24,7 +24,7 @@ using testserver::Op;
 
 namespace {
 
-constexpr auto kPatience = 100ms;
+constexpr auto kFaultWait = 100ms;
 
 struct Kind {
   uint64_t weight;
@@ -88,15 +88,12 @@ std::string name_of(const Kind& kind) {
   std::string name(testserver::name_of(kind.action));
   if (kind.action == Action::status) name = std::to_string(kind.status);
   if (kind.early) name += "_early";
-  if (kind.retry_after != nullptr)
-    name += std::string("_retry_after_") + kind.retry_after;
+  if (kind.retry_after != nullptr) name += std::string("_retry_after_") + kind.retry_after;
   return name;
 }
 
 const Kind& choose(Random& random, Mode mode) {
-  const auto chosen = [&](const Kind& kind) {
-    return mode == Mode::off || kind.recoverable;
-  };
+  const auto chosen = [&](const Kind& kind) { return mode == Mode::off || kind.recoverable; };
   uint64_t sum = 0;
   for (const Kind& kind : kKinds) sum += chosen(kind) ? kind.weight : 0;
   uint64_t at = random.below(sum);
@@ -170,8 +167,7 @@ Fault Chaos::random_fault(std::string& name) {
   fault.early = kind.early;
   fault.body = "an injected fault";
   fault.delay = std::chrono::milliseconds(kind.action == Action::delay ? 50 : 0);
-  if (kind.retry_after != nullptr)
-    fault.headers.emplace_back("Retry-After", kind.retry_after);
+  if (kind.retry_after != nullptr) fault.headers.emplace_back("Retry-After", kind.retry_after);
   return fault;
 }
 
@@ -186,8 +182,7 @@ void Chaos::await(const std::string& name, const Fault& fault) {
   server_.add_fault(fault);
   // `times` is how often at most: an error may keep the plugin from coming back.
   (void)server_.wait_until(
-      [&](const Counters& c) { return c.faults_fired >= before + fault.times; },
-      kPatience);
+      [&](const Counters& c) { return c.faults_fired >= before + fault.times; }, kFaultWait);
   const uint64_t fired = server_.counters().faults_fired - before;
   if (fired > 0) happened_[name] += fired;
   server_.clear_faults();
@@ -205,8 +200,8 @@ void Chaos::burst() {
     fault.times = 1;
     server_.add_fault(fault);
   }
-  (void)server_.wait_until(
-      [&](const Counters& c) { return c.faults_fired >= before + count; }, kPatience);
+  (void)server_.wait_until([&](const Counters& c) { return c.faults_fired >= before + count; },
+                           kFaultWait);
   server_.clear_faults();
   const uint64_t fired = server_.counters().faults_fired - before;
   if (fired > 0) happened_["burst"] += fired;
@@ -242,8 +237,8 @@ void Chaos::outage() {
 
 void Chaos::wait_for_requests(uint64_t more) {
   const uint64_t target = server_.counters().total_requests() + more;
-  (void)server_.wait_until(
-      [&](const Counters& c) { return c.total_requests() >= target; }, kPatience);
+  (void)server_.wait_until([&](const Counters& c) { return c.total_requests() >= target; },
+                           kFaultWait);
 }
 
 }  // namespace upload::soak

@@ -40,9 +40,7 @@ class Chaos {
   void stop();
 
   // After stop(). How often each kind of mischief has happened.
-  [[nodiscard]] const std::map<std::string, uint64_t>& happened() const {
-    return happened_;
-  }
+  [[nodiscard]] const std::map<std::string, uint64_t>& happened() const { return happened_; }
   [[nodiscard]] uint64_t total() const;
 
  private:

@@ -53,16 +53,14 @@ void Shared::judge_stable(const std::vector<Wrong>& wrong, const char* when) {
 }
 
 std::string Shared::describe(const Wrong& wrong) const {
-  std::string text =
-      model.describe(wrong) + "\n    requests there, in the server's order:";
+  std::string text = model.describe(wrong) + "\n    requests there, in the server's order:";
   const uint64_t offset = Geometry::offset_of(wrong.cell);
   for (const testserver::Event& event : server.events()) {
     const bool all = event.op == testserver::Op::flush;
     const bool here = offset >= event.range.offset && offset < event.range.end();
     if (!here && !all) continue;
-    text += " " + std::string(testserver::name_of(event.op)) +
-            (event.flush ? "+flush" : "") + "@" + std::to_string(event.connection) + "=" +
-            std::to_string(event.status);
+    text += " " + std::string(testserver::name_of(event.op)) + (event.flush ? "+flush" : "") +
+            "@" + std::to_string(event.connection) + "=" + std::to_string(event.status);
   }
   return text;
 }
@@ -84,8 +82,7 @@ void Client::run() {
       issue(slot);
       ++issued;
     }
-    if (std::none_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.busy; }))
-      return;
+    if (std::none_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.busy; })) return;
     wait();
     for (Slot& slot : slots_)
       if (slot.busy && slot.done) collect(slot);
@@ -107,8 +104,7 @@ void Client::read_all() {
   for (uint64_t at = 0; at < size; at += kWindowBytes / 4) {
     slot.what = What::read;
     const uint64_t first = Geometry::cell_at(at);
-    slot.cells = {first,
-                  Geometry::cell_at(std::min(size, at + kWindowBytes / 4)) - first};
+    slot.cells = {first, Geometry::cell_at(std::min(size, at + kWindowBytes / 4)) - first};
     issue(slot);
     while (!slot.done) wait();
     collect(slot);
@@ -143,8 +139,7 @@ Cells Client::random_cells() {
                                    : random_.between(1, 8);
   if (random_.percent(style.hot)) {
     // Unaligned, aligned, or over the border between both.
-    const uint64_t places[] = {0, Geometry::kFineCells - kHotCells / 2,
-                               Geometry::kFineCells};
+    const uint64_t places[] = {0, Geometry::kFineCells - kHotCells / 2, Geometry::kFineCells};
     cells.count = std::min(cells.count, kHotCells);
     cells.first = random_.any_of(places) + random_.below(kHotCells - cells.count + 1);
   } else {
@@ -173,9 +168,9 @@ void Client::issue(Slot& slot) {
   const bool changes = slot.what == What::write || slot.what == What::zero;
   const uint64_t offset = Geometry::offset_of(slot.cells.first);
   const uint64_t length = Geometry::bytes_of(slot.cells);
-  const Model::Time began =
-      changes ? shared_.model.begin_write(slot.cells, slot.what == What::zero)
-              : shared_.model.begin();
+  const Model::Time began = changes
+                                ? shared_.model.begin_write(slot.cells, slot.what == What::zero)
+                                : shared_.model.begin();
   {
     const std::lock_guard lock(mutex_);
     slot.began = began;
@@ -201,16 +196,12 @@ void Client::issue(Slot& slot) {
       Model::fill(slot.cells, began, slot.buffer);
       cookie = nbd_aio_pwrite(h, slot.buffer.data(), length, offset, completion, flags);
       break;
-    case What::zero:
-      cookie = nbd_aio_zero(h, length, offset, completion, flags);
-      break;
+    case What::zero: cookie = nbd_aio_zero(h, length, offset, completion, flags); break;
     case What::read:
       slot.buffer.resize(length);
       cookie = nbd_aio_pread(h, slot.buffer.data(), length, offset, completion, 0);
       break;
-    case What::flush:
-      cookie = nbd_aio_flush(h, completion, 0);
-      break;
+    case What::flush: cookie = nbd_aio_flush(h, completion, 0); break;
   }
   if (cookie == -1) {
     slot.error = EIO;
@@ -220,12 +211,12 @@ void Client::issue(Slot& slot) {
 }
 
 void Client::wait() {
-  if (std::any_of(slots_.begin(), slots_.end(),
-                  [](const Slot& s) { return s.busy && s.done; }))
+  if (std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.busy && s.done; }))
     return;
   if (!dead_ && nbd_poll(nbd_.handle(), -1) != -1) return;
   // libnbd has completed what was in flight; and if not, it won't any more.
-  if (!dead_ && !shared_.killed) shared_.findings.violated("the NBD connection was lost: " + nbd_.error());
+  if (!dead_ && !shared_.killed)
+    shared_.findings.violated("the NBD connection was lost: " + nbd_.error());
   dead_ = true;
   for (Slot& slot : slots_) {
     if (!slot.busy || slot.done) continue;
@@ -272,13 +263,10 @@ void Client::collect(Slot& slot) {
 }
 
 void Client::check_read(const Slot& slot) {
-  for (const Wrong& wrong :
-       shared_.model.check_read(slot.began, slot.cells, slot.buffer)) {
-    const bool may_be_old =
-        wrong.kind != Wrong::Kind::foreign && shared_.stale_reads_allowed;
-    if (may_be_old &&
-        shared_.server.wait_until(
-            [](const testserver::Counters& c) { return c.bytes_lost > 0; }, 5s)) {
+  for (const Wrong& wrong : shared_.model.check_read(slot.began, slot.cells, slot.buffer)) {
+    const bool may_be_old = wrong.kind != Wrong::Kind::foreign && shared_.stale_reads_allowed;
+    if (may_be_old && shared_.server.wait_until(
+                          [](const testserver::Counters& c) { return c.bytes_lost > 0; }, 5s)) {
       ++shared_.findings.stale_reads;
     } else {
       shared_.findings.violated("a read was wrong: " + shared_.describe(wrong));

@@ -111,8 +111,7 @@ void Model::fill(Cells cells, uint64_t number, std::span<char> out) {
       continue;
     }
     const uint64_t words[] = {number, cell + 1};
-    for (const uint64_t end = at + Geometry::bytes_of({cell, 1}); at < end;
-         at += sizeof words)
+    for (const uint64_t end = at + Geometry::bytes_of({cell, 1}); at < end; at += sizeof words)
       memcpy(&out[at], words, sizeof words);
   }
 }
@@ -132,23 +131,23 @@ Model::Content Model::content_of(uint64_t cell, const char* bytes) {
 }
 
 // A byte is right if any write that leaves it is allowed.
-template <typename Judge>
+template <typename CellRule>
 Model::Verdict Model::check_byte(uint64_t cell, char byte, Content& content,
-                                 Judge judge) const {
+                                 CellRule rule) const {
   Verdict kind = Wrong::Kind::foreign;
   for (const Write& write : histories_[cell]) {
     if (byte_of(write.number) != byte) continue;
     content.number = write.number;
-    kind = judge(cell, content);
+    kind = rule(cell, content);
     if (!kind) break;
   }
   return kind;
 }
 
-// Looks at each cell; `judge` says what is wrong with one that holds a write of
+// Looks at each cell; `rule` says what is wrong with one that holds a write of
 // its own.
-template <typename Judge>
-std::vector<Wrong> Model::check(Cells cells, std::span<const char> data, Judge judge) const {
+template <typename CellRule>
+std::vector<Wrong> Model::check(Cells cells, std::span<const char> data, CellRule rule) const {
   std::vector<Wrong> wrong;
   const std::lock_guard lock(mutex_);
   const char* bytes = data.data();
@@ -156,11 +155,11 @@ std::vector<Wrong> Model::check(Cells cells, std::span<const char> data, Judge j
     Content content;
     Verdict kind;
     if (cell < Geometry::kByteCells) {
-      kind = check_byte(cell, *bytes, content, judge);
+      kind = check_byte(cell, *bytes, content, rule);
     } else {
       content = content_of(cell, bytes);
       const bool foreign = content.foreign || !ever_written(cell, content.number);
-      kind = foreign ? Wrong::Kind::foreign : judge(cell, content);
+      kind = foreign ? Wrong::Kind::foreign : rule(cell, content);
     }
     bytes += Geometry::bytes_of({cell, 1});
     if (kind) wrong.push_back({*kind, cell, content.number});
@@ -171,8 +170,7 @@ std::vector<Wrong> Model::check(Cells cells, std::span<const char> data, Judge j
 std::vector<Wrong> Model::check_read(Time operation, Cells cells,
                                      std::span<const char> data) const {
   return check(cells, data, [&](uint64_t cell, const Content& content) -> Verdict {
-    if (!content.whole)
-      return written_since(cell, operation) ? Verdict() : Wrong::Kind::torn;
+    if (!content.whole) return written_since(cell, operation) ? Verdict() : Wrong::Kind::torn;
     return allowed(cell, content.number, operation) ? Verdict() : Wrong::Kind::stale;
   });
 }
@@ -196,17 +194,15 @@ bool Model::allowed(uint64_t cell, uint64_t number, Time at) const {
   Time newest = 0;
   for (const Write& write : histories_[cell])
     if (write.acknowledged && write.ended < at) newest = std::max(newest, write.began);
-  return std::any_of(histories_[cell].begin(), histories_[cell].end(),
-                     [&](const Write& write) {
-                       return write.number == number && write.ended >= newest;
-                     });
+  return std::any_of(histories_[cell].begin(), histories_[cell].end(), [&](const Write& write) {
+    return write.number == number && write.ended >= newest;
+  });
 }
 
 bool Model::allowed_stable(uint64_t cell, uint64_t number) const {
-  return std::any_of(histories_[cell].begin(), histories_[cell].end(),
-                     [&](const Write& write) {
-                       return write.number == number && write.ended >= floors_[cell];
-                     });
+  return std::any_of(histories_[cell].begin(), histories_[cell].end(), [&](const Write& write) {
+    return write.number == number && write.ended >= floors_[cell];
+  });
 }
 
 bool Model::written_since(uint64_t cell, Time since) const {
@@ -226,8 +222,7 @@ void Model::prune(uint64_t cell) {
   const Time oldest = active_.empty() ? now_ : *active_.begin();
   Time newest = 0;
   for (const Write& write : history)
-    if (write.acknowledged && write.ended < oldest)
-      newest = std::max(newest, write.began);
+    if (write.acknowledged && write.ended < oldest) newest = std::max(newest, write.began);
   newest = std::min(newest, floors_[cell]);
   std::erase_if(history, [&](const Write& write) { return write.ended < newest; });
 }
@@ -235,9 +230,9 @@ void Model::prune(uint64_t cell) {
 std::string Model::describe(const Wrong& wrong) const {
   static const char* const kNames[] = {"stale", "torn", "foreign"};
   const std::lock_guard lock(mutex_);
-  std::string text = "offset " + std::to_string(Geometry::offset_of(wrong.cell)) +
-                     " holds " + kNames[static_cast<int>(wrong.kind)] +
-                     " content, of write " + std::to_string(wrong.number) + "; floor " +
+  std::string text = "offset " + std::to_string(Geometry::offset_of(wrong.cell)) + " holds " +
+                     kNames[static_cast<int>(wrong.kind)] + " content, of write " +
+                     std::to_string(wrong.number) + "; floor " +
                      std::to_string(floors_[wrong.cell]) + ", writes";
   const std::vector<Write>& history = histories_[wrong.cell];
   const size_t skipped = history.size() > 6 ? history.size() - 6 : 0;

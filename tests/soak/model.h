@@ -132,8 +132,7 @@ class Model {
   [[nodiscard]] std::vector<Time> floors(Cells cells) const;
   // What is wrong with these cells of the stable image, as it was read since
   // `floors`. A cell with another floor by now is for the next check.
-  [[nodiscard]] std::vector<Wrong> check_stable(Cells cells,
-                                                const std::vector<Time>& floors,
+  [[nodiscard]] std::vector<Wrong> check_stable(Cells cells, const std::vector<Time>& floors,
                                                 std::span<const char> data) const;
 
   // The cell's history in one line.
@@ -151,12 +150,12 @@ class Model {
   static Content content_of(uint64_t cell, const char* bytes);
 
   using Verdict = std::optional<Wrong::Kind>;  // nothing: right
-  template <typename Judge>
+  template <typename CellRule>
   [[nodiscard]] Verdict check_byte(uint64_t cell, char byte, Content& content,
-                                   Judge judge) const;
-  template <typename Judge>
+                                   CellRule rule) const;
+  template <typename CellRule>
   [[nodiscard]] std::vector<Wrong> check(Cells cells, std::span<const char> data,
-                                         Judge judge) const;
+                                         CellRule rule) const;
 
   [[nodiscard]] bool allowed(uint64_t cell, uint64_t number, Time at) const;
   [[nodiscard]] bool allowed_stable(uint64_t cell, uint64_t number) const;

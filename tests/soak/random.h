@@ -28,9 +28,7 @@ class Random {
 
   // From 0 to `bound` - 1. The bias does not matter here.
   uint64_t below(uint64_t bound) { return next() % bound; }
-  uint64_t between(uint64_t first, uint64_t last) {
-    return first + below(last - first + 1);
-  }
+  uint64_t between(uint64_t first, uint64_t last) { return first + below(last - first + 1); }
   bool percent(uint64_t chance) { return below(100) < chance; }
   template <class T, std::size_t kSize>
   const T& any_of(const T (&list)[kSize]) {

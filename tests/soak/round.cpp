@@ -187,20 +187,16 @@ class Round {
 Round::Round(const RoundOptions& options)
     : options_(options),
       random_(options.seed, 0),
-      size_(kMiB * (options.mode != Mode::off ? random_.between(8, 64)
-                                              : random_.between(1, 8))),
+      size_(kMiB * (options.mode != Mode::off ? random_.between(8, 64) : random_.between(1, 8))),
       lives_(options.mode == Mode::spool ? random_.between(1, 4) : 1),
       local_flush_(options.mode == Mode::spool && random_.percent(60)),
       number_of_clients_(options.clients > 0 ? options.clients : random_.between(2, 6)),
       style_(random_style(random_, options)),
       server_(server_options()),
       model_(size_),
-      shared_{options.mode,
-              options.mode == Mode::off || !options.strict_reads,
-              local_flush_,
-              style_,
-              server_,
-              model_,
+      shared_{options.mode, options.mode == Mode::off || !options.strict_reads,
+              local_flush_, style_,
+              server_,      model_,
               findings_} {
   server_.start();
   testserver::TicketOptions ticket;
@@ -212,11 +208,10 @@ Round::Round(const RoundOptions& options)
   shared_.style.operations = (style_.operations + lives_ - 1) / lives_;
 
   keys_ = {"url=" + server_.url(kTicket), "cafile=" + server_.ca_file()};
-  description_ = std::to_string(size_ / kMiB) + " MiB, " +
-                 std::to_string(number_of_clients_) + " clients, " +
-                 std::to_string(lives_) + " lives, fua=" + std::to_string(style_.fua) +
-                 "% flush=" + std::to_string(style_.flush) + "%" +
-                 (style_.late ? " late" : "");
+  description_ = std::to_string(size_ / kMiB) + " MiB, " + std::to_string(number_of_clients_) +
+                 " clients, " + std::to_string(lives_) +
+                 " lives, fua=" + std::to_string(style_.fua) +
+                 "% flush=" + std::to_string(style_.flush) + "%" + (style_.late ? " late" : "");
   for (const std::string& key : random_keys(random_, options, spool_.path(), local_flush_)) {
     keys_.push_back(key);
     description_ += " " + key;
@@ -229,11 +224,10 @@ void Round::start_nbdkit() {
   const auto limit = std::chrono::steady_clock::now() + kRetryTime;
   do {
     if (nbdkit_) earlier_log_ += nbdkit_->log();
-    nbdkit_ = std::make_unique<fixture::Nbdkit>(
-        keys_, std::vector<std::string>{"--exit-with-parent"});
+    nbdkit_ =
+        std::make_unique<fixture::Nbdkit>(keys_, std::vector<std::string>{"--exit-with-parent"});
   } while (!nbdkit_->serves() && std::chrono::steady_clock::now() < limit);
-  if (!nbdkit_->serves())
-    throw std::runtime_error("nbdkit does not start: " + nbdkit_->log());
+  if (!nbdkit_->serves()) throw std::runtime_error("nbdkit does not start: " + nbdkit_->log());
   clients_.clear();
 }
 
@@ -288,8 +282,7 @@ RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
 void Round::end() {
   Client& client = *clients_.front();
   const bool flushed = client.flush();
-  if (flushed && !local_flush_ && server_.unflushed_bytes(kTicket) > 0 &&
-      findings_.failed == 0)
+  if (flushed && !local_flush_ && server_.unflushed_bytes(kTicket) > 0 && findings_.failed == 0)
     findings_.violated("something is unflushed after the last flush");
   if (options_.mode == Mode::off && server_.counters().overlapping_changes > 0)
     findings_.violated("overlapping changes were under way at the same time");

@@ -47,7 +47,7 @@ struct RoundResult {
   uint64_t failed = 0;
   uint64_t flushes = 0;
   uint64_t stale_reads = 0;
-  uint64_t bytes_lost = 0;   // by the server; they must have been told or sent again
+  uint64_t bytes_lost = 0;  // by the server; they must have been told or sent again
   uint64_t lost_cells = 0;
   uint64_t violations = 0;
   std::vector<std::string> texts{};

@@ -72,8 +72,7 @@ Options parse(int argc, char** argv) {
       options.round.strict_reads = false;
       continue;
     }
-    if (i + 1 == argc)
-      throw std::runtime_error(option + ": unknown, or its value is missing");
+    if (i + 1 == argc) throw std::runtime_error(option + ": unknown, or its value is missing");
     const char* const value = argv[++i];
     if (option == "--seed")
       options.round.seed = number(option, value);
@@ -98,8 +97,7 @@ Options parse(int argc, char** argv) {
     else
       throw std::runtime_error(option + " " + value + ": unknown");
   }
-  if (options.rounds == 0 && options.seconds == 0 && options.faults == 0)
-    options.seconds = 10;
+  if (options.rounds == 0 && options.seconds == 0 && options.faults == 0) options.seconds = 10;
   return options;
 }
 
@@ -131,19 +129,16 @@ void print(const RoundOptions& round, const RoundResult& result, bool verbose) {
     const auto found = result.mischief.find(kind);
     return found == result.mischief.end() ? 0 : found->second;
   };
-  printf("seed %" PRIu64 ": %" PRIu64 " faults in %zu kinds, %" PRIu64
-         " restarts, %" PRIu64 " outages, %" PRIu64 " kills, %" PRIu64
-         " operations, %" PRIu64 " failed, %" PRIu64 " flushes, %" PRIu64
-         " stale reads, %" PRIu64 " bytes lost by the server: %s\n",
+  printf("seed %" PRIu64 ": %" PRIu64 " faults in %zu kinds, %" PRIu64 " restarts, %" PRIu64
+         " outages, %" PRIu64 " kills, %" PRIu64 " operations, %" PRIu64 " failed, %" PRIu64
+         " flushes, %" PRIu64 " stale reads, %" PRIu64 " bytes lost by the server: %s\n",
          round.seed, result.faults, result.mischief.size(), count("restart"),
-         count("outage") + count("outage_of_accept"), count("kill_nbdkit"),
-         result.operations, result.failed, result.flushes, result.stale_reads,
-         result.bytes_lost,
+         count("outage") + count("outage_of_accept"), count("kill_nbdkit"), result.operations,
+         result.failed, result.flushes, result.stale_reads, result.bytes_lost,
          result.violations == 0 ? "ok" : "VIOLATED");
   if (verbose || result.violations > 0) {
     printf("  %s\n ", result.style.c_str());
-    for (const auto& [name, times] : result.mischief)
-      printf(" %s=%" PRIu64, name.c_str(), times);
+    for (const auto& [name, times] : result.mischief) printf(" %s=%" PRIu64, name.c_str(), times);
     printf("\n");
   }
   if (result.violations > 0) {
@@ -203,8 +198,7 @@ int soak(Options options) {
     totals.lost += result.lost_cells;
     print(options.round, result, options.verbose);
   }
-  printf("soak: %" PRIu64 " of %" PRIu64
-         " rounds without an error that a client has seen\n",
+  printf("soak: %" PRIu64 " of %" PRIu64 " rounds without an error that a client has seen\n",
          totals.clean_rounds, totals.rounds);
   return conclude(totals, totals.failed_rounds > 0);
 }

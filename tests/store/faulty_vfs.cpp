@@ -31,7 +31,8 @@ int begin(Operation operation) {
   if (!due) return SQLITE_OK;
   switch (fault) {
     case FaultyVfs::Fault::kCrash: return SQLITE_IOERR;
-    case FaultyVfs::Fault::kNoSpace: return operation == Operation::kWrite ? SQLITE_FULL : SQLITE_OK;
+    case FaultyVfs::Fault::kNoSpace:
+      return operation == Operation::kWrite ? SQLITE_FULL : SQLITE_OK;
     case FaultyVfs::Fault::kSyncError:
       return operation == Operation::kSync ? SQLITE_IOERR_FSYNC : SQLITE_OK;
     default: return SQLITE_OK;

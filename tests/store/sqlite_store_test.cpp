@@ -19,22 +19,22 @@
 #include <optional>
 #include <string>
 
-#include "catch.h"
-#include "faulty_vfs.h"
 #include "base/format.h"
 #include "base/log.h"
+#include "catch.h"
+#include "faulty_vfs.h"
 #include "fixture/temporary_directory.h"
 #include "journal/spool_file.h"
 
 using upload::ByteRange;
 using upload::Kind;
 using upload::Status;
+using upload::fixture::TemporaryDirectory;
 using upload::journal::SpoolContent;
 using upload::journal::SpoolFile;
 using upload::journal::SpoolName;
 using upload::journal::SpoolRow;
 using upload::journal::SqliteStore;
-using upload::fixture::TemporaryDirectory;
 using upload::testing::FaultyVfs;
 using Fault = FaultyVfs::Fault;
 namespace fs = std::filesystem;
@@ -85,7 +85,9 @@ Status append(SqliteStore& store, uint64_t first, uint64_t count = 1, uint64_t l
 class WallClock final : public upload::Clock {
  public:
   upload::TimePoint now() const override { return steady_.now(); }
-  upload::WallTime wall_now() const override { return std::chrono::system_clock::from_time_t(time); }
+  upload::WallTime wall_now() const override {
+    return std::chrono::system_clock::from_time_t(time);
+  }
   void wait_until(upload::CondVar& condition, upload::Mutex& mutex,
                   upload::TimePoint when) override REQUIRES(mutex) {
     steady_.wait_until(condition, mutex, when);
@@ -220,10 +222,9 @@ TEST_CASE("a file of another disk, or of something else, is refused and kept", "
   REQUIRE(append(*f.store(), 1).ok());
   auto other = f.open(true, kSize * 2);
   CHECK(!other.ok());
-  CHECK(other.status().text() == "the spool " + f.path +
-                                     " is of a disk of 1073741824 bytes, but this one has 2147483648");
-  for (const std::string& content :
-       {std::string(), std::string("x"), std::string(100000, 'x')}) {
+  CHECK(other.status().text() ==
+        "the spool " + f.path + " is of a disk of 1073741824 bytes, but this one has 2147483648");
+  for (const std::string& content : {std::string(), std::string("x"), std::string(100000, 'x')}) {
     spill(f.path, content);
     const auto opened = f.open();
     CHECK(!opened.ok());
@@ -287,7 +288,8 @@ TEST_CASE("kill -9 at any moment loses nothing that was appended", "[store]") {
     close(pipes[1]);
     uint64_t last = 0;
     // A while after the first, different in each round.
-    for (int i = 0; i < 1 + round * 7; ++i) REQUIRE(read(pipes[0], &last, sizeof last) == sizeof last);
+    for (int i = 0; i < 1 + round * 7; ++i)
+      REQUIRE(read(pipes[0], &last, sizeof last) == sizeof last);
     kill(child, SIGKILL);
     while (read(pipes[0], &last, sizeof last) == sizeof last) {
     }
@@ -695,10 +697,11 @@ void check_left(upload::journal::SpoolPlace& place, const std::string& url) {
 void make_old(const std::string& file, const std::string& old) {
   sqlite3* database = nullptr;
   REQUIRE(sqlite3_open(file.c_str(), &database) == SQLITE_OK);
-  CHECK(sqlite3_exec(database,
-                     "ALTER TABLE spool DROP COLUMN disk; ALTER TABLE spool DROP COLUMN changed_at;"
-                     "PRAGMA user_version = 1",
-                     nullptr, nullptr, nullptr) == SQLITE_OK);
+  CHECK(
+      sqlite3_exec(database,
+                   "ALTER TABLE spool DROP COLUMN disk; ALTER TABLE spool DROP COLUMN changed_at;"
+                   "PRAGMA user_version = 1",
+                   nullptr, nullptr, nullptr) == SQLITE_OK);
   sqlite3_close(database);
   fs::rename(file, old);
 }
@@ -819,8 +822,7 @@ TEST_CASE("two spools of one URL, under the old name and the new, are refused", 
   spill(old, kept);
   CHECK(lock(d.path(), kHere).status().text() ==
         "spool=" + d.path() + ": there are two spools of this disk, " + old +
-            " of an earlier release and " + path +
-            "; move the one away that is not to be sent");
+            " of an earlier release and " + path + "; move the one away that is not to be sent");
 }
 
 // --- Other accounts -------------------------------------------------------
@@ -874,9 +876,10 @@ TEST_CASE("a directory in which others may make files is refused", "[store][safe
   for (const mode_t mode : {0777, 0770, 01777, 0720}) {
     REQUIRE(chmod(d.path().c_str(), mode) == 0);
     CHECK(lock(d.path(), kHere).status().text() ==
-          "spool=" + d.path() + ": has mode " +
-              upload::format("%04o", mode) + ", with which others may make files there: say chmod "
-              "go-w " + d.path() + ", or use a directory of your own");
+          "spool=" + d.path() + ": has mode " + upload::format("%04o", mode) +
+              ", with which others may make files there: say chmod "
+              "go-w " +
+              d.path() + ", or use a directory of your own");
     CHECK(fs::is_empty(d.path()));
   }
   for (const mode_t mode : {0755, 0700, 0750}) {
@@ -889,8 +892,9 @@ TEST_CASE("a directory of another account is refused", "[store][safe]") {
   TemporaryDirectory d;
   if (!give_away(d.path())) return;
   CHECK(lock(d.path(), kHere).status().text() ==
-        "spool=" + d.path() + ": belongs to uid 65534, and nbdkit runs as uid 0: use a directory "
-                              "of your own");
+        "spool=" + d.path() +
+            ": belongs to uid 65534, and nbdkit runs as uid 0: use a directory "
+            "of your own");
   CHECK(fs::is_empty(d.path()));
 }
 
@@ -1019,7 +1023,8 @@ TEST_CASE("a copy of another disk's spool is refused and kept", "[store][safe]")
   }
 }
 
-TEST_CASE("a spool of an earlier release, which does not say its disk, is taken", "[store][safe]") {
+TEST_CASE("a spool of an earlier release, which does not say its disk, is taken",
+          "[store][safe]") {
   TemporaryDirectory d;
   leave(d.path(), kHere);
   const std::string file = path_of(d.path());
@@ -1036,14 +1041,11 @@ TEST_CASE("a spool of an earlier release, which does not say its disk, is taken"
 
 TEST_CASE("a spool has its two tables and nothing else", "[store][safe]") {
   const char* const changes[] = {
-      "CREATE TABLE third (x)",
-      "CREATE INDEX fast ON change (sequence)",
+      "CREATE TABLE third (x)", "CREATE INDEX fast ON change (sequence)",
       "CREATE VIEW look AS SELECT 1",
       "CREATE TRIGGER t AFTER INSERT ON change BEGIN DELETE FROM change; END",
-      "ALTER TABLE change ADD COLUMN more",
-      "ALTER TABLE spool ADD COLUMN more",
-      "ALTER TABLE change RENAME TO changes",
-      "DROP TABLE change",
+      "ALTER TABLE change ADD COLUMN more", "ALTER TABLE spool ADD COLUMN more",
+      "ALTER TABLE change RENAME TO changes", "DROP TABLE change",
       // Without an end.
       "DROP TABLE change; CREATE VIEW change AS WITH RECURSIVE r(id) AS (SELECT 1 UNION ALL"
       " SELECT id + 1 FROM r) SELECT id, 0 AS offset, 1 AS length, id AS sequence, 1 AS zero,"
@@ -1074,7 +1076,8 @@ TEST_CASE("a row that no disk can have is damage", "[store][safe]") {
     std::string data;
     const char* text;
   } rows[] = {
-      {int64_t{1} << 40, 512, 1, "NULL", "a change of 512 bytes at offset 1099511627776 is not within the disk"},
+      {int64_t{1} << 40, 512, 1, "NULL",
+       "a change of 512 bytes at offset 1099511627776 is not within the disk"},
       {-4096, 512, 1, "NULL", "a change of 512 bytes at offset -4096 is not within the disk"},
       {0, -1, 1, "NULL", "a change of -1 bytes at offset 0 is not within the disk"},
       {0, INT64_MIN, 1, "NULL", "is not within the disk"},
@@ -1099,10 +1102,9 @@ TEST_CASE("a row that no disk can have is damage", "[store][safe]") {
       auto store = place.value()->open("https://h:443/images/...", kSize, true);
       REQUIRE(store.ok());
       // The store computes the digest of any row, but is of a disk for which it is right.
-      const SpoolContent content{{7,
-                                  {static_cast<uint64_t>(row.offset), static_cast<uint64_t>(row.length)},
-                                  7, zero, 0},
-                                 zero ? nullptr : data.data()};
+      const SpoolContent content{
+          {7, {static_cast<uint64_t>(row.offset), static_cast<uint64_t>(row.length)}, 7, zero, 0},
+          zero ? nullptr : data.data()};
       REQUIRE(store.value()->append({&content, 1}).ok());
     }
     meddle(place.value()->path(),

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Which addresses of a host are tried, in which order, and with how much time.
 
 #include "http/addresses.h"
 
@@ -59,9 +61,8 @@ TEST_CASE("what has no addresses is left to libcurl, or fails as the resolver sa
           "[addresses]") {
   Addresses nothing(always({}));
   CHECK(attempts(nothing).empty());
-  Addresses failing([](const std::string&) -> Result<List> {
-    return Status(Kind::kConnect, "no answer");
-  });
+  Addresses failing(
+      [](const std::string&) -> Result<List> { return Status(Kind::kConnect, "no answer"); });
   CHECK(failing.attempts("host").status().text() == "no answer");
 }
 

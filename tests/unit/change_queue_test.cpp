@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Which changes are ready, which block each other, and which go together.
 
 #include "volume/change_queue.h"
 
@@ -55,8 +57,7 @@ TEST_CASE("adjacent writes go together, in the order of their offsets", "[queue]
   CHECK(f.queue.ready_count() == 1);
 }
 
-TEST_CASE("a batch does not grow beyond max-request, but a larger write goes alone",
-          "[queue]") {
+TEST_CASE("a batch does not grow beyond max-request, but a larger write goes alone", "[queue]") {
   Fixture f;
   Change& first = f.add(0, 400);
   f.add(400, 400);

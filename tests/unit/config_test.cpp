@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Every key: what is taken, and what the one line says that refuses.
 
 #include "config.h"
 
@@ -94,8 +96,7 @@ TEST_CASE("defaults are those of the manual", "[config]") {
   CHECK_FALSE(config.origin.insecure);
 }
 
-TEST_CASE("the Python plugin's parameters are accepted, and the last one counts",
-          "[config]") {
+TEST_CASE("the Python plugin's parameters are accepted, and the last one counts", "[config]") {
   const std::string cafile = a_file();
   const Config config = Fixture()
                             .set("size", "1")
@@ -185,15 +186,22 @@ TEST_CASE("every bad value gets one line that names key and value", "[config]") 
 }
 
 TEST_CASE("a bad secret gets one line that names the key and hides the value", "[config]") {
-  const std::pair<const char*, const char*> rows[] = {
-      {"url", "ftp://hush-hush/x"}, {"url", "https://u:hush-hush@host/x"},
-      {"password", "hush\nhush"},   {"token", "hush hush"},
-      {"header", "hush-hush"},      {"header", "hush: "},
-      {"header", "Host: hush"},     {"header", "Content-Length: 5"},
-      {"header", ": hush"},         {"header", "A B: hush"},
-      {"header", "A: hush\r\nB: c"}, {"proxy", "hush hush"},
-      {"password", "+hush"},        {"password", "-hush"},
-      {"token", "-1"},              {"token", "-99999"}};
+  const std::pair<const char*, const char*> rows[] = {{"url", "ftp://hush-hush/x"},
+                                                      {"url", "https://u:hush-hush@host/x"},
+                                                      {"password", "hush\nhush"},
+                                                      {"token", "hush hush"},
+                                                      {"header", "hush-hush"},
+                                                      {"header", "hush: "},
+                                                      {"header", "Host: hush"},
+                                                      {"header", "Content-Length: 5"},
+                                                      {"header", ": hush"},
+                                                      {"header", "A B: hush"},
+                                                      {"header", "A: hush\r\nB: c"},
+                                                      {"proxy", "hush hush"},
+                                                      {"password", "+hush"},
+                                                      {"password", "-hush"},
+                                                      {"token", "-1"},
+                                                      {"token", "-99999"}};
   for (const auto& [key, value] : rows) {
     INFO(key << "=" << value);
     const std::string text = Fixture().error(key, value);
@@ -218,8 +226,7 @@ TEST_CASE("secrets come from files too, and are blanked out afterwards", "[confi
                             .set("header", "X-Auth: header-secret-2")
                             .complete();
   CHECK(config.origin.password == "file-secret-1");
-  CHECK(upload::redacted("file-secret-1 header-secret-2 ticket-0123456789") ==
-        "... ... ...");
+  CHECK(upload::redacted("file-secret-1 header-secret-2 ticket-0123456789") == "... ... ...");
   // admin:file-secret-1
   CHECK(upload::redacted("Basic YWRtaW46ZmlsZS1zZWNyZXQtMQ==") == "Basic ...");
   unlink(file.c_str());
@@ -256,12 +263,16 @@ TEST_CASE("secrets are known in each form in which they are sent, and in parts",
 }
 
 TEST_CASE("no parameter takes the end of a line to the server", "[config]") {
-  const std::pair<const char*, const char*> before[] = {
-      {"url", "https://host/images/ticket"}, {"user", "admin"}, {"password", "secret"},
-      {"token", "token"}, {"header", "X-Name: value"}, {"header", "X-Name"},
-      {"proxy", "http://proxy:3128"}};
+  const std::pair<const char*, const char*> before[] = {{"url", "https://host/images/ticket"},
+                                                        {"user", "admin"},
+                                                        {"password", "secret"},
+                                                        {"token", "token"},
+                                                        {"header", "X-Name: value"},
+                                                        {"header", "X-Name"},
+                                                        {"proxy", "http://proxy:3128"}};
   for (const auto& [key, value] : before)
-    for (const std::string end : {"\r\nX-Forged: 1", "\nX-Forged: 1", "\rX-Forged: 1", "\r\n", "\n"}) {
+    for (const std::string end :
+         {"\r\nX-Forged: 1", "\nX-Forged: 1", "\rX-Forged: 1", "\r\n", "\n"}) {
       INFO(key);
       (void)Fixture().error(key, value + end);
     }
@@ -278,13 +289,19 @@ TEST_CASE("contradictions are named", "[config]") {
   CHECK(with_url().set("replay", "2M").incomplete() ==
         "replay=2097152 is too small for one request, max-request=4194304");
   CHECK(with_url().set("spool", "/tmp").incomplete() == "spool=/tmp needs replay=SIZE");
-  CHECK(with_url().set("spool-size", "1G").incomplete() == "spool-size=1073741824 needs spool=DIR");
-  CHECK(with_url().set("spool-flush", "local").incomplete() == "spool-flush=local needs spool=DIR");
+  CHECK(with_url().set("spool-size", "1G").incomplete() ==
+        "spool-size=1073741824 needs spool=DIR");
+  CHECK(with_url().set("spool-flush", "local").incomplete() ==
+        "spool-flush=local needs spool=DIR");
   CHECK(with_url().set("spool-flush", "remote").incomplete() ==
         "spool-flush=remote needs spool=DIR");
   CHECK(with_url().set("spool-leftovers", "fail").incomplete() ==
         "spool-leftovers=fail needs spool=DIR");
-  CHECK(with_url().set("spool", "/tmp").set("replay", "64M").set("spool-size", "63M").incomplete() ==
+  CHECK(with_url()
+            .set("spool", "/tmp")
+            .set("replay", "64M")
+            .set("spool-size", "63M")
+            .incomplete() ==
         "spool-size=66060288 is too small for what is in memory, replay=67108864");
   CHECK(with_url().set("password", "x").incomplete() == "password= needs user=");
   CHECK(with_url().set("user", "me").incomplete() == "user=me needs password=");
@@ -301,10 +318,8 @@ TEST_CASE("contradictions are named", "[config]") {
             .find("exclude each other") != std::string::npos);
   CHECK(with_url().set("cert", file).incomplete() == "cert= needs key=");
   CHECK(with_url().set("key", file).incomplete() == "key= needs cert=");
-  CHECK(with_url()
-            .set("is_ovirt_host", "true")
-            .set("unix-socket", "none")
-            .incomplete() == "is_ovirt_host=true and unix-socket=none exclude each other");
+  CHECK(with_url().set("is_ovirt_host", "true").set("unix-socket", "none").incomplete() ==
+        "is_ovirt_host=true and unix-socket=none exclude each other");
   Fixture plain;
   plain.set("url", "http://host/images/t").set("cert", file).set("key", file);
   CHECK(plain.incomplete().find("https:") != std::string::npos);

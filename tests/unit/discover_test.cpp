@@ -82,8 +82,8 @@ struct Fixture {
       alive_before.push_back(server.connections_alive());
       return server.factory()(sockets.size(), {[] {}, [] {}});
     };
-    const auto found = upload::volume::discover(*imageio, origin, connector, auto_socket,
-                                                std::nullopt, direct);
+    const auto found =
+        upload::volume::discover(*imageio, origin, connector, auto_socket, std::nullopt, direct);
     INFO(found.status().text());
     REQUIRE(found.ok());
     CHECK(found.value().size == 1048576);
@@ -114,9 +114,9 @@ struct Fixture {
   Result<http::Reply> probe = reply(405, true);
   http::Reply options = options_reply(R"("zero","flush","extents")");
   FakeServer server;
-  std::vector<std::string> sockets;  // of each connection; empty: TCP
+  std::vector<std::string> sockets;      // of each connection; empty: TCP
   std::vector<std::string> credentials;  // of each connection
-  std::vector<size_t> alive_before;  // connections, when each was made
+  std::vector<size_t> alive_before;      // connections, when each was made
 };
 
 }  // namespace
@@ -162,15 +162,18 @@ TEST_CASE("a unix socket gets nothing secret before it says that it is the serve
   }
 }
 
-TEST_CASE("a unix socket without an absolute name, with hidden characters or with a secret in it "
-          "is not tried", "[discover]") {
+TEST_CASE(
+    "a unix socket without an absolute name, with hidden characters or with a secret in it "
+    "is not tried",
+    "[discover]") {
   upload::forget_secrets();
   upload::register_secret("short");
-  for (const std::string name :
-       {"relative", "./socket", "../socket", "/a\\nerror: forged", "/\\u001b[2J", "/\\u202eb", "/run/sh%6frt"}) {
+  for (const std::string name : {"relative", "./socket", "../socket", "/a\\nerror: forged",
+                                 "/\\u001b[2J", "/\\u202eb", "/run/sh%6frt"}) {
     Fixture f;
     f.options.body = R"({"features":["flush","zero","extents"],"max_readers":8,"max_writers":6,)"
-                     R"("unix_socket":")" + name + R"("})";
+                     R"("unix_socket":")" +
+                     name + R"("})";
     f.discover(std::nullopt, true);
     CHECK(std::count(f.sockets.begin(), f.sockets.end(), "") ==
           static_cast<std::ptrdiff_t>(f.sockets.size()));
@@ -205,8 +208,7 @@ TEST_CASE("the probe has one byte, and a connection of its own, the only one the
   CHECK(f.server.connections_alive() == 0);
 }
 
-TEST_CASE("a connection that stays open after the probe is a reverse proxy's",
-          "[discover]") {
+TEST_CASE("a connection that stays open after the probe is a reverse proxy's", "[discover]") {
   Fixture f;
   f.probe = Fixture::reply(405, false);
   f.check_not_direct(f.discover(), "there is a reverse proxy in front of the server");
@@ -214,8 +216,8 @@ TEST_CASE("a connection that stays open after the probe is a reverse proxy's",
 
 TEST_CASE("a probe that is answered with anything but 405 proves nothing", "[discover]") {
   for (const bool last : {true, false}) {
-    for (const int status : {200, 201, 204, 206, 301, 400, 401, 403, 404, 407, 413, 429, 500,
-                             501, 502, 503, 504}) {
+    for (const int status :
+         {200, 201, 204, 206, 301, 400, 401, 403, 404, 407, 413, 429, 500, 501, 502, 503, 504}) {
       INFO(status << (last ? ", closed" : ", kept"));
       Fixture f;
       f.probe = Fixture::reply(status, last);
@@ -225,8 +227,7 @@ TEST_CASE("a probe that is answered with anything but 405 proves nothing", "[dis
   }
 }
 
-TEST_CASE("a probe without a reply proves nothing, and does not end the start",
-          "[discover]") {
+TEST_CASE("a probe without a reply proves nothing, and does not end the start", "[discover]") {
   for (const Kind kind : {Kind::kLost, Kind::kConnect, Kind::kMalformed}) {
     Fixture f;
     f.probe = Status(kind, "nobody answers");
@@ -235,8 +236,7 @@ TEST_CASE("a probe without a reply proves nothing, and does not end the start",
   }
 }
 
-TEST_CASE("where every reply closes a close proves nothing, and nothing is asked",
-          "[discover]") {
+TEST_CASE("where every reply closes a close proves nothing, and nothing is asked", "[discover]") {
   Fixture f;
   f.options.last = true;
   http::Origin origin;

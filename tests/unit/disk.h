@@ -13,8 +13,7 @@ constexpr uint64_t kBlock = 4096;
 inline volume::VolumeOptions disk_options(uint64_t blocks) {
   volume::VolumeOptions options;
   options.name = "disk";
-  options.target =
-      target::make_target("imageio", http::parse_url("https://h/images/t").value());
+  options.target = target::make_target("imageio", http::parse_url("https://h/images/t").value());
   options.capabilities.durability = target::Durability::kOnFlush;
   options.capabilities.can_zero = true;
   options.size = blocks * kBlock;
@@ -23,7 +22,7 @@ inline volume::VolumeOptions disk_options(uint64_t blocks) {
 }
 
 // In the order that an Instance keeps.
-inline void end(volume::Volume& volume, pool::Pool& pool) {
+inline void end(volume::Volume& volume, upstream::Pool& pool) {
   volume.request_stop();
   pool.close();
   volume.join();

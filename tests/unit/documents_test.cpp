@@ -4,8 +4,8 @@
 // (volume/verdict.h, target/reply.cpp), and how the spool's state changes
 // (volume/spool_state.h). A table that differs is printed as it should be.
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <regex>
@@ -25,8 +25,7 @@ namespace {
 
 // With one space for any white space.
 std::string read_document(const std::string& name) {
-  const char* const source = std::getenv("UPLOAD_SRCDIR");
-  const std::string path = (source == nullptr ? std::string(".") : source) + "/" + name;
+  const std::string path = std::string(UPLOAD_SOURCE_DIR "/") + name;
   std::ifstream file(path);
   INFO(path);
   REQUIRE(file.good());
@@ -79,8 +78,10 @@ std::string words(const Verdict& verdict, bool changes) {
 }
 
 std::string error_name(int number) {
-  const std::map<int, std::string> names = {{EIO, "EIO"},       {EPERM, "EPERM"},
-                                            {ENOSPC, "ENOSPC"}, {ENOMEM, "ENOMEM"},
+  const std::map<int, std::string> names = {{EIO, "EIO"},
+                                            {EPERM, "EPERM"},
+                                            {ENOSPC, "ENOSPC"},
+                                            {ENOMEM, "ENOMEM"},
                                             {ESHUTDOWN, "ESHUTDOWN"}};
   return names.at(number);
 }
@@ -107,8 +108,8 @@ std::string verdict_table() {
 template <typename Predicate>
 std::string statuses(const char* last, Predicate is_so) {
   std::vector<std::string> found;
-  for (const int status : {400, 401, 403, 404, 405, 407, 408, 410, 413, 416, 429, 500, 502, 503,
-                           504, 507}) {
+  for (const int status :
+       {400, 401, 403, 404, 405, 407, 408, 410, 413, 416, 429, 500, 502, 503, 504, 507}) {
     http::Reply reply;
     reply.status = status;
     if (is_so(target::classify(reply, 200).kind())) found.push_back(std::to_string(status));
@@ -148,19 +149,20 @@ TEST_CASE("The manual says of a status what the table says") {
   check_contains(manual, "Clients see the errors EPERM (" + with_errno(EPERM) + "), ENOSPC (" +
                              with_errno(ENOSPC) + "), ENOMEM, ESHUTDOWN and otherwise EIO.");
   check_contains(manual, "=item status " + with_errno(EPERM) + " All later requests fail");
-  check_contains(manual,
-                 "when a flush fails, or with the statuses " +
-                     statuses(" and ", of([](const Verdict& v) { return v.retire; })) +
-                     ", the connection is closed, another one is opened");
-  check_contains(manual, "With the statuses " + statuses(" and ", of([](const Verdict& v) {
-                           return v.repeat && !v.retire;
-                         })) + " the request is repeated.");
-  check_contains(manual, statuses(" and ", of([](const Verdict& v) {
-                           return v.latch == Latch::kAlways;
-                         })) + " fail at once, since the ticket is gone");
+  check_contains(manual, "when a flush fails, or with the statuses " +
+                             statuses(" and ", of([](const Verdict& v) { return v.retire; })) +
+                             ", the connection is closed, another one is opened");
+  check_contains(
+      manual, "With the statuses " +
+                  statuses(" and ", of([](const Verdict& v) { return v.repeat && !v.retire; })) +
+                  " the request is repeated.");
+  check_contains(
+      manual, statuses(" and ", of([](const Verdict& v) { return v.latch == Latch::kAlways; })) +
+                  " fail at once, since the ticket is gone");
   check_contains(manual, "=item status " + statuses(", ", of([](const Verdict& v) {
-                           return v.latch == Latch::kWithoutReplay;
-                         })) + " The same, except for a read");
+                                                      return v.latch == Latch::kWithoutReplay;
+                                                    })) +
+                             " The same, except for a read");
 }
 
 TEST_CASE("docs/architecture.md shows how the spool's state changes") {

@@ -39,8 +39,7 @@ class FakeClock final : public Clock {
 
   // Looks at the time every now and then: whoever moves it need not know who
   // sleeps, nor whether what they sleep on still exists.
-  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
-      REQUIRES(mutex) {
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     std::list<TimePoint>::iterator mine;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -89,8 +88,7 @@ class FastClock final : public Clock {
   WallTime wall_now() const override {
     return wall_start_ + std::chrono::duration_cast<WallTime::duration>(passed());
   }
-  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override
-      REQUIRES(mutex) {
+  void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     condition.wait_until(mutex, start_ + (when - start_) / times_);
   }
   // Since it was made.
@@ -210,8 +208,7 @@ class FakeServer {
     std::atomic<bool> aborted_ = false;
   };
 
-  Handler begin(ConnectionId id, const http::Request& request,
-                const std::atomic<bool>& aborted) {
+  Handler begin(ConnectionId id, const http::Request& request, const std::atomic<bool>& aborted) {
     std::unique_lock<std::mutex> lock(mutex_);
     uint64_t bytes = 0;
     for (const http::BodyPart& part : request.parts) bytes += part.length;

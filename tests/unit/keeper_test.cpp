@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// When the keeper makes a request on an idle connection, and when it must not.
 
-#include "pool/keeper.h"
+#include "upstream/keeper.h"
 
 #include "catch.h"
 #include "fakes.h"
@@ -9,12 +11,12 @@ using namespace std::chrono_literals;
 using upload::Kind;
 using upload::Result;
 using upload::Status;
-using upload::pool::Keeper;
-using upload::pool::Lease;
-using upload::pool::Pool;
-using upload::pool::PoolClient;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
+using upload::upstream::Keeper;
+using upload::upstream::Lease;
+using upload::upstream::Pool;
+using upload::upstream::PoolClient;
 namespace http = upload::http;
 
 namespace {
@@ -160,9 +162,8 @@ TEST_CASE("a keep-alive that fails loses the connection", "[keeper]") {
   Fixture f;
   f.use();
   f.start();
-  f.server.on_request([](const http::Request&) -> Result<http::Reply> {
-    return Status(Kind::kLost, "reset");
-  });
+  f.server.on_request(
+      [](const http::Request&) -> Result<http::Reply> { return Status(Kind::kLost, "reset"); });
   f.pass(31s);
   CHECK(f.client.lost == 1);
 }

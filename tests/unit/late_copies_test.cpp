@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Until when a request that has failed may yet be applied.
 
 #include "volume/late_copies.h"
 

@@ -79,14 +79,16 @@ struct Fixture {
 
   TemporaryDirectory directory;
   FakeClock clock;
-  Environment environment{clock, {},
-                          [this](const std::string& where, const SpoolName& name)
-                              -> upload::Result<std::unique_ptr<SpoolPlace>> {
-                            auto file = SpoolFile::lock(where, name, clock);
-                            if (!file.ok()) return file.status();
-                            return std::unique_ptr<SpoolPlace>(std::move(file.value()));
-                          },
-                          {}};
+  Environment environment{
+      clock,
+      {},
+      [this](const std::string& where,
+             const SpoolName& name) -> upload::Result<std::unique_ptr<SpoolPlace>> {
+        auto file = SpoolFile::lock(where, name, clock);
+        if (!file.ok()) return file.status();
+        return std::unique_ptr<SpoolPlace>(std::move(file.value()));
+      },
+      {}};
   Config config;
 };
 
@@ -172,8 +174,9 @@ TEST_CASE("what is left of the same path under another host is the user's to dec
   CHECK_FALSE(leftovers.to_send());
   const Status status = leftovers.decide(kSize);
   CHECK(status.kind() == Kind::kSpool);
-  CHECK(has(status.text(), "the spool " + file + " of https://second:443/images/..., with 3 "
-                           "changes of together 1536 bytes"));
+  CHECK(has(status.text(), "the spool " + file +
+                               " of https://second:443/images/..., with 3 "
+                               "changes of together 1536 bytes"));
   CHECK(has(status.text(), "spool-leftovers=send"));
   CHECK(has(status.text(), "spool-leftovers=discard"));
   // The next start finds it as it was, and nothing locked.
@@ -248,8 +251,7 @@ TEST_CASE("a spool of the same path that another nbdkit uses is left alone", "[l
   }
 }
 
-TEST_CASE("an empty spool of the same disk tells that requests may be under way",
-          "[leftovers]") {
+TEST_CASE("an empty spool of the same disk tells that requests may be under way", "[leftovers]") {
   Fixture f;
   const std::string file = f.leave(kOurs, 0);
   Leftovers leftovers(f.config, f.environment);

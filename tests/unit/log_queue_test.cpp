@@ -154,7 +154,7 @@ TEST_CASE("the end waits for a reader who is slow", "[lines]") {
   auto stopped = std::async(std::launch::async, [&] { queue.stop(); });
   for (size_t i = 1; i <= 10; ++i) {
     clock.await_sleepers(1);
-    clock.advance(LogQueue::kPatience - 1ms);
+    clock.advance(LogQueue::kReaderTimeout - 1ms);
     reader.make_room(1);
     reader.await_lines(i);
     if (i < 10) reader.await_refused();  // by then the queue knows that the line is written
@@ -170,7 +170,8 @@ TEST_CASE("the end does not wait for a reader who does not read", "[lines]") {
   queue.start();
   queue.add(Level::kError, "unread");
   auto stopped = std::async(std::launch::async, [&] { queue.stop(); });
-  while (stopped.wait_for(1ms) != std::future_status::ready) clock.advance(LogQueue::kPatience);
+  while (stopped.wait_for(1ms) != std::future_status::ready)
+    clock.advance(LogQueue::kReaderTimeout);
   stopped.get();
   queue.add(Level::kError, "after the end");
   CHECK(reader.lines().empty());

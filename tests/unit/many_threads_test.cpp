@@ -62,7 +62,7 @@ struct Fixture {
   FastClock clock{20};
   FakeServer server;
   upload::Stats stats;
-  upload::pool::Pool pool;
+  upload::upstream::Pool pool;
   upload::volume::Volume volume;
 };
 
@@ -155,8 +155,7 @@ TEST_CASE("many threads, and connections that are lost all the time: no error, n
   CHECK(failed == 0);
 }
 
-TEST_CASE("many threads, and a server that comes and goes: no error, no byte lost",
-          "[threads]") {
+TEST_CASE("many threads, and a server that comes and goes: no error, no byte lost", "[threads]") {
   FaultyVfs vfs;
   vfs.skip_syncs();
   TemporaryDirectory d;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Numbers, as users and servers write them.
 
 #include "base/parse.h"
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Who gets a connection, when one is opened, and who is told that one is lost.
 
-#include "pool/pool.h"
+#include "upstream/pool.h"
 
 #include <future>
 #include <thread>
@@ -12,12 +14,12 @@ using namespace std::chrono_literals;
 using upload::Kind;
 using upload::Result;
 using upload::Status;
-using upload::pool::Lease;
-using upload::pool::Pool;
-using upload::pool::PoolClient;
-using upload::pool::PoolOptions;
 using upload::testing::FakeClock;
 using upload::testing::FakeServer;
+using upload::upstream::Lease;
+using upload::upstream::Pool;
+using upload::upstream::PoolClient;
+using upload::upstream::PoolOptions;
 namespace http = upload::http;
 
 namespace {
@@ -36,7 +38,8 @@ struct Client final : PoolClient {
 };
 
 struct Fixture {
-  explicit Fixture(unsigned connections = 2) : pool({connections, 10s, 60s}, server.factory(), clock) {
+  explicit Fixture(unsigned connections = 2)
+      : pool({connections, 10s, 60s}, server.factory(), clock) {
     pool.add_client(client);
   }
   ~Fixture() { pool.close(); }
@@ -159,8 +162,7 @@ TEST_CASE("the last reply of a connection retires it", "[pool]") {
   CHECK_FALSE(lease.retired().ok());
 }
 
-TEST_CASE("a connection that was closed while idle is replaced, and its loss told",
-          "[pool]") {
+TEST_CASE("a connection that was closed while idle is replaced, and its loss told", "[pool]") {
   Fixture f;
   const upload::ConnectionId id = f.open().id();
   f.server.close_idle(id);
@@ -197,7 +199,7 @@ TEST_CASE("a wait ends when nothing has moved for connect-timeout and timeout", 
     f.clock.await_sleepers(1);
   };
   pass_69_seconds();
-  CHECK(held.perform({}).ok());  // progress: patience begins anew
+  CHECK(held.perform({}).ok());  // progress: the wait begins anew
   pass_69_seconds();
   f.clock.advance(1s);
   f.clock.await_sleepers(1);  // for a last look

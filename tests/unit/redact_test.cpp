@@ -4,11 +4,10 @@
 
 #include "base/redact.h"
 
-#include "catch.h"
-
 #include <string>
 
 #include "base/printable.h"
+#include "catch.h"
 
 using namespace upload;
 
@@ -136,8 +135,8 @@ TEST_CASE("what is printed is one line that a terminal only shows", "[redact]") 
   // C1, as one character and as a byte.
   CHECK(printable("\xc2\x9b[2J \x9b[2J") == "?[2J ?[2J");
   for (const char* const hidden :
-       {"\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x80\x8f", "\xd8\x9c", "\xe2\x80\xa8", "\xe2\x80\x8b",
-        "\xef\xbb\xbf", "\xc2\xad", "\xf3\xa0\x81\x81"})
+       {"\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x80\x8f", "\xd8\x9c", "\xe2\x80\xa8",
+        "\xe2\x80\x8b", "\xef\xbb\xbf", "\xc2\xad", "\xf3\xa0\x81\x81"})
     CHECK(printable(std::string("a") + hidden + "b") == "a?b");
   // Not UTF-8: overlong, a surrogate, too large, cut short, alone.
   CHECK(printable("\xc0\x8a") == "??");

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// What the log keeps of each byte, by hand and against a model that has an array of bytes.
 
 #include "journal/replay_log.h"
 
@@ -25,7 +27,8 @@ struct Fixture {
 
   void write(uint64_t offset, const std::string& text, uint64_t connection) {
     REQUIRE(memory->reserve(ReplayLog::cost(text.size())));
-    log.add(ReplayLog::make_record(memory, {offset, text.size()}, ++change, text.data()), connection);
+    log.add(ReplayLog::make_record(memory, {offset, text.size()}, ++change, text.data()),
+            connection);
   }
   void zero(uint64_t offset, uint64_t length, uint64_t connection) {
     REQUIRE(memory->reserve(ReplayLog::cost(0)));
@@ -248,8 +251,7 @@ struct Model {
   }
   void move(ByteRange range, uint64_t change) {
     for (uint64_t at = range.offset; at < range.end(); ++at)
-      if (bytes[at].change != 0 && !bytes[at].row)
-        bytes[at] = {change, 0, bytes[at].since, true};
+      if (bytes[at].change != 0 && !bytes[at].row) bytes[at] = {change, 0, bytes[at].since, true};
   }
   Ids to_flush(uint64_t up_to) const {
     Ids ids;

@@ -22,7 +22,7 @@ using upload::testing::kTooLong;
 
 namespace {
 
-constexpr Duration kPatience = ShutdownWatch::kPatience;
+constexpr Duration kGiveUpAfter = ShutdownWatch::kGiveUpAfter;
 
 // What the watch sees. Each piece of nbdkit's sleep lasts until it is ended here.
 class World {
@@ -141,7 +141,7 @@ TEST_CASE("when nbdkit is to end in an outage what waits is given up after a few
   clock.advance(1h);  // the outage before does not count
   world.end_nbdkit();
   clock.await_sleepers(1);
-  clock.advance(kPatience - 1ms);
+  clock.advance(kGiveUpAfter - 1ms);
   clock.await_sleepers(1);
   CHECK(world.given_up() == 0);
   clock.advance(100ms);
@@ -160,7 +160,7 @@ TEST_CASE("a server that answers once nbdkit is to end gets the same few seconds
   ShutdownWatch watch(world.hooks(), clock);
   for (int i = 0; i < 3; ++i) {
     clock.await_sleepers(1);
-    clock.advance(kPatience - 1ms);
+    clock.advance(kGiveUpAfter - 1ms);
     clock.await_sleepers(1);
     world.set_away(false);
     clock.advance(100ms);
@@ -168,7 +168,7 @@ TEST_CASE("a server that answers once nbdkit is to end gets the same few seconds
     CHECK(world.given_up() == 0);
     world.set_away(true);
   }
-  clock.advance(kPatience);
+  clock.advance(kGiveUpAfter);
   world.await_given_up();
 }
 
@@ -181,7 +181,7 @@ TEST_CASE("while the server answers there is no end to how long nbdkit may take"
   clock.await_sleepers(1);
   world.set_away(false);
   for (int i = 0; i < 10; ++i) {
-    clock.advance(kPatience);
+    clock.advance(kGiveUpAfter);
     clock.await_sleepers(1);
   }
   CHECK(world.given_up() == 0);
@@ -245,7 +245,7 @@ TEST_CASE("stop() may be called again, and after everything was given up", "[wat
   world.end_nbdkit();
   ShutdownWatch watch(world.hooks(), clock);
   clock.await_sleepers(1);
-  clock.advance(kPatience);
+  clock.advance(kGiveUpAfter);
   world.await_given_up();
   watch.stop();
   watch.stop();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// Which rows there are, what they hide, and which go first.
 
 #include "journal/spool_index.h"
 

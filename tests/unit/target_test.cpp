@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// What the imageio protocol sends, and what its replies mean.
 
 #include "target/target.h"
 
@@ -43,8 +45,7 @@ upload::Result<std::vector<Extent>> read_extents(const std::string& text,
 }
 
 bool has_header(const http::Request& request, const std::string& line) {
-  return std::find(request.headers.begin(), request.headers.end(), line) !=
-         request.headers.end();
+  return std::find(request.headers.begin(), request.headers.end(), line) != request.headers.end();
 }
 
 }  // namespace
@@ -69,8 +70,7 @@ TEST_CASE("zero and flush are PATCHes in JSON", "[target]") {
   CHECK(imageio()->flush().text == R"({"op":"flush"})");
 }
 
-TEST_CASE("the probe is a POST of one byte, which only 405 and a close answer well",
-          "[target]") {
+TEST_CASE("the probe is a POST of one byte, which only 405 and a close answer well", "[target]") {
   const auto probe = imageio()->probe_direct();
   REQUIRE(probe);
   CHECK(probe->method == http::Method::kPost);
@@ -98,11 +98,10 @@ TEST_CASE("a read asks for the last byte inclusively, into the caller's memory",
   CHECK(request.sink.size() == 512);
 }
 
-TEST_CASE("OPTIONS tells features, limits, socket and whether writing is allowed",
-          "[target]") {
-  http::Reply full = reply(
-      200, R"({"features":["checksum","extents","flush","zero","new"],"max_readers":8,)"
-           R"("max_writers":6,"unix_socket":"\u0000/org/ovirt","more":{"a":[1]}})");
+TEST_CASE("OPTIONS tells features, limits, socket and whether writing is allowed", "[target]") {
+  http::Reply full =
+      reply(200, R"({"features":["checksum","extents","flush","zero","new"],"max_readers":8,)"
+                 R"("max_writers":6,"unix_socket":"\u0000/org/ovirt","more":{"a":[1]}})");
   full.allow = "OPTIONS,GET,PUT,PATCH";
   const auto options = imageio()->read_options(full);
   REQUIRE(options.ok());
@@ -151,8 +150,7 @@ TEST_CASE("OPTIONS of another shape make no sense", "[target]") {
   }
 }
 
-TEST_CASE("a read is good only as 206 with exactly the range that was asked for",
-          "[target]") {
+TEST_CASE("a read is good only as 206 with exactly the range that was asked for", "[target]") {
   const ByteRange range{1024, 512};
   http::Reply good = reply(206);
   good.content_range = "bytes 1024-1535/1048576";
@@ -175,10 +173,9 @@ TEST_CASE("a read is good only as 206 with exactly the range that was asked for"
 }
 
 TEST_CASE("extents are read in order", "[target]") {
-  const auto extents =
-      read_extents(R"([{"start":0,"length":65536,"zero":false,"hole":false},)"
-                   R"({"start":65536,"length":1048576,"zero":true,"hole":true},)"
-                   R"({"start":1114112,"length":4096,"zero":true}])");
+  const auto extents = read_extents(R"([{"start":0,"length":65536,"zero":false,"hole":false},)"
+                                    R"({"start":65536,"length":1048576,"zero":true,"hole":true},)"
+                                    R"({"start":1114112,"length":4096,"zero":true}])");
   REQUIRE(extents.ok());
   REQUIRE(extents.value().size() == 3);
   CHECK(extents.value()[1].range == ByteRange{65536, 1048576});
@@ -189,20 +186,32 @@ TEST_CASE("extents are read in order", "[target]") {
 
 TEST_CASE("extents of another shape make no sense", "[target]") {
   for (const char* body :
-       {"", "{}", "[1]", "[{}]", R"([{"start":0,"length":1}])",
-        R"([{"start":0,"length":0,"zero":true}])", R"([{"start":1,"length":1,"zero":true}])",
-        R"([{"start":0,"length":-5,"zero":true}])", R"([{"start":0,"length":1,"zero":1}])",
+       {"",
+        "{}",
+        "[1]",
+        "[{}]",
+        R"([{"start":0,"length":1}])",
+        R"([{"start":0,"length":0,"zero":true}])",
+        R"([{"start":1,"length":1,"zero":true}])",
+        R"([{"start":0,"length":-5,"zero":true}])",
+        R"([{"start":0,"length":1,"zero":1}])",
         R"([{"start":0,"length":1,"zero":true,"hole":"yes"}])",
         R"([{"start":0,"length":8,"zero":true},{"start":4,"length":8,"zero":true}])",
         R"([{"start":0,"length":8,"zero":true},{"start":9,"length":8,"zero":true}])",
         R"([{"start":0,"length":9223372036854775807,"zero":true},)"
         R"({"start":9223372036854775807,"length":9223372036854775807,"zero":true}])",
-        R"([{"start":0,"length":18446744073709551615,"zero":true}])", "[[[[[[[[", "[",
-        R"([{"start":0,"length":512,"zero":true},])", R"([,{"start":0,"length":512,"zero":true}])",
+        R"([{"start":0,"length":18446744073709551615,"zero":true}])",
+        "[[[[[[[[",
+        "[",
+        R"([{"start":0,"length":512,"zero":true},])",
+        R"([,{"start":0,"length":512,"zero":true}])",
         R"([{"start":0,"length":512,"zero":true} {"start":512,"length":512,"zero":true}])",
-        R"([{"start":0,"length":512,"zero":true}]])", R"([{"start":0,"length":512,"zero":true}] x)",
-        R"([{"start":0,"length":512,"zero":true)", R"([{"start":0,"length":512,"zero":true])",
-        R"([{"start":0,"length":512,"zero":true}}])", R"([{"start":0,"length":512,"zero":"}]"}])"}) {
+        R"([{"start":0,"length":512,"zero":true}]])",
+        R"([{"start":0,"length":512,"zero":true}] x)",
+        R"([{"start":0,"length":512,"zero":true)",
+        R"([{"start":0,"length":512,"zero":true])",
+        R"([{"start":0,"length":512,"zero":true}}])",
+        R"([{"start":0,"length":512,"zero":"}]"}])"}) {
     INFO(body);
     const auto extents = read_extents(body);
     REQUIRE_FALSE(extents.ok());
@@ -307,24 +316,22 @@ TEST_CASE("of any disk no zero is invented, and the list is bounded", "[target]"
 
 TEST_CASE("each status has its kind", "[reply]") {
   const std::pair<int, Kind> rows[] = {
-      {400, Kind::kRejected},     {401, Kind::kUnauthorized}, {403, Kind::kDenied},
-      {404, Kind::kDenied},       {405, Kind::kRejected},     {408, Kind::kUnavailable},
-      {410, Kind::kDenied},       {413, Kind::kNoSpace},      {416, Kind::kRejected},
-      {418, Kind::kRejected},     {429, Kind::kUnavailable},  {500, Kind::kServerError},
-      {501, Kind::kServerError},  {502, Kind::kGateway},  {503, Kind::kUnavailable},
-      {504, Kind::kGateway},  {507, Kind::kNoSpace},      {201, Kind::kMalformed},
-      {302, Kind::kMalformed},    {999, Kind::kServerError}};
+      {400, Kind::kRejected},    {401, Kind::kUnauthorized}, {403, Kind::kDenied},
+      {404, Kind::kDenied},      {405, Kind::kRejected},     {408, Kind::kUnavailable},
+      {410, Kind::kDenied},      {413, Kind::kNoSpace},      {416, Kind::kRejected},
+      {418, Kind::kRejected},    {429, Kind::kUnavailable},  {500, Kind::kServerError},
+      {501, Kind::kServerError}, {502, Kind::kGateway},      {503, Kind::kUnavailable},
+      {504, Kind::kGateway},     {507, Kind::kNoSpace},      {201, Kind::kMalformed},
+      {302, Kind::kMalformed},   {999, Kind::kServerError}};
   for (const auto& [status, kind] : rows) {
     INFO(status);
     CHECK(classify(reply(status), 200).kind() == kind);
-    CHECK(classify(reply(status), 200).text().find(std::to_string(status)) !=
-          std::string::npos);
+    CHECK(classify(reply(status), 200).text().find(std::to_string(status)) != std::string::npos);
   }
   CHECK(classify(reply(200), 200).ok());
 }
 
-TEST_CASE("an error shows the first 200 bytes of the server's text, on one line",
-          "[reply]") {
+TEST_CASE("an error shows the first 200 bytes of the server's text, on one line", "[reply]") {
   const upload::Status status =
       classify(reply(500, "first\nsecond\x1b[2J" + std::string(500, 'x') + "END"), 200);
   CHECK(status.text().find("first second") != std::string::npos);

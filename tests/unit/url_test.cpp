@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// URLs: taken apart, put together, and shown without their secrets.
 
 #include "http/url.h"
 

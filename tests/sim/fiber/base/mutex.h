@@ -63,7 +63,9 @@ class SCOPED_CAPABILITY MutexLock {
 class CondVar {
  public:
   CondVar() = default;
-  ~CondVar() { sim::require(waiters_.empty(), "a condition variable is destroyed under a waiter"); }
+  ~CondVar() {
+    sim::require(waiters_.empty(), "a condition variable is destroyed under a waiter");
+  }
   CondVar(const CondVar&) = delete;
   CondVar& operator=(const CondVar&) = delete;
 

@@ -23,9 +23,9 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "http/connection.h"
-#include "pool/lease.h"
+#include "upstream/lease.h"
 
-namespace upload::pool {
+namespace upload::upstream {
 
 // Who has changes on the pool's connections: a volume. Called without any
 // mutex of the pool; must not give back leases of others.
@@ -120,8 +120,7 @@ class Pool {
   Slot& add_slot() REQUIRES(mutex_);
   std::unique_ptr<http::Connection> remove_slot(Slot& slot) REQUIRES(mutex_);
   std::vector<Grant> match_waiters() REQUIRES(mutex_);
-  std::vector<Grant> fail_waiters(const Status& why,
-                                  std::optional<ConnectionId> wanted)
+  std::vector<Grant> fail_waiters(const Status& why, std::optional<ConnectionId> wanted)
       REQUIRES(mutex_);
   void hand_out(std::vector<Grant> grants) noexcept EXCLUDES(mutex_);
   bool withdraw(LeaseWaiter& waiter) EXCLUDES(mutex_);
@@ -133,7 +132,7 @@ class Pool {
   void replace_connection(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void tell_lost(ConnectionId id, const Status& why) EXCLUDES(mutex_);
   std::unique_ptr<http::Connection> make_connection(ConnectionId id);
-  std::string census() const REQUIRES(mutex_);
+  std::string describe_connections() const REQUIRES(mutex_);
 
   // Constant after construction.
   const PoolOptions options_;
@@ -157,4 +156,4 @@ class Pool {
   CondVar all_back_;
 };
 
-}  // namespace upload::pool
+}  // namespace upload::upstream

@@ -15,9 +15,9 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/thread.h"
-#include "pool/pool.h"
+#include "upstream/pool.h"
 
-namespace upload::pool {
+namespace upload::upstream {
 
 class Keeper {
  public:
@@ -37,7 +37,7 @@ class Keeper {
   void run() EXCLUDES(mutex_);
   // Serves connections that are due. Returns when to look again.
   TimePoint keep_due_alive();
-  [[nodiscard]] Duration patience() const;
+  [[nodiscard]] Duration due_after() const;
 
   Pool& pool_;
   const Duration idle_timeout_;
@@ -50,4 +50,4 @@ class Keeper {
   Thread thread_;  // last: it uses the others
 };
 
-}  // namespace upload::pool
+}  // namespace upload::upstream

@@ -5,20 +5,17 @@
 // keepers of many disks flush in step. A connection that becomes idle later
 // is due later, so nobody needs to wake the keeper but to stop it.
 //
-// It does not judge failures: a client's keep_alive() reports its own.
+// What failures mean is not known here: a client's keep_alive() reports its own.
 
-#include "pool/keeper.h"
+#include "upstream/keeper.h"
 
 #include "base/log.h"
 #include "base/random.h"
 
-namespace upload::pool {
+namespace upload::upstream {
 
 Keeper::Keeper(Pool& pool, Duration idle_timeout, Clock& clock)
-    : pool_(pool),
-      idle_timeout_(idle_timeout),
-      clock_(clock),
-      thread_([this] { run(); }) {}
+    : pool_(pool), idle_timeout_(idle_timeout), clock_(clock), thread_([this] { run(); }) {}
 
 Keeper::~Keeper() {
   request_stop();
@@ -47,10 +44,10 @@ void Keeper::run() {
 }
 
 TimePoint Keeper::keep_due_alive() {
-  const Duration patience = this->patience();
+  const Duration due_after = this->due_after();
   const TimePoint now = clock_.now();
   // At most one round: a connection served is idle since now.
-  while (std::optional<Lease> lease = pool_.lease_idle(now - patience)) {
+  while (std::optional<Lease> lease = pool_.lease_idle(now - due_after)) {
     const auto id = static_cast<unsigned long long>(lease->id());
     if (lease->closed()) {
       UPLOAD_DEBUG(keeper, "keeper: connection %llu was closed by the server", id);
@@ -62,12 +59,12 @@ TimePoint Keeper::keep_due_alive() {
     MutexLock lock(mutex_);
     if (stop_) break;
   }
-  return pool_.idle_since().value_or(now) + patience;
+  return pool_.idle_since().value_or(now) + due_after;
 }
 
-Duration Keeper::patience() const {
-  return std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(idle_timeout_) * random_between(0.9, 1));
+Duration Keeper::due_after() const {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(idle_timeout_) *
+                                              random_between(0.9, 1));
 }
 
-}  // namespace upload::pool
+}  // namespace upload::upstream

@@ -18,7 +18,7 @@
 // Out of memory in the book-keeping itself ends the process (noexcept): every
 // client sees that, and no one is left waiting.
 
-#include "pool/pool.h"
+#include "upstream/pool.h"
 
 #include <algorithm>
 #include <cassert>
@@ -27,7 +27,7 @@
 #include "base/log.h"
 #include "base/process_stop.h"
 
-namespace upload::pool {
+namespace upload::upstream {
 
 namespace {
 
@@ -177,14 +177,13 @@ std::optional<Lease> Pool::take_any() {
     idle_.pop_back();
     return Lease(*this, *slot);
   }
-  if (slots_.size() < options_.connections && opening_ == 0)
-    return Lease(*this, add_slot());
+  if (slots_.size() < options_.connections && opening_ == 0) return Lease(*this, add_slot());
   return std::nullopt;
 }
 
 std::optional<Lease> Pool::take_idle(ConnectionId id) {
-  const auto found = std::find_if(idle_.begin(), idle_.end(),
-                                  [&](const Slot* slot) { return slot->id == id; });
+  const auto found =
+      std::find_if(idle_.begin(), idle_.end(), [&](const Slot* slot) { return slot->id == id; });
   if (found == idle_.end()) return std::nullopt;
   Slot* const slot = *found;
   idle_.erase(found);
@@ -197,7 +196,7 @@ Slot& Pool::add_slot() {
   slot->id = ++last_id_;
   slot->connection = make_connection(slot->id);
   UPLOAD_DEBUG(pool, "connection %llu: to be opened, %s", number(slot->id),
-               census().c_str());
+               describe_connections().c_str());
   slots_.push_back(std::move(slot));
   opening_ = slots_.back()->id;
   return *slots_.back();
@@ -214,13 +213,13 @@ TimePoint Pool::give_up_at(TimePoint since) const {
 
 Status Pool::wait_failure() const {
   MutexLock lock(mutex_);
-  return {Kind::kPoolWait, "no connection became free: " + census()};
+  return {Kind::kPoolWait, "no connection became free: " + describe_connections()};
 }
 
-std::string Pool::census() const {
-  return format("%zu connections of at most %u, %zu idle, %zu in use, %zu waiting",
-                slots_.size(), options_.connections, idle_.size(),
-                slots_.size() - idle_.size(), waiters_.size());
+std::string Pool::describe_connections() const {
+  return format("%zu connections of at most %u, %zu idle, %zu in use, %zu waiting", slots_.size(),
+                options_.connections, idle_.size(), slots_.size() - idle_.size(),
+                waiters_.size());
 }
 
 bool Pool::withdraw(LeaseWaiter& waiter) {
@@ -275,7 +274,8 @@ void Pool::retire_slot(Slot& slot, const Status& why) noexcept {
 }
 
 std::unique_ptr<http::Connection> Pool::remove_slot(Slot& slot) {
-  UPLOAD_DEBUG(pool, "connection %llu: closed, %s", number(slot.id), census().c_str());
+  UPLOAD_DEBUG(pool, "connection %llu: closed, %s", number(slot.id),
+               describe_connections().c_str());
   if (opening_ == slot.id) opening_ = 0;
   std::unique_ptr<http::Connection> connection = std::move(slot.connection);
   const auto found = std::find_if(slots_.begin(), slots_.end(),
@@ -318,8 +318,7 @@ void Pool::tell_lost(ConnectionId id, const Status& why) {
 std::vector<Pool::Grant> Pool::match_waiters() {
   std::vector<Grant> grants;
   for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    std::optional<Lease> lease =
-        waiter->wanted ? take_idle(*waiter->wanted) : take_any();
+    std::optional<Lease> lease = waiter->wanted ? take_idle(*waiter->wanted) : take_any();
     if (lease) {
       grants.push_back({waiter->who, std::move(*lease)});
       waiter = waiters_.erase(waiter);
@@ -414,4 +413,4 @@ void Pool::close() {
   gone = std::exchange(slots_, {});
 }
 
-}  // namespace upload::pool
+}  // namespace upload::upstream

@@ -17,7 +17,7 @@
 #include "base/status.h"
 #include "http/connection.h"
 
-namespace upload::pool {
+namespace upload::upstream {
 
 class Pool;
 
@@ -68,4 +68,4 @@ class Lease {
   Status retired_;
 };
 
-}  // namespace upload::pool
+}  // namespace upload::upstream
