@@ -31,6 +31,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/format.h"
 #include "journal/spool.h"
 #include "unit/disk.h"
 #include "volume/volume.h"
