@@ -24,11 +24,6 @@ class Budget {
   Budget(std::shared_ptr<journal::Memory> memory, uint64_t spool)
       : memory_(std::move(memory)), spool_(spool) {}
 
-  // A write that is larger goes in pieces. Bytes.
-  [[nodiscard]] uint64_t largest_write() const {
-    return keeps_content() ? memory_->limit() / 2 : UINT64_MAX;
-  }
-
   // Is there room for so many bytes of data? `spooled`: so many are in the spool.
   // `to_spool`: it is the spool that they would go to.
   [[nodiscard]] bool has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled) const;

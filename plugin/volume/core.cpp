@@ -252,6 +252,18 @@ void Core::stop() {
   wake_all();
 }
 
+void Core::say_what_is_left(const char* why) {
+  std::string left;
+  {
+    MutexLock lock(mutex);
+    if (!std::exchange(said_what_is_left_, true)) left = not_on_server();
+  }
+  if (why == nullptr && left.empty()) return;
+  const char* const between = why == nullptr || left.empty() ? "" : "; ";
+  log::warning("%s: %s%s%s", options.name.c_str(), why == nullptr ? "" : why, between,
+               left.c_str());
+}
+
 void Core::say_latched(const Status& why) {
   log::warning("every request fails from now on: %s", why.text().c_str());
 }

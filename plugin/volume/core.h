@@ -139,8 +139,6 @@ class Core final : private upstream::LeaseWaiter {
   [[nodiscard]] Status waited_for_spool(const char* doing) const REQUIRES(mutex);
   // In words.
   [[nodiscard]] std::string left_in_spool() const REQUIRES(mutex);
-  // In words; empty: everything that was acknowledged is on the server.
-  [[nodiscard]] std::string not_on_server() const REQUIRES(mutex);
   // Until when copies of other changes may come to where these go; nothing: none can.
   [[nodiscard]] std::optional<TimePoint> in_doubt(const Pieces& pieces) REQUIRES(mutex);
 
@@ -167,6 +165,9 @@ class Core final : private upstream::LeaseWaiter {
   void note_late_copy(ByteRange range, uint64_t first, uint64_t last) REQUIRES(mutex);
   // The process is to end: whoever waits for the server gives up, and threads end.
   void stop() EXCLUDES(mutex);
+  // One line, once: what was acknowledged and is not on the server; nothing if there is none.
+  // With `why` there is a line anyway, which begins with that.
+  void say_what_is_left(const char* why = nullptr) EXCLUDES(mutex);
   // The server has taken nothing of what is in the spool.
   void note_draining_fails() REQUIRES(mutex);
 
@@ -179,9 +180,12 @@ class Core final : private upstream::LeaseWaiter {
   void granted(Result<upstream::Lease> lease) noexcept override EXCLUDES(mutex);
   void lead(Result<upstream::Lease> lease) REQUIRES(mutex);
   void lead_append() REQUIRES(mutex);
+  // In words; empty: everything that was acknowledged is on the server.
+  [[nodiscard]] std::string not_on_server() const REQUIRES(mutex);
 
   // Waits in the pool's line on behalf of ready changes.
   size_t requested_ GUARDED_BY(mutex) = 0;
+  bool said_what_is_left_ GUARDED_BY(mutex) = false;
   // Whether there is an outage, or late copies of which nothing is known, for a look without
   // the mutex.
   std::atomic<bool> outage_ = false;

@@ -42,6 +42,12 @@ struct VolumeOptions {
   // An earlier process may have requests under way, of any changes.
   bool unclean_start = false;
 
+  // Acknowledged content is kept until it is stable.
+  [[nodiscard]] bool keeps_content() const { return replay > 0; }
+  // A write that is larger goes in pieces that fit into the replay log. Bytes.
+  [[nodiscard]] uint64_t largest_write() const {
+    return keeps_content() ? replay / 2 : UINT64_MAX;
+  }
   // The server's acknowledgement means stable, with FUA or without: write-through.
   [[nodiscard]] bool stable_on_reply() const {
     return capabilities.durability == target::Durability::kOnReply;

@@ -155,6 +155,47 @@ Result<bool> Spooler::read(const journal::Slice& slice, std::byte* to) {
   return there;
 }
 
+// --- Who waits for the spool, and what becomes of it ----------------------
+
+Status Spooler::wait_for_leftovers() {
+  MutexLock lock(core_.mutex);
+  const TimePoint start = core_.clock.now();
+  while (core_.has_leftovers) {
+    if (core_.health.latched()) return *core_.health.latched();
+    if (core_.health.stopping()) return {Kind::kShutdown, "the plugin is shutting down"};
+    const TimePoint give_up = core_.give_up_on_spool_at(start);
+    if (core_.clock.now() >= give_up) return core_.waited_for_spool("open the disk");
+    core_.wait_for(core_.changed, give_up);
+  }
+  return {};
+}
+
+void Spooler::wait_until_empty(Duration give_up_after) {
+  MutexLock lock(core_.mutex);
+  const TimePoint start = core_.clock.now();
+  core_.waits_for_spool = true;
+  while (core_.spool_is_busy() && !core_.health.over()) {
+    const TimePoint give_up = core_.drain_progress.given_up_at(start, give_up_after);
+    if (core_.clock.now() >= give_up) break;
+    core_.wait_for(core_.stable, give_up);
+  }
+  core_.waits_for_spool = false;
+}
+
+void Spooler::keep() {
+  spool_.keep();
+  bool empty = false;
+  {
+    MutexLock lock(core_.mutex);
+    empty = core_.unflushed.rows().empty();
+  }
+  if (empty)
+    log::warning(
+        "%s: the spool %s stays, empty: it tells the next start that the server may "
+        "still apply requests that have failed",
+        core_.options.name.c_str(), spool_.path().c_str());
+}
+
 // --- What is in memory ----------------------------------------------------
 
 Job Spooler::move_job(TimePoint& not_before) {

@@ -41,6 +41,14 @@ class Spooler final : public Fallback {
   Result<bool> read(const journal::Slice& slice, std::byte* to) override EXCLUDES(core_.mutex);
   Status check() override { return spool_.check(); }
 
+  // Until what was left in the spool by an earlier run is on the server.
+  Status wait_for_leftovers() EXCLUDES(core_.mutex);
+  // Until the spool is empty, or the server has taken nothing for so long.
+  void wait_until_empty(Duration give_up_after) EXCLUDES(core_.mutex);
+  // The file stays also when it is empty: it tells the next process that this one may have
+  // requests under way.
+  void keep() EXCLUDES(core_.mutex);
+
   // With the core's mutex held: the only place where the state changes. Whoever waits looks
   // again.
   void enter(SpoolState state);

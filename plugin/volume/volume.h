@@ -6,8 +6,8 @@
 //   - flush() succeeds only when every change that was acknowledged before it was called is
 //     stable (invariant 5); with spool_local, when it is stable or on the local disk;
 //   - when a change that was acknowledged may be lost, an error latches, and every later
-//     request fails with it (invariants 2, 4, 6); with a replay log it is sent again first,
-//     and requests wait meanwhile; with a spool, changes are kept on disk meanwhile;
+//     request fails with it (2, 4, 6); with a replay log it is sent again first, and requests
+//     wait meanwhile; with a spool, changes are kept on disk meanwhile;
 //   - for overlapping changes the order of acknowledgement is the order on the server
 //     (invariant 7); a change whose fate is unknown keeps others that overlap it from the
 //     server.
@@ -57,25 +57,29 @@ class Volume final : public upstream::PoolClient {
   void keep_alive(upstream::Lease& lease) override;
 
   // Until what was left in the spool by an earlier run is on the server.
-  Status wait_for_leftovers();
+  Status wait_for_leftovers() { return spooler_ ? spooler_->wait_for_leftovers() : Status(); }
   // Until the spool is empty, or the server has taken nothing for so long.
-  void wait_for_spool(Duration give_up_after);
+  void wait_for_spool(Duration give_up_after) {
+    if (spooler_) spooler_->wait_until_empty(give_up_after);
+  }
   // Requests wait for a server that does not answer.
   [[nodiscard]] bool server_is_away();
   // request_stop(), and says why: what waits for the server fails.
   void give_up();
   // Ends waits for the server to come back; join() after Pool::close().
-  void request_stop();
+  void request_stop() { core_.stop(); }
   // Says what is left in the spool.
   void join();
-  // Until when the server may apply requests that have failed; kUnknown of
-  // LateCopies: it has not answered since. Nothing: there are none.
+  // Until when the server may apply requests that have failed; nothing: there are none.
+  // LateCopies::kUnknown: it has not answered since.
   [[nodiscard]] std::optional<TimePoint> late_copies_may_come();
   // The server has answered a request that began then, and so is alive.
   void note_answer(TimePoint began) { core_.note_answer(began); }
-  // False: there is no spool to tell the next process that this one may have
-  // requests under way.
-  bool keep_spool();
+  // False: there is no spool to tell the next process of requests under way.
+  bool keep_spool() {
+    if (spooler_) spooler_->keep();
+    return spooler_ != nullptr;
+  }
 
   // Core's, if `held` is its mutex, which the caller has. For the simulation.
   void check(const Mutex& held) const NO_THREAD_SAFETY_ANALYSIS;
@@ -95,7 +99,6 @@ class Volume final : public upstream::PoolClient {
   Writer writer_;
   Reader reader_;
   std::unique_ptr<Recovery> recovery_;  // with a replay log
-  bool told_what_is_left_ GUARDED_BY(core_.mutex) = false;
 };
 
 }  // namespace upload::volume

@@ -16,10 +16,7 @@ namespace upload::volume {
 
 // In pieces that fit into the replay log.
 Status Writer::write(ByteRange range, const void* data, bool fua) {
-  const uint64_t most = [&] {
-    MutexLock lock(core_.mutex);
-    return core_.budget.largest_write();
-  }();
+  const uint64_t most = core_.options.largest_write();
   const auto* bytes = static_cast<const std::byte*>(data);
   while (range.length > 0) {
     Change change;
@@ -124,18 +121,17 @@ void Writer::wait_for_turn(Change& change) {
 bool Writer::send_batch(Change& leader) {
   const std::vector<Change*> batch = leader.batch;  // the leader goes when it is finished
   std::optional<upstream::Lease> lease = std::exchange(leader.lease, std::nullopt);
-  const bool no_connection = !lease;
   Outcome outcome = try_until_sent(lease, leader);
-  if (!outcome) return false;
+  if (outcome.to_fallback) return false;
   std::vector<journal::RecordPtr> records;
-  if (outcome->ok() && !make_records(batch, records))
-    outcome = not_recorded(*lease, records.size(), batch);
-  if (!outcome->ok()) lease.reset();  // latch before the failure is known
+  if (outcome.status.ok() && !make_records(batch, records))
+    outcome.status = not_recorded(*lease, records.size(), batch);
+  if (!outcome.status.ok()) lease.reset();  // latch before the failure is known
   MutexLock lock(core_.mutex);
-  if (outcome->ok()) acknowledge(batch, lease->id(), std::move(records));
-  core_.finish(batch, *outcome);
+  if (outcome.status.ok()) acknowledge(batch, lease->id(), std::move(records));
+  core_.finish(batch, outcome.status);
   // Then there is none for the others either.
-  if (no_connection && !outcome->ok()) core_.finish(core_.queue.waiting(), *outcome);
+  if (outcome.no_connection) core_.finish(core_.queue.waiting(), outcome.status);
   return true;
   // The mutex goes first, then the lease.
 }
@@ -150,16 +146,18 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
     {
       MutexLock lock(core_.mutex);
       if (!core_.health.latched() && core_.belongs_into_spool(range_of(pieces)))
-        return std::nullopt;
+        return {.to_fallback = true};
     }
-    if (lease) {
+    const bool connected = lease.has_value();
+    if (connected) {
       status = attempt(*lease, leader);
-      if (status.ok()) return status;
+      if (status.ok()) return {};
       lease.reset();
     }
     switch (mode_.wait(retry, status)) {
-      case Mode::Next::kFallback: return std::nullopt;
-      case Mode::Next::kGiveUp: return mode_.given_up(status);
+      case Mode::Next::kFallback: return {.to_fallback = true};
+      case Mode::Next::kGiveUp:
+        return {.status = mode_.given_up(status), .no_connection = !connected};
       case Mode::Next::kTryAgain: break;
     }
     wait_in_doubt(pieces);
@@ -206,7 +204,7 @@ Status Writer::attempt(upstream::Lease& lease, const Change& leader) {
 // Their content, for the log. False: there is no memory for it.
 bool Writer::make_records(const std::vector<Change*>& batch,
                           std::vector<journal::RecordPtr>& records) {
-  if (batch.front()->stable || core_.log_memory->limit() == 0) return true;
+  if (batch.front()->stable || !core_.options.keeps_content()) return true;
   try {
     records.reserve(batch.size());  // so that no record is made and not kept
     for (const Change* each : batch)

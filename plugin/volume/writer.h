@@ -56,8 +56,12 @@ class Writer {
   Status zero(ByteRange range, bool fua) EXCLUDES(core_.mutex);
 
  private:
-  // How a batch ends; nothing: not here, it belongs into the fallback.
-  using Outcome = std::optional<Status>;
+  // How the attempts to send a batch end.
+  struct Outcome {
+    Status status{};
+    bool to_fallback = false;    // it is not sent, and belongs there
+    bool no_connection = false;  // it was given up because there is none
+  };
 
   Status commit(Change& change, bool fua) noexcept EXCLUDES(core_.mutex);
   Status admit(Change& change) REQUIRES(core_.mutex);

@@ -48,6 +48,29 @@ SCRIPT("a request that fails is repeated, and its client does not learn of it", 
   CHECK(f.flush().ok());
 }
 
+// Whoever finds no connection fails with all others that wait for one; but not when it has
+// found one since, and is refused over that.
+SCRIPT("what is refused after an outage fails alone", "[replay]") {
+  Fixture f(2);
+  f.server.away(kRefused);
+  auto first = f.start_write(0);
+  auto refused = f.start_write(10);
+  pass(1s);
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.range.offset == 10 * kBlock) return Result<http::Reply>(Server::ok(413));
+    return f.server.answer(asked, request);
+  });
+  f.server.hold();
+  f.server.back();
+  f.server.await(wrote(10));
+  auto waits = f.start_write(20);
+  pass(10s);
+  f.server.release_all();
+  CHECK(refused.get().kind() == Kind::kNoSpace);
+  CHECK(first.get().ok());
+  CHECK(waits.get().ok());
+}
+
 SCRIPT("what a lost connection carried is sent again before a flush succeeds", "[replay]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
