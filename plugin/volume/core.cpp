@@ -320,8 +320,8 @@ void Core::note_attempt(TimePoint began) {
   resumed = clock.now();
 }
 
-void Core::note_late_copy(ByteRange range, uint64_t first, uint64_t last) {
-  late_copies.add(range, first, last, clock.now());
+void Core::note_late_copy(ByteRange range, uint64_t sequence) {
+  late_copies.add(range, sequence, clock.now());
   has_unknown_copies_ = true;
 }
 

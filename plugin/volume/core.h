@@ -161,8 +161,9 @@ class Core final : private upstream::LeaseWaiter {
   void note_answer(TimePoint began) EXCLUDES(mutex);
   // An attempt that began then has ended.
   void note_attempt(TimePoint began) EXCLUDES(mutex);
-  // The server may yet apply changes from `first` to `last` to the range.
-  void note_late_copy(ByteRange range, uint64_t first, uint64_t last) REQUIRES(mutex);
+  // The server may yet apply a change to the range. Only the change with that sequence may
+  // go there meanwhile; 0: none.
+  void note_late_copy(ByteRange range, uint64_t sequence) REQUIRES(mutex);
   // The process is to end: whoever waits for the server gives up, and threads end.
   void stop() EXCLUDES(mutex);
   // One line, once: what was acknowledged and is not on the server; nothing if there is none.

@@ -20,8 +20,8 @@ namespace {
 
 // Worth a transaction.
 constexpr size_t kManyDead = 64;
-// With a disk that is full.
-constexpr Duration kDiskAgain = std::chrono::seconds(1);
+// With a disk that is full, or a server of which too little is known.
+constexpr Duration kAgain = std::chrono::seconds(1);
 // The server may be away for as long as there is room.
 constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
 
@@ -135,8 +135,10 @@ std::vector<journal::Slice> Drainer::slices_to_send(std::vector<journal::SpoolRo
     if (doubt) break;
     std::move(slices.begin(), slices.end(), std::back_inserter(all));
   }
-  // Where it is not known for how long, the next attempt begins with a probe.
-  if (doubt && *doubt != LateCopies::kUnknown) {
+  if (doubt && *doubt == LateCopies::kUnknown) {
+    // The next attempt begins with a probe, whose answer tells.
+    if (row == rows.begin()) core_.drain_progress.leave_alone(core_.clock.now() + kAgain);
+  } else if (doubt) {
     if (row == rows.begin()) core_.drain_progress.leave_alone(*doubt);
     core_.drain_progress.hold_back(*doubt);
   }
@@ -190,7 +192,7 @@ void Drainer::drop(const std::vector<journal::SpoolRow>& rows) {
   core_.note_draining_fails();
   // Dropping takes room too, less for fewer.
   most_rows_ = std::max<size_t>(1, most_rows_ / 2);
-  core_.drain_progress.leave_alone(core_.clock.now() + kDiskAgain);
+  core_.drain_progress.leave_alone(core_.clock.now() + kAgain);
 }
 
 void Drainer::dropped(const std::vector<journal::SpoolRow>& rows) {

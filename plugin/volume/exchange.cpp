@@ -39,12 +39,12 @@ Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const
   }
   if (asked.op) core_.stats.add_failure(*asked.op);
   status = status.while_doing(asked.doing);
-  failed(lease, asked.purpose, status, asked.pieces);
+  apply_verdict(lease, asked.purpose, status, asked.pieces);
   return status.while_doing(core_.options.name);
 }
 
-void Exchange::failed(upstream::Lease& lease, Purpose purpose, const Status& failure,
-                      const Pieces* pieces) noexcept {
+void Exchange::apply_verdict(upstream::Lease& lease, Purpose purpose, const Status& failure,
+                             const Pieces* pieces) noexcept {
   const Verdict what = verdict(failure.kind(), purpose);
   if (what.fate_unknown && pieces != nullptr) mode_.put_in_doubt(*pieces);
   if (what.retire) lease.retire(failure);
@@ -119,11 +119,12 @@ Status Exchange::flush(upstream::Lease& lease, Purpose purpose) noexcept {
 
 Status Exchange::probe(upstream::Lease& lease) {
   const target::Target& target = *core_.options.target;
-  const Status status =
-      ask(lease, target.options(), {.purpose = Purpose::kRead, .doing = "could not OPTIONS"},
-          [&](const http::Reply& reply) { return target.read_options(reply).status(); });
-  // It answers, whatever it thinks of this question.
-  return status.kind() == Kind::kRejected ? Status() : status;
+  return ask(lease, target.options(), {.purpose = Purpose::kRead, .doing = "could not OPTIONS"},
+             [&](const http::Reply& reply) {
+               Status status = target.read_options(reply).status();
+               // It answers, whatever it thinks of this question.
+               return status.kind() == Kind::kRejected ? Status() : status;
+             });
 }
 
 Status Exchange::read(upstream::Lease& lease, ByteRange range, void* data) {

@@ -6,8 +6,12 @@
 //
 // When a method returns a failure, the lease is retired where it has to be; the volume's
 // error has latched where it has to; and the range of a change whose fate is unknown takes
-// no other change. What fails because the connection is lost latches, or becomes an orphan,
-// when the lease is given back: that comes before anybody is told of the failure.
+// no other change.
+//
+// A retired connection dies when the lease is given back (Lease::give_back, also by its
+// destructor): the pool closes it and tells every volume (Mode::connection_lost). What it had
+// carried before, acknowledged and unflushed, then latches the error, or becomes orphans. So
+// whoever gets a failure from here gives the lease back before anybody is told.
 //
 // No state of its own. Thread safe; a lease is one thread's.
 
@@ -52,10 +56,10 @@ class Exchange {
   // Of the whole disk.
   Result<std::vector<target::Extent>> extents(upstream::Lease& lease) EXCLUDES(core_.mutex);
 
-  // What the verdict on this failure says is done: for one that comes from this side, after
-  // the server was asked. `pieces`: of a change.
-  void failed(upstream::Lease& lease, Purpose purpose, const Status& failure,
-              const Pieces* pieces = nullptr) noexcept EXCLUDES(core_.mutex);
+  // Does what the verdict on this failure says: retire, put in doubt, latch. For a failure of
+  // this side, after the server was asked. `pieces`: of a change.
+  void apply_verdict(upstream::Lease& lease, Purpose purpose, const Status& failure,
+                     const Pieces* pieces = nullptr) noexcept EXCLUDES(core_.mutex);
 
  private:
   struct Asked {

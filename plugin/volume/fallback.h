@@ -22,10 +22,10 @@ class Fallback {
  public:
   virtual ~Fallback() = default;
   // The server does not answer: from now on changes go here, and it is left alone until
-  // `until`. False: they can't.
+  // `until`. False: they can't, since there is no such place or an error has latched.
   virtual bool begin(const Status& why, TimePoint until) = 0;
-  // Takes the batch that the change leads, and finishes it.
-  virtual void take(const Change& leader) = 0;
+  // Keeps the batch that the change leads, and finishes it.
+  virtual void append_and_finish(const Change& leader) = 0;
   // Copies content that is kept here. False: it has gone to the server meanwhile.
   virtual Result<bool> read(const journal::Slice& slice, std::byte* to) = 0;
   // What is kept here will be found by the next start.
@@ -35,7 +35,7 @@ class Fallback {
 class NoFallback final : public Fallback {
  public:
   bool begin(const Status&, TimePoint) override { return false; }
-  void take(const Change&) override { assert(false); }
+  void append_and_finish(const Change&) override { assert(false); }
   Result<bool> read(const journal::Slice&, std::byte*) override {
     assert(false);
     return false;

@@ -28,7 +28,8 @@ Status Flusher::flush() {
         continue;
       }
       if (!retry) retry.emplace(mode_.make_retry(Purpose::kFlush));
-      if (mode_.wait(*retry, status) == Mode::Next::kGiveUp) return mode_.given_up(status);
+      if (mode_.after_failure(*retry, status) == Mode::Next::kGiveUp)
+        return mode_.given_up(status);
       break;  // what it covered is on its way to another one
     }
   }

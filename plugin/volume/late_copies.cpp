@@ -9,15 +9,15 @@
 
 namespace upload::volume {
 
-void LateCopies::add(ByteRange range, uint64_t first, uint64_t last, TimePoint now) {
+void LateCopies::add(ByteRange range, uint64_t sequence, TimePoint now) {
   for (Copy& copy : copies_) {
-    if (copy.range != range || copy.first != first || copy.last != last) continue;
+    if (copy.range != range || copy.first != sequence || copy.last != sequence) continue;
     copy.failed = now;
     if (copy.until != kUnknown) ++unknown_;
     copy.until = kUnknown;
     return;
   }
-  copies_.push_back({range, first, last, now, kUnknown});
+  copies_.push_back({range, sequence, sequence, now, kUnknown});
   ++unknown_;
 }
 
@@ -41,12 +41,13 @@ void LateCopies::forget_old(TimePoint now) {
   std::erase_if(copies_, [&](const Copy& copy) { return copy.until <= now; });
 }
 
-std::optional<TimePoint> LateCopies::until(ByteRange range, uint64_t change, TimePoint now) {
+std::optional<TimePoint> LateCopies::until(ByteRange range, uint64_t sequence, TimePoint now) {
   if (copies_.empty()) return std::nullopt;
   forget_old(now);
   std::optional<TimePoint> latest;
   for (const Copy& copy : copies_) {
-    if (!copy.range.overlaps(range) || (change >= copy.first && change <= copy.last)) continue;
+    const bool the_same = sequence > 0 && sequence >= copy.first && sequence <= copy.last;
+    if (!copy.range.overlaps(range) || the_same) continue;
     latest = std::max(latest.value_or(copy.until), copy.until);
   }
   return latest;

@@ -34,9 +34,9 @@ class LateCopies {
   // whose client has gone.
   explicit LateCopies(Duration time_out) : time_out_(time_out) {}
 
-  // A request with the changes from `first` to `last` (Change::sequence) to
-  // that range has failed at `now`.
-  void add(ByteRange range, uint64_t first, uint64_t last, TimePoint now);
+  // A request to that range has failed at `now`. `sequence`: of the change that may go
+  // there again, since it writes the same; 0: none may.
+  void add(ByteRange range, uint64_t sequence, TimePoint now);
   // Copies of changes of an earlier process may come until then.
   void add_until(ByteRange range, uint64_t first, uint64_t last, TimePoint until);
 
@@ -46,9 +46,10 @@ class LateCopies {
   // Of some copies it is not known how long they may come.
   [[nodiscard]] bool any_unknown() const { return unknown_ > 0; }
 
-  // Until when a copy of another change than `change` may come to the range;
-  // nothing: none can. `change` 0: of any change.
-  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t change, TimePoint now);
+  // Until when a copy of another change than that with the sequence may come to the range;
+  // nothing: none can. `sequence` 0: of any change.
+  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t sequence,
+                                               TimePoint now);
   // The same of the whole disk and of any change.
   [[nodiscard]] std::optional<TimePoint> last(TimePoint now);
 

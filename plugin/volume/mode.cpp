@@ -27,19 +27,19 @@ TimePoint FailAtOnce::give_up_waiting_at(TimePoint since) const {
   return core_.pool.give_up_at(since);
 }
 
-Status FailAtOnce::wait_in_doubt() const {
+Status FailAtOnce::may_wait_in_doubt() const {
   return {Kind::kLost, core_.options.name +
                            ": an earlier change here failed, and the server "
                            "may still be applying it; start again"};
 }
 
-// The whole range of the request: no change of it is ever repeated.
+// The whole range of the request, for every change: none is ever repeated.
 void FailAtOnce::put_in_doubt(const Pieces& pieces) {
   constexpr size_t kMost = 1000;
   bool too_many = false;
   {
     MutexLock lock(core_.mutex);
-    core_.note_late_copy(range_of(pieces), pieces.front().sequence, pieces.back().sequence);
+    core_.note_late_copy(range_of(pieces), 0);
     too_many = core_.late_copies.count() > kMost;
   }
   if (too_many) core_.latch({Kind::kLost, "too many changes have failed"});
@@ -68,7 +68,7 @@ Retry Persist::make_retry(Purpose purpose) const {
 
 // Reads always wait. Others do not where there is a fallback: an outage that outlasts one
 // repetition begins it.
-Mode::Next Persist::wait(Retry& retry, const Status& failure) {
+Mode::Next Persist::after_failure(Retry& retry, const Status& failure) {
   {
     MutexLock lock(core_.mutex);
     if (core_.health.over()) return Next::kGiveUp;
@@ -115,8 +115,7 @@ TimePoint Persist::give_up_waiting_at(TimePoint since) const {
 // take.
 void Persist::put_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
-  for (const Piece& piece : pieces)
-    core_.note_late_copy(piece.range, piece.sequence, piece.sequence);
+  for (const Piece& piece : pieces) core_.note_late_copy(piece.range, piece.sequence);
 }
 
 void Persist::connection_lost(ConnectionId id, const Status& why) {

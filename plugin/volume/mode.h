@@ -32,15 +32,16 @@ class Mode {
   [[nodiscard]] virtual bool latches(Latch latch) const = 0;
   // For one request, or for what is to be brought to the server with several.
   [[nodiscard]] virtual Retry make_retry(Purpose purpose) const = 0;
-  // It has failed. Waits until it is time to try again; kFallback: the fallback has begun.
-  virtual Next wait(Retry& retry, const Status& failure) = 0;
+  // It has failed. Waits until it is time to try again. kFallback: the fallback has begun;
+  // kGiveUp: the error may have latched, since what goes on failing so long is told to all.
+  virtual Next after_failure(Retry& retry, const Status& failure) = 0;
   // What a request fails with that was given up after this failure.
   [[nodiscard]] virtual Status given_up(const Status& failure) const = 0;
   // When a change that began to wait for a connection then gives it up.
   [[nodiscard]] virtual TimePoint give_up_waiting_at(TimePoint since) const = 0;
   // A change is to go where an earlier one has failed, and the server may still be applying
   // that. ok(): it waits.
-  [[nodiscard]] virtual Status wait_in_doubt() const = 0;
+  [[nodiscard]] virtual Status may_wait_in_doubt() const = 0;
   // Changes of these ranges have failed, and the server may be applying them yet.
   virtual void put_in_doubt(const Pieces& pieces) = 0;
   // The pool has lost the connection.
@@ -52,10 +53,10 @@ class FailAtOnce final : public Mode {
   explicit FailAtOnce(Core& core) : core_(core) {}
   [[nodiscard]] bool latches(Latch latch) const override { return latch != Latch::kNever; }
   [[nodiscard]] Retry make_retry(Purpose purpose) const override;
-  Next wait(Retry&, const Status&) override { return Next::kGiveUp; }
+  Next after_failure(Retry&, const Status&) override { return Next::kGiveUp; }
   [[nodiscard]] Status given_up(const Status& failure) const override { return failure; }
   [[nodiscard]] TimePoint give_up_waiting_at(TimePoint since) const override;
-  [[nodiscard]] Status wait_in_doubt() const override;
+  [[nodiscard]] Status may_wait_in_doubt() const override;
   void put_in_doubt(const Pieces& pieces) override EXCLUDES(core_.mutex);
   void connection_lost(ConnectionId id, const Status& why) override EXCLUDES(core_.mutex);
 
@@ -69,10 +70,10 @@ class Persist final : public Mode {
   Persist(Core& core, Fallback& fallback) : core_(core), fallback_(fallback) {}
   [[nodiscard]] bool latches(Latch latch) const override { return latch == Latch::kAlways; }
   [[nodiscard]] Retry make_retry(Purpose purpose) const override;
-  Next wait(Retry& retry, const Status& failure) override EXCLUDES(core_.mutex);
+  Next after_failure(Retry& retry, const Status& failure) override EXCLUDES(core_.mutex);
   [[nodiscard]] Status given_up(const Status& failure) const override EXCLUDES(core_.mutex);
   [[nodiscard]] TimePoint give_up_waiting_at(TimePoint since) const override;
-  [[nodiscard]] Status wait_in_doubt() const override { return {}; }
+  [[nodiscard]] Status may_wait_in_doubt() const override { return {}; }
   void put_in_doubt(const Pieces& pieces) override EXCLUDES(core_.mutex);
   void connection_lost(ConnectionId id, const Status& why) override EXCLUDES(core_.mutex);
 

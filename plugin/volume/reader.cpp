@@ -18,7 +18,8 @@ Status Reader::read(ByteRange range, void* data) {
     const Status status = read_once(range, data, gone);
     if (gone) continue;
     if (status.ok()) return status;
-    if (mode_.wait(retry, status) != Mode::Next::kTryAgain) return mode_.given_up(status);
+    if (mode_.after_failure(retry, status) != Mode::Next::kTryAgain)
+      return mode_.given_up(status);
   }
 }
 
@@ -76,7 +77,7 @@ Result<Extents> Reader::extents() {
   for (;;) {
     Result<Extents> extents = extents_from_server();
     if (extents.ok()) return extents;
-    if (mode_.wait(retry, extents.status()) != Mode::Next::kTryAgain)
+    if (mode_.after_failure(retry, extents.status()) != Mode::Next::kTryAgain)
       return mode_.given_up(extents.status());
   }
 }

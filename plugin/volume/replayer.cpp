@@ -120,7 +120,7 @@ Status Replayer::send_all(std::span<const Pieces> requests) {
       core_.latch(sent.status().while_doing("acknowledged data could not be sent again"));
       return sent.status();
     }
-    if (mode_.wait(*retry, sent.status()) != Mode::Next::kTryAgain)
+    if (mode_.after_failure(*retry, sent.status()) != Mode::Next::kTryAgain)
       return mode_.given_up(sent.status());
   }
   return {};

@@ -28,13 +28,13 @@ struct SpoolTransition {
 // docs/architecture.md shows it; tests/unit/documents_test.cpp compares.
 inline constexpr std::array kSpoolTransitions = {
     SpoolTransition{SpoolState::kDirect, SpoolState::kSpooling,
-                    "a request and its repetition have failed"},
+                    "a request and its repetition have failed, or the first asks for time"},
     SpoolTransition{SpoolState::kDirect, SpoolState::kDraining,
                     "rows are left by an earlier run, or come late"},
     SpoolTransition{SpoolState::kSpooling, SpoolState::kDraining,
                     "the server has taken the oldest rows"},
     SpoolTransition{SpoolState::kDraining, SpoolState::kSpooling,
-                    "a request and its repetition have failed"},
+                    "a request and its repetition have failed, or the first asks for time"},
     SpoolTransition{SpoolState::kDraining, SpoolState::kDirect, "the spool is empty"},
 };
 

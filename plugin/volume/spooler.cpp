@@ -91,7 +91,8 @@ bool Spooler::begin(const Status& why, TimePoint until) {
   {
     MutexLock lock(core_.mutex);
     core_.drain_progress.leave_alone(until);
-    if (core_.spool_state == SpoolState::kSpooling || core_.health.latched()) return true;
+    if (core_.health.latched()) return false;
+    if (core_.spool_state == SpoolState::kSpooling) return true;
     core_.note_draining_fails();
     enter(SpoolState::kSpooling);
   }
@@ -111,7 +112,7 @@ journal::SpoolContent Spooler::make_row(ByteRange range, uint64_t sequence, cons
   return {{core_.unflushed.new_row_id(), range, sequence, data == nullptr, not_before}, data};
 }
 
-void Spooler::take(const Change& leader) {
+void Spooler::append_and_finish(const Change& leader) {
   const std::vector<Change*> batch = leader.batch;  // the leader goes when it is finished
   std::vector<journal::SpoolContent> contents;
   {

@@ -37,7 +37,7 @@ class Spooler final : public Fallback {
   explicit Spooler(Core& core);
 
   bool begin(const Status& why, TimePoint until) override EXCLUDES(core_.mutex);
-  void take(const Change& leader) override EXCLUDES(core_.mutex);
+  void append_and_finish(const Change& leader) override EXCLUDES(core_.mutex);
   Result<bool> read(const journal::Slice& slice, std::byte* to) override EXCLUDES(core_.mutex);
   Status check() override { return spool_.check(); }
 

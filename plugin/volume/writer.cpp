@@ -61,7 +61,7 @@ Status Writer::commit(Change& change, bool fua) noexcept {
     }
     // This thread leads: the batch is its own until it is finished.
     if (change.to_spool) {
-      fallback_.take(change);
+      fallback_.append_and_finish(change);
     } else if (!send_batch(change)) {
       MutexLock lock(core_.mutex);
       change.leads = false;
@@ -83,7 +83,7 @@ Status Writer::admit(Change& change) {
     const bool spooling = core_.spool_state == SpoolState::kSpooling;
     if (!spooling) {
       if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
-        if (Status status = mode_.wait_in_doubt(); !status.ok()) return status;
+        if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
         core_.wait_for(core_.changed, *doubt);
         continue;
       }
@@ -136,31 +136,31 @@ bool Writer::send_batch(Change& leader) {
   // The mutex goes first, then the lease.
 }
 
-// One request at least, unless there is no connection.
 Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
                                        const Change& leader) {
   const Pieces pieces = pieces_of(leader.batch);
   Status status = leader.result;  // why there is no lease
   Retry retry = mode_.make_retry(Purpose::kChange);
   for (;;) {
-    {
-      MutexLock lock(core_.mutex);
-      if (!core_.health.latched() && core_.belongs_into_spool(range_of(pieces)))
-        return {.to_fallback = true};
-    }
+    if (belongs_into_fallback(pieces)) return {.to_fallback = true};
     const bool connected = lease.has_value();
-    if (connected) {
-      status = attempt(*lease, leader);
-      if (status.ok()) return {};
+    if (connected && must_wait_in_doubt(pieces)) {
+      // Not with a connection that others may wait for.
       lease.reset();
-    }
-    switch (mode_.wait(retry, status)) {
-      case Mode::Next::kFallback: return {.to_fallback = true};
-      case Mode::Next::kGiveUp:
-        return {.status = mode_.given_up(status), .no_connection = !connected};
-      case Mode::Next::kTryAgain: break;
+      if (Status refused = mode_.may_wait_in_doubt(); !refused.ok()) return {.status = refused};
+    } else {
+      if (connected) status = attempt(*lease, leader);
+      if (connected && status.ok()) return {};
+      lease.reset();
+      switch (mode_.after_failure(retry, status)) {
+        case Mode::Next::kFallback: return {.to_fallback = true};
+        case Mode::Next::kGiveUp:
+          return {.status = mode_.given_up(status), .no_connection = !connected};
+        case Mode::Next::kTryAgain: break;
+      }
     }
     wait_in_doubt(pieces);
+    if (belongs_into_fallback(pieces)) return {.to_fallback = true};
     Result<upstream::Lease> other = core_.pool.lease();
     if (other.ok())
       lease = std::move(other.value());
@@ -169,7 +169,19 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
   }
 }
 
-// While copies of other changes may come to where these go.
+// Whatever has latched is told by the next attempt.
+bool Writer::belongs_into_fallback(const Pieces& pieces) {
+  MutexLock lock(core_.mutex);
+  return !core_.health.latched() && core_.belongs_into_spool(range_of(pieces));
+}
+
+// Copies of other changes may come to where these go. At the end nobody waits for that: the
+// next attempt says so.
+bool Writer::must_wait_in_doubt(const Pieces& pieces) {
+  MutexLock lock(core_.mutex);
+  return !core_.health.over() && core_.in_doubt(pieces);
+}
+
 void Writer::wait_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
   while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
@@ -196,7 +208,7 @@ Status Writer::attempt(upstream::Lease& lease, const Change& leader) {
   } catch (const std::exception&) {
     // Whatever was sent or not.
     const Status status(Kind::kNoMemory, "out of memory");
-    exchange_.failed(lease, Purpose::kStableChange, status, &pieces);
+    exchange_.apply_verdict(lease, Purpose::kStableChange, status, &pieces);
     return status;
   }
 }
@@ -222,7 +234,7 @@ Status Writer::not_recorded(upstream::Lease& lease, size_t recorded,
                             const std::vector<Change*>& batch) {
   const Status failure(Kind::kNoMemory,
                        core_.options.name + ": out of memory for the replay log");
-  exchange_.failed(lease, Purpose::kStableChange, failure);
+  exchange_.apply_verdict(lease, Purpose::kStableChange, failure);
   MutexLock lock(core_.mutex);
   for (size_t i = 0; i < recorded; ++i) batch[i]->memory = 0;
   return failure;

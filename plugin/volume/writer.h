@@ -70,6 +70,8 @@ class Writer {
   Outcome try_until_sent(std::optional<upstream::Lease>& lease, const Change& leader)
       EXCLUDES(core_.mutex);
   Status attempt(upstream::Lease& lease, const Change& leader) EXCLUDES(core_.mutex);
+  bool belongs_into_fallback(const Pieces& pieces) EXCLUDES(core_.mutex);
+  bool must_wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
   void wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
                                   std::vector<journal::RecordPtr>& records);

@@ -70,6 +70,25 @@ SCRIPT("one lost connection does not begin spooling", "[spool]") {
   CHECK(f.server.content(0, 2) == "aa");
 }
 
+// Rows wait until a late copy of older content can't come any more, and only an answer tells
+// how long that is: any answer.
+SCRIPT("a server that knows no OPTIONS is drained to", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(d);
+  CHECK(f.write(9).ok());
+  f.server.away({Kind::kLost, "reset"});
+  CHECK(f.write(0).ok());
+  CHECK(f.write(0, 'b').ok());
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb == Verb::kOptions) return Result<http::Reply>(Server::ok(400));
+    return f.server.answer(asked, request);
+  });
+  f.server.back();
+  f.settle();
+  CHECK(f.server.content(0) == "b");
+  CHECK(f.server.count(Verb::kOptions) < 100);
+}
+
 SCRIPT("while the server is away writes succeed, and reads see them", "[spool]") {
   const std::string d = new_directory();
   Fixture f(d);

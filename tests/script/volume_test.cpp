@@ -45,6 +45,30 @@ SCRIPT("a write goes out at once when a connection is free", "[volume]") {
   CHECK(f.server.requests() == Requests{wrote(0), wrote(1)});
 }
 
+// The batch is in the order of offsets; the change between is none of it.
+SCRIPT("a change between two of a batch that failed is refused", "[volume]") {
+  Fixture f(1);
+  f.server.hold();
+  auto busy = f.start_write(500);
+  f.server.await_sent(1);
+  auto first = f.start_write(0);
+  pass();
+  auto between = f.start_write(0, 'b');
+  pass();
+  auto last = f.start_write(1);
+  pass();
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked == wrote(0, 2)) return Result<http::Reply>(Server::ok(503));
+    return f.server.answer(asked, request);
+  });
+  f.server.release_all();
+  CHECK(busy.get().ok());
+  CHECK(first.get().kind() == Kind::kUnavailable);
+  CHECK(last.get().kind() == Kind::kUnavailable);
+  CHECK(says(between.get(), kUnknownFate));
+  CHECK(f.server.requests() == Requests{wrote(500), wrote(0, 2)});
+}
+
 SCRIPT("writes that wait for a busy connection go together in one request", "[volume]") {
   Fixture f(1);
   f.server.hold();

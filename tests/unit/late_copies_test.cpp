@@ -20,7 +20,7 @@ const TimePoint kNow(1h);
 
 TEST_CASE("another change waits where a late copy may come, the same does not", "[late]") {
   LateCopies late(60s);
-  late.add({10, 10}, 3, 3, kNow);
+  late.add({10, 10}, 3, kNow);
   CHECK(late.until({0, 11}, 4, kNow) == LateCopies::kUnknown);
   CHECK(late.answered(kNow, kNow));
   CHECK(late.until({0, 11}, 4, kNow) == kNow + 60s);
@@ -31,7 +31,7 @@ TEST_CASE("another change waits where a late copy may come, the same does not", 
 
 TEST_CASE("the time counts from the server's answer to a request begun since", "[late]") {
   LateCopies late(10s);
-  late.add({0, 10}, 1, 1, kNow);
+  late.add({0, 10}, 1, kNow);
   CHECK(late.any_unknown());
   // A reply to what was asked before the failure says nothing.
   CHECK(!late.answered(kNow - 1ms, kNow + 5s));
@@ -57,9 +57,9 @@ TEST_CASE("of several the last counts, and what is over is forgotten", "[late]")
 
 TEST_CASE("the same that fails again is one entry, and its time begins again", "[late]") {
   LateCopies late(10s);
-  late.add({0, 10}, 1, 1, kNow);
+  late.add({0, 10}, 1, kNow);
   CHECK(late.answered(kNow, kNow));
-  late.add({0, 10}, 1, 1, kNow + 5s);
+  late.add({0, 10}, 1, kNow + 5s);
   CHECK(late.count() == 1);
   CHECK(late.until({0, 1}, 2, kNow + 15s) == LateCopies::kUnknown);
   CHECK(late.answered(kNow + 6s, kNow + 7s));
