@@ -14,6 +14,11 @@
 // or it was an orphan, the newer content has to become stable in its place. So
 // each byte knows since when it is unstable.
 //
+// An example: change 1 goes over connection A, change 2 over B, to the same bytes. The log has
+// 2's content, unstable since 1. A flush of what was acknowledged up to 1 has to flush A only:
+// then 1 is stable, although hidden. If A is lost first, nobody can send 1 again, and so B has
+// to be flushed for it: B is then dirty since 1.
+//
 // Memory: the data of a change is one record, kept while any of its bytes is
 // needed. Room is reserved before a change is sent, so that there is a place
 // for it when it is acknowledged; the log never holds more than its limit.

@@ -4,7 +4,8 @@
 // each byte where its newest content is, and the rows of the spool.
 //
 // What holds between the two: of each byte that a row is about, the newest acknowledged
-// content is in the newest of those rows, and not in memory. So after kill -9 the rows, in
+// content is in the newest of those rows, and not in memory. (Bytes that no row is about may
+// well be in memory, as orphans or on a dirty connection.) So after kill -9 the rows, in
 // their order, are all that has to be known.
 //
 // A row of which newer rows hide everything is dead: it may be dropped from the store at any

@@ -4,8 +4,8 @@
 //
 // The destructor gives the connection back to the pool, or, when anything
 // made it doubtful, retires it: the connection is closed and every client of
-// the pool is told that it is lost. Reuse is what has to be earned: a
-// transport failure or a reply that ends the connection retires it at once.
+// the pool is told that it is lost. A transport failure, or a
+// reply after which the server closes, retires it at once.
 //
 // A lease belongs to one thread at a time. It must not be destroyed while the
 // pool's or a volume's mutex is held, since giving back calls others.
@@ -46,15 +46,15 @@ class Lease {
 
   // If the connection was closed by the other side while it was idle, tells
   // the pool's clients that it is lost and goes on with an unopened one in
-  // its place. Clients that had unflushed changes on it have latched an error
-  // when this returns; look before sending.
+  // its place. Clients that had unflushed changes on it have been told when this returns, and
+  // may have latched an error: look before sending.
   void replace_if_closed();
   [[nodiscard]] bool closed() const { return slot_->connection->closed(); }
   // Connection::why_closed()
   [[nodiscard]] Status why_closed() const { return slot_->connection->why_closed(); }
 
-  // The connection is doubtful: close it when the lease ends. The last reason
-  // counts: who judges a reply knows more than who read it.
+  // The connection is doubtful: it is closed when the lease ends. The last reason
+  // counts: the reader of a reply's content knows more than the one who received it.
   void retire(Status why);
   // Why; ok() if it is not retired.
   [[nodiscard]] const Status& retired() const { return retired_; }

@@ -5,8 +5,9 @@
 // A connection is idle, leased, or gone. Requests that find none idle and no
 // room for another wait in one line, first come first served; a connection
 // that comes back goes straight to the first waiter that can use it.
-// Connections are opened one after another: servers make TLS handshakes one
-// at a time anyway, and while one is refused nobody tries at once with more.
+// New connections are opened one after another: servers make TLS handshakes one
+// at a time anyway, and while one is refused nobody tries at once with more. (Those that take
+// the place of one that was closed while it was idle are opened by who has its lease.)
 //
 // Thread safe.
 

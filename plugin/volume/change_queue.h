@@ -34,7 +34,7 @@ namespace upload::volume {
 struct Change {
   enum class State { kNew, kBlocked, kReady, kTaken, kDone };
 
-  // Constant after construction.
+  // Constant once it is in the queue.
   ByteRange range;
   const void* data = nullptr;  // range.length bytes; null: zeroes
   bool stable = false;         // when it is acknowledged: it goes with others that are so only

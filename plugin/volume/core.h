@@ -5,7 +5,8 @@
 // The parts are data structures that know nothing of each other. What holds between them is
 // kept here, in one step each, under the one mutex: "a change that overlaps a row becomes a
 // row" spans queue, log and rows. Those who do the volume's work (Writer, Flusher, Reader,
-// Replayer, Spooler) share the core and have no mutex of their own.
+// Exchange, Mode, Replayer, Resender, Spooler, Drainer) share the core and have no mutex of
+// their own for what belongs to the disk.
 //
 // No I/O, and no thread: waits for connections are put into the pool's line, which answers
 // on a thread of its own choice. No lease is given back while the mutex is held, since that
@@ -94,11 +95,11 @@ class Core final : private upstream::LeaseWaiter {
   CondVar stable;
   // There is room in the log or the spool for one of those who wait for it.
   CondVar room;
-  // There may be a job of the replayer, and of the spooler.
+  // There may be a job of the replayer, and of the drainer.
   CondVar replay_work;
   CondVar spool_work;
-  // Who waits for the two in the middle: what each flush is to cover, whether anybody waits
-  // for the spool to be empty, and the bytes of data that each change wants to add.
+  // Who waits for `stable`: what each flush is to cover, and whether anybody waits for the
+  // spool to be empty. Who waits for `room`: the bytes of data that each change wants to add.
   std::multiset<uint64_t> waiting_flushes GUARDED_BY(mutex);
   bool waits_for_spool GUARDED_BY(mutex) = false;
   std::multiset<uint64_t> waiting_for_room GUARDED_BY(mutex);
@@ -120,7 +121,7 @@ class Core final : private upstream::LeaseWaiter {
   // The changes are done: what was reserved for them is given back, and their threads wake.
   void finish(const std::vector<Change*>& changes, const Status& result) REQUIRES(mutex);
   // Takes the ranges in the queue, all together, like changes: waits until earlier changes
-  // there are done. False: an error has latched meanwhile, and nothing is held.
+  // there are done. False: those who wait have failed meanwhile, and nothing is held.
   bool hold(std::list<Change>& ranges) REQUIRES(mutex);
   void let_go(std::list<Change>& ranges) REQUIRES(mutex);
 
@@ -144,10 +145,12 @@ class Core final : private upstream::LeaseWaiter {
 
   // --- What has happened ---
 
-  // Every later request fails with that, and whoever waits learns it. Not at the end, when
-  // everything fails and nothing follows from it. One line says so, after the mutex.
+  // Every later request fails with that, and whoever waits learns it. One line says so, after
+  // the mutex. Nothing happens if an error has latched before, or at the end, when requests
+  // are refused anyway.
   void latch(const Status& why) EXCLUDES(mutex);
-  // The same in a longer step under the mutex; say_latched() is due after it.
+  // The step of it that is done under the mutex, for a caller who has to do more in the same
+  // step; say_latched() is due after it. Also at the end: what is lost is not called stable.
   void latch_now(const Status& why) REQUIRES(mutex);
   static void say_latched(const Status& why);
   // The latched error; ok() if there is none.
@@ -181,7 +184,8 @@ class Core final : private upstream::LeaseWaiter {
   void granted(Result<upstream::Lease> lease) noexcept override EXCLUDES(mutex);
   void lead(Result<upstream::Lease> lease) REQUIRES(mutex);
   void lead_append() REQUIRES(mutex);
-  // In words; empty: everything that was acknowledged is on the server.
+  // In words, what was acknowledged and can't be found on the server; empty: nothing, or an
+  // error has told of it.
   [[nodiscard]] std::string not_on_server() const REQUIRES(mutex);
 
   // Waits in the pool's line on behalf of ready changes.

@@ -48,8 +48,7 @@ class LateCopies {
 
   // Until when a copy of another change than that with the sequence may come to the range;
   // nothing: none can. `sequence` 0: of any change.
-  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t sequence,
-                                               TimePoint now);
+  [[nodiscard]] std::optional<TimePoint> until(ByteRange range, uint64_t sequence, TimePoint now);
   // The same of the whole disk and of any change.
   [[nodiscard]] std::optional<TimePoint> last(TimePoint now);
 

@@ -104,7 +104,7 @@ void Persist::latch_given_up(const Retry& retry, const Status& failure) {
 
 Status Persist::given_up(const Status& failure) const { return core_.latched_or(failure); }
 
-// Those in front may be trying again.
+// The changes in front of it in the line may be trying again, for the retry time.
 TimePoint Persist::give_up_waiting_at(TimePoint since) const {
   return std::max(
       core_.pool.give_up_at(since),
@@ -123,7 +123,9 @@ void Persist::connection_lost(ConnectionId id, const Status& why) {
     MutexLock lock(core_.mutex);
     core_.forgotten_ticket.connection_lost(core_.clock.now());
     if (!core_.unflushed.log.lost(id) || core_.health.latched()) return;
-    core_.wake_all();  // what hides its content is to be flushed now
+    // Flushes look again: where newer content hides what was lost, it is that which they have
+    // to make stable in its place.
+    core_.wake_all();
     if (!core_.unflushed.log.has_orphans()) return;
     core_.wake_workers();
   }

@@ -31,9 +31,10 @@ struct VolumeOptions {
   // only after somebody has told it.
   Duration denied_wait{0};
   // How long a server that is alive may take to apply a request whose
-  // connection was lost.
+  // connection was lost: timeout=, after which a server has given it up.
   Duration late = std::chrono::seconds(60);
-  // No attempt at a request takes longer, but where bytes move.
+  // No attempt at a request takes longer, but where bytes move: connecting, then sending,
+  // then waiting for the reply, each within its own time-out.
   Duration longest_attempt = std::chrono::seconds(130);
   // With a replay log: where to keep changes during an outage; null: nowhere.
   std::shared_ptr<journal::Spool> spool;

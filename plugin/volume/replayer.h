@@ -15,8 +15,8 @@
 // Another job flushes when the log is half full, so that writers wait only when it is full.
 //
 // Everything ends: without a spool each repetition gives up after the retry time, and
-// latches; with one, a request that fails twice begins spooling, and then the spool's thread
-// does what is left to do here.
+// latches; with one, a request that fails twice begins spooling, and then the thread of the
+// Drainer does what is left to do here.
 //
 // Thread safe.
 

@@ -126,7 +126,7 @@ void Spooler::append_and_finish(const Change& leader) {
   core_.wake_workers();
   for (size_t i = 0; i < contents.size(); ++i) {
     if (!results[i].ok()) continue;
-    // It may have been on its way here since before the spool was drained.
+    // The batch may have been on its way here since before the last row was drained.
     if (core_.spool_state == SpoolState::kDirect) enter(SpoolState::kDraining);
     core_.unflushed.add_row(contents[i].row);
   }

@@ -3,7 +3,8 @@
 // Verdict: what a failed request means beyond itself. One pure table, of the kind of the
 // failure and of what was asked for; nothing else decides whether a connection is retired,
 // whether the server may yet apply a change, whether trying again may help, whether the
-// volume's error latches, and which error number an NBD client sees.
+// volume's error latches, and which error number an NBD client sees. (A connection over which
+// no reply has come is closed by then: Lease::perform has retired it.)
 //
 // docs/architecture.md and the manual show the table; tests/unit/documents_test.cpp compares
 // them with it.
@@ -27,7 +28,9 @@ enum class Purpose {
   kStableChange,  // one that is stable when it is acknowledged: FUA, and write-through
   kFlush,
   kKeepAlive,  // a flush, for the sake of the connection
-  kResend,     // all that it takes to bring to the server what was acknowledged before
+  // All that it takes to bring to the server what was acknowledged before: a lease, changes,
+  // a flush. It is repeated as a whole; each request of it has its own purpose.
+  kResend,
 };
 inline constexpr std::array kPurposes = {Purpose::kRead,         Purpose::kChange,
                                          Purpose::kStableChange, Purpose::kFlush,
@@ -54,7 +57,7 @@ constexpr Verdict verdict_of_kind(Kind kind) {
     case Kind::kOk: return {.nbd_errno = 0};
     case Kind::kInvalid: return {};
     // Nothing was sent.
-    case Kind::kConnect:
+    case Kind::kConnect: return {.retire = true, .repeat = true};
     case Kind::kPoolWait: return {.repeat = true};
     case Kind::kLost:
     case Kind::kMalformed: return {.retire = true, .fate_unknown = true, .repeat = true};
@@ -91,7 +94,9 @@ constexpr Verdict verdict(Kind kind, Purpose purpose) {
     case Purpose::kChange: break;
     // It ends in a flush, which has failed with it.
     case Purpose::kStableChange: verdict.retire = true; break;
-    // What it was to cover may be gone (invariant 4), whatever the status says.
+    // What it was to cover may be gone (invariant 4), whatever the status says. The keeper
+    // has nobody to return its failure to, so it latches also where nothing was unflushed
+    // (invariant 6).
     case Purpose::kFlush:
     case Purpose::kKeepAlive:
       verdict.retire = true;

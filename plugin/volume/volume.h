@@ -2,12 +2,13 @@
 //
 // Volume: one remote disk, put together of the parts that do the work.
 //
-// Promises, to NBD clients:
+// Promises, to NBD clients (the numbers are those of the invariants in docs/architecture.md):
 //   - flush() succeeds only when every change that was acknowledged before it was called is
 //     stable (invariant 5); with spool_local, when it is stable or on the local disk;
 //   - when a change that was acknowledged may be lost, an error latches, and every later
-//     request fails with it (2, 4, 6); with a replay log it is sent again first, and requests
-//     wait meanwhile; with a spool, changes are kept on disk meanwhile;
+//     request fails with it (2, 4, 6); with a replay log it is sent again first, requests
+//     wait meanwhile, and what can't be repaired within the retry time latches; with a
+//     spool, changes are kept on disk meanwhile;
 //   - for overlapping changes the order of acknowledgement is the order on the server
 //     (invariant 7); a change whose fate is unknown keeps others that overlap it from the
 //     server.

@@ -48,7 +48,8 @@ Status Writer::commit(Change& change, bool fua) noexcept {
     MutexLock lock(core_.mutex);
     if (Status status = admit(change); !status.ok()) return status;
     ++core_.changes_begun;
-    // What is certain is asked before it is sent; this saves the wait for a connection.
+    // It is asked again before the change is sent, when it has its range to itself. Here it
+    // saves the wait for a connection.
     change.to_spool = change.to_spool || core_.belongs_into_spool(change.range);
     core_.queue.add(change);
   }
@@ -91,7 +92,7 @@ Status Writer::admit(Change& change) {
     if (core_.budget.reserve(change, spooling, core_.unflushed.rows().used())) return {};
     const TimePoint give_up = core_.give_up_on_spool_at(start);
     if (core_.clock.now() >= give_up) return core_.waited_for_spool("write");
-    // The replayer makes room, or else latches.
+    // The replayer makes room by a flush; without a spool it latches when it can't.
     core_.room_wanted = true;
     core_.wake_workers();
     const auto waiting = core_.waiting_for_room.insert(Budget::data_bytes(change));
@@ -126,7 +127,8 @@ bool Writer::send_batch(Change& leader) {
   std::vector<journal::RecordPtr> records;
   if (outcome.status.ok() && !make_records(batch, records))
     outcome.status = not_recorded(*lease, records.size(), batch);
-  if (!outcome.status.ok()) lease.reset();  // latch before the failure is known
+  // What the connection has carried latches, or becomes orphans, before the failure is known.
+  if (!outcome.status.ok()) lease.reset();
   MutexLock lock(core_.mutex);
   if (outcome.status.ok()) acknowledge(batch, lease->id(), std::move(records));
   core_.finish(batch, outcome.status);

@@ -52,19 +52,23 @@ SCRIPT("a request that fails is repeated, and its client does not learn of it", 
 // found one since, and is refused over that.
 SCRIPT("what is refused after an outage fails alone", "[replay]") {
   Fixture f(2);
-  f.server.away(kRefused);
-  auto first = f.start_write(0);
-  auto refused = f.start_write(10);
-  pass(1s);
+  bool is_back = false;
   f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (!is_back) return Result<http::Reply>(kRefused);
     if (asked.range.offset == 10 * kBlock) return Result<http::Reply>(Server::ok(413));
     return f.server.answer(asked, request);
   });
   f.server.hold();
-  f.server.back();
+  auto first = f.start_write(0);
+  f.server.await_sent(1);
+  auto refused = f.start_write(10);  // waits for the connection that is being opened
+  pass();
+  f.server.open_first();
+  f.server.release(1);
   f.server.await(wrote(10));
+  is_back = true;
   auto waits = f.start_write(20);
-  pass(10s);
+  pass();
   f.server.release_all();
   CHECK(refused.get().kind() == Kind::kNoSpace);
   CHECK(first.get().ok());
