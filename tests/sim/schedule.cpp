@@ -28,6 +28,7 @@
 
 #include "base/log.h"
 #include "base/thread.h"
+#include "fixture/model.h"
 #include "http/url.h"
 #include "instance.h"
 #include "sim/clock.h"
@@ -35,16 +36,15 @@
 #include "sim/scheduler.h"
 #include "sim/server.h"
 #include "sim/sqlite_disk.h"
-#include "soak/model.h"
 
 namespace upload::sim {
 
 namespace {
 
 using namespace std::chrono_literals;
-using soak::Cells;
-using soak::Geometry;
-using soak::Model;
+using fixture::Cells;
+using fixture::Geometry;
+using fixture::Model;
 using soak::Random;
 
 struct Plan {

@@ -17,7 +17,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "soak/model.h"
+#include "fixture/model.h"
 
 namespace upload::sim {
 
@@ -347,10 +347,10 @@ void Server::apply(Wire& wire, const Request& request, bool partly) {
   const Image::Client client = client_of(wire);
   ByteRange range = request.range;
   if (partly) {
-    const uint64_t first = soak::Geometry::cell_at(range.offset);
-    const uint64_t cells = soak::Geometry::cell_at(range.end()) - first;
-    range.length =
-        soak::Geometry::offset_of(first + scheduler().random().below(cells + 1)) - range.offset;
+    const uint64_t first = fixture::Geometry::cell_at(range.offset);
+    const uint64_t cells = fixture::Geometry::cell_at(range.end()) - first;
+    range.length = fixture::Geometry::offset_of(first + scheduler().random().below(cells + 1)) -
+                   range.offset;
     if (range.length == 0) return;
   }
   image_.change(

@@ -16,13 +16,18 @@
 #include <string>
 #include <vector>
 
+#include "fixture/model.h"
 #include "fixture/nbdkit.h"
 #include "server.h"
 #include "soak/chaos.h"
-#include "soak/model.h"
 #include "soak/random.h"
 
 namespace upload::soak {
+
+using fixture::Cells;
+using fixture::Geometry;
+using fixture::Model;
+using fixture::Wrong;
 
 inline constexpr const char* kTicket = "ticket";
 

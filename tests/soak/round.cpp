@@ -29,7 +29,7 @@
 #include "fixture/nbdkit.h"
 #include "fixture/spool_rows.h"
 #include "soak/client.h"
-#include "soak/model.h"
+#include "fixture/model.h"
 
 namespace upload::soak {
 
