@@ -6,9 +6,9 @@
 // Source: nbdkit-plugin(3), API version 2. Life: load, config...,
 // config_complete, get_ready (the server is asked; nbdkit has not forked),
 // after_fork (threads), then requests on any number of threads at a time
-// (NBDKIT_THREAD_MODEL_PARALLEL), cleanup, unload. Either of the last two may
-// not be called, and close neither: flush is the last place where a failure
-// can be told.
+// (NBDKIT_THREAD_MODEL_PARALLEL), cleanup, unload. cleanup, unload and
+// the closing of a client may never be called: flush is the last place where a failure can
+// be told.
 //
 // No exception leaves this file (invariant 9): guard() wraps every callback
 // that can fail. report() is the one place where an NBD error is set.

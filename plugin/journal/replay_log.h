@@ -120,8 +120,12 @@ class ReplayLog {
   [[nodiscard]] bool has_orphans_in_memory() const { return !orphans_.empty(); }
   // Segments of them.
   [[nodiscard]] size_t orphans_in_memory() const { return orphans_.count(); }
-  [[nodiscard]] bool has_orphans() const { return has_orphans_in_memory() || !spooled_.empty(); }
-  [[nodiscard]] uint64_t orphan_bytes() const { return orphans_.bytes() + spooled_.bytes(); }
+  [[nodiscard]] bool has_orphans_or_rows() const {
+    return has_orphans_in_memory() || !spooled_.empty();
+  }
+  [[nodiscard]] uint64_t orphan_and_row_bytes() const {
+    return orphans_.bytes() + spooled_.bytes();
+  }
   // The first orphans in memory from an offset on, as far as they are adjacent,
   // at most `most` bytes unless the first alone has more.
   [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most, uint64_t from = 0) const;

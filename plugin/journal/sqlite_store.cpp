@@ -692,7 +692,7 @@ Status SqliteStore::shrink() {
   if (!failed_.ok()) return failed_;
   const FileSizeLimitFails limit_fails;
   Status status = execute("VACUUM");
-  // It is only space.
+  // A failure costs space on the disk and nothing else.
   return status.kind() == Kind::kNoSpace ? Status() : status;
 }
 

@@ -52,16 +52,18 @@ void Core::wait_for(CondVar& reason, TimePoint until) {
 }
 
 void Core::wake_all() {
-  for (CondVar* reason : {&changed, &stable, &room}) reason->notify_all();
+  for (CondVar* reason : {&state_changed, &became_stable, &room_made}) reason->notify_all();
 }
 
 // This is called for each acknowledgement, and wakes nobody who would only find that there
 // is more to wait for: a flush that covers less, or a change that wants less room, waits no
 // longer than others, so only the least of each has to be asked about.
 void Core::wake_waiting() {
-  if (!waiting_flushes.empty() && !must_wait(*waiting_flushes.begin())) stable.notify_all();
-  if (waits_for_spool && !spool_is_busy()) stable.notify_all();
-  if (!waiting_for_room.empty() && has_room_for(*waiting_for_room.begin())) room.notify_all();
+  if (!waiting_flushes.empty() && !must_wait(*waiting_flushes.begin()))
+    became_stable.notify_all();
+  if (waits_for_spool && !spool_is_busy()) became_stable.notify_all();
+  if (!waiting_for_room.empty() && has_room_for(*waiting_for_room.begin()))
+    room_made.notify_all();
 }
 
 void Core::wake_workers() {
@@ -130,7 +132,7 @@ void Core::finish(const std::vector<Change*>& changes, const Status& result) {
   find_leaders();  // for changes that these had blocked
 }
 
-bool Core::hold(std::list<Change>& ranges) {
+bool Core::hold(HeldRanges& ranges) {
   for (Change& range : ranges) {
     range.exclusive = true;
     queue.add(range);
@@ -144,7 +146,7 @@ bool Core::hold(std::list<Change>& ranges) {
   return held;
 }
 
-void Core::let_go(std::list<Change>& ranges) {
+void Core::let_go(HeldRanges& ranges) {
   std::vector<Change*> taken;
   for (Change& range : ranges)
     if (range.state == Change::State::kTaken) taken.push_back(&range);
@@ -173,7 +175,7 @@ bool Core::must_wait(uint64_t acknowledged) const {
 
 bool Core::spool_is_busy() const {
   if (spool_state == SpoolState::kSpooling)
-    return !unflushed.rows().empty() || appending || unflushed.log.has_orphans();
+    return !unflushed.rows().empty() || appending || unflushed.log.has_orphans_or_rows();
   return spool_state == SpoolState::kDraining;
 }
 
@@ -210,7 +212,7 @@ std::string Core::not_on_server() const {
            "sends them";
   // Without content kept, a loss has latched.
   if (health.latched() || !unflushed.keeps_content()) return "";
-  const uint64_t orphans = unflushed.log.orphan_bytes();
+  const uint64_t orphans = unflushed.log.orphan_and_row_bytes();
   if (orphans == 0) return "";
   return format("%" PRIu64 " acknowledged bytes are not on the server, and are lost", orphans);
 }
@@ -296,7 +298,8 @@ void Core::note_success() {
   Duration outage;
   {
     MutexLock lock(mutex);
-    if (!health.in_outage() || unflushed.log.has_orphans() || spool_state != SpoolState::kDirect)
+    if (!health.in_outage() || unflushed.log.has_orphans_or_rows() ||
+        spool_state != SpoolState::kDirect)
       return;
     outage = health.end_outage(clock.now());
     outage_ = false;
@@ -310,7 +313,7 @@ void Core::note_answer(TimePoint began) {
   MutexLock lock(mutex);
   if (!late_copies.answered(began, clock.now())) return;
   has_unknown_copies_ = late_copies.any_unknown();
-  changed.notify_all();
+  state_changed.notify_all();
   wake_workers();
 }
 

@@ -43,6 +43,9 @@
 
 namespace upload::volume {
 
+// Ranges that are held in the queue, by changes that are never sent.
+using HeldRanges = std::list<Change>;
+
 class Core final : private upstream::LeaseWaiter {
  public:
   // `pool`, `clock` and `stats` outlive the core.
@@ -90,16 +93,16 @@ class Core final : private upstream::LeaseWaiter {
   // --- Waiting and waking. One condition variable for each reason ---
 
   // An error, the end, another state, or more is known of late copies.
-  CondVar changed;
+  CondVar state_changed;
   // Something has become stable, and one of those who wait can go on.
-  CondVar stable;
+  CondVar became_stable;
   // There is room in the log or the spool for one of those who wait for it.
-  CondVar room;
+  CondVar room_made;
   // There may be a job of the replayer, and of the drainer.
   CondVar replay_work;
   CondVar spool_work;
-  // Who waits for `stable`: what each flush is to cover, and whether anybody waits for the
-  // spool to be empty. Who waits for `room`: the bytes of data that each change wants to add.
+  // Who waits for `became_stable`: what each flush is to cover, and whether anybody waits for the
+  // spool to be empty. Who waits for `room_made`: the bytes of data that each change wants to add.
   std::multiset<uint64_t> waiting_flushes GUARDED_BY(mutex);
   bool waits_for_spool GUARDED_BY(mutex) = false;
   std::multiset<uint64_t> waiting_for_room GUARDED_BY(mutex);
@@ -122,8 +125,8 @@ class Core final : private upstream::LeaseWaiter {
   void finish(const std::vector<Change*>& changes, const Status& result) REQUIRES(mutex);
   // Takes the ranges in the queue, all together, like changes: waits until earlier changes
   // there are done. False: those who wait have failed meanwhile, and nothing is held.
-  bool hold(std::list<Change>& ranges) REQUIRES(mutex);
-  void let_go(std::list<Change>& ranges) REQUIRES(mutex);
+  bool hold(HeldRanges& ranges) REQUIRES(mutex);
+  void let_go(HeldRanges& ranges) REQUIRES(mutex);
 
   // --- Questions that span the parts ---
 

@@ -48,7 +48,7 @@ Job Drainer::next_job(TimePoint& not_before) {
     not_before = std::min(not_before, when);
     return nullptr;
   }
-  return is_drained() ? Job([this] { end(); }) : nullptr;
+  return is_drained() ? Job([this] { end_spooling(); }) : nullptr;
 }
 
 bool Drainer::has_many_dead() const {
@@ -88,7 +88,7 @@ Status Drainer::probe_if_unsure() {
 Status Drainer::drain_oldest() {
   std::vector<journal::SpoolRow> rows;
   std::vector<journal::Slice> slices;
-  std::list<Change> held;
+  HeldRanges held;
   {
     MutexLock lock(core_.mutex);
     const BatchLimits& limits = core_.options.limits;
@@ -112,7 +112,7 @@ Status Drainer::drain_oldest() {
 }
 
 // Holds all ranges that the rows are about.
-bool Drainer::hold_rows(std::span<const journal::SpoolRow> rows, std::list<Change>& held) {
+bool Drainer::hold_rows(std::span<const journal::SpoolRow> rows, HeldRanges& held) {
   boost::icl::interval_set<uint64_t> ranges;
   for (const journal::SpoolRow& row : rows)
     ranges.add(boost::icl::interval<uint64_t>::right_open(row.range.offset, row.range.end()));
@@ -256,7 +256,7 @@ void Drainer::drop_dead() {
   core_.wake_waiting();
 }
 
-void Drainer::end() {
+void Drainer::end_spooling() {
   const Status status = spool_.shrink();
   if (!status.ok()) return core_.latch(status);
   {

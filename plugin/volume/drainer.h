@@ -41,8 +41,7 @@ class Drainer final : public JobSource {
   void drain() EXCLUDES(core_.mutex);
   Status probe_if_unsure() EXCLUDES(core_.mutex);
   Status drain_oldest() EXCLUDES(core_.mutex);
-  bool hold_rows(std::span<const journal::SpoolRow> rows, std::list<Change>& held)
-      REQUIRES(core_.mutex);
+  bool hold_rows(std::span<const journal::SpoolRow> rows, HeldRanges& held) REQUIRES(core_.mutex);
   std::vector<journal::Slice> slices_to_send(std::vector<journal::SpoolRow>& rows)
       REQUIRES(core_.mutex);
   Status send(const std::vector<journal::Slice>& slices) EXCLUDES(core_.mutex);
@@ -52,7 +51,7 @@ class Drainer final : public JobSource {
   void drop_dead() EXCLUDES(core_.mutex);
   [[nodiscard]] bool has_many_dead() const REQUIRES(core_.mutex);
   [[nodiscard]] bool is_drained() const REQUIRES(core_.mutex);
-  void end() EXCLUDES(core_.mutex);
+  void end_spooling() EXCLUDES(core_.mutex);
 
   // Rows that go to the server, and are dropped, together.
   static constexpr size_t kMostRows = 256;

@@ -50,7 +50,7 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
     const TimePoint give_up = core_.give_up_on_spool_at(start);
     if (core_.clock.now() >= give_up) return core_.waited_for_spool("flush");
     const auto waiting = core_.waiting_flushes.insert(acknowledged);
-    core_.wait_for(core_.stable, give_up);
+    core_.wait_for(core_.became_stable, give_up);
     core_.waiting_flushes.erase(waiting);
   }
 }

@@ -86,7 +86,8 @@ Mode::Next Persist::after_failure(Retry& retry, const Status& failure) {
   }
   core_.note_outage(failure);
   MutexLock lock(core_.mutex);
-  while (!core_.health.over() && core_.clock.now() < *when) core_.wait_for(core_.changed, *when);
+  while (!core_.health.over() && core_.clock.now() < *when)
+    core_.wait_for(core_.state_changed, *when);
   return core_.health.over() ? Next::kGiveUp : Next::kTryAgain;
 }
 
@@ -94,7 +95,7 @@ void Persist::latch_given_up(const Retry& retry, const Status& failure) {
   uint64_t orphans = 0;
   {
     MutexLock lock(core_.mutex);
-    orphans = core_.unflushed.log.orphan_bytes();
+    orphans = core_.unflushed.log.orphan_and_row_bytes();
   }
   core_.latch(failure.while_doing(
       core_.options.name + format(": gave up after %lld seconds (retry-time=), with %" PRIu64
@@ -126,7 +127,7 @@ void Persist::connection_lost(ConnectionId id, const Status& why) {
     // Flushes look again: where newer content hides what was lost, it is that which they have
     // to make stable in its place.
     core_.wake_all();
-    if (!core_.unflushed.log.has_orphans()) return;
+    if (!core_.unflushed.log.has_orphans_in_memory()) return;
     core_.wake_workers();
   }
   core_.note_outage(lost_changes(core_, why));

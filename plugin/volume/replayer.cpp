@@ -81,7 +81,7 @@ Status Replayer::replay_first() {
 
 Status Replayer::replay(const std::vector<ByteRange>& ranges) {
   if (ranges.empty()) return {};
-  std::list<Change> held;
+  HeldRanges held;
   std::vector<journal::Slice> slices;
   {
     MutexLock lock(core_.mutex);

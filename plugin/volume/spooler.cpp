@@ -166,7 +166,7 @@ Status Spooler::wait_for_leftovers() {
     if (core_.health.stopping()) return {Kind::kShutdown, "the plugin is shutting down"};
     const TimePoint give_up = core_.give_up_on_spool_at(start);
     if (core_.clock.now() >= give_up) return core_.waited_for_spool("open the disk");
-    core_.wait_for(core_.changed, give_up);
+    core_.wait_for(core_.state_changed, give_up);
   }
   return {};
 }
@@ -178,7 +178,7 @@ void Spooler::wait_until_empty(Duration give_up_after) {
   while (core_.spool_is_busy() && !core_.health.over()) {
     const TimePoint give_up = core_.drain_progress.given_up_at(start, give_up_after);
     if (core_.clock.now() >= give_up) break;
-    core_.wait_for(core_.stable, give_up);
+    core_.wait_for(core_.became_stable, give_up);
   }
   core_.waits_for_spool = false;
 }
@@ -209,7 +209,7 @@ Job Spooler::move_job(TimePoint& not_before) {
 }
 
 void Spooler::move() {
-  std::list<Change> held(1);
+  HeldRanges held(1);
   std::vector<journal::Slice> slices;
   std::vector<journal::SpoolContent> contents;
   {

@@ -85,7 +85,7 @@ Status Writer::admit(Change& change) {
     if (!spooling) {
       if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
         if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
-        core_.wait_for(core_.changed, *doubt);
+        core_.wait_for(core_.state_changed, *doubt);
         continue;
       }
     }
@@ -96,7 +96,7 @@ Status Writer::admit(Change& change) {
     core_.room_wanted = true;
     core_.wake_workers();
     const auto waiting = core_.waiting_for_room.insert(Budget::data_bytes(change));
-    core_.wait_for(core_.room, give_up);
+    core_.wait_for(core_.room_made, give_up);
     core_.waiting_for_room.erase(waiting);
   }
 }
@@ -188,7 +188,7 @@ void Writer::wait_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
   while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
     if (core_.health.over() || core_.spool_state == SpoolState::kSpooling) break;
-    core_.wait_for(core_.changed, *doubt);
+    core_.wait_for(core_.state_changed, *doubt);
   }
 }
 

@@ -26,10 +26,10 @@
 #include <stdexcept>
 #include <thread>
 
+#include "fixture/model.h"
 #include "fixture/nbdkit.h"
 #include "fixture/spool_rows.h"
 #include "soak/client.h"
-#include "fixture/model.h"
 
 namespace upload::soak {
 

@@ -80,11 +80,11 @@ TEST_CASE("what a lost connection carried is orphaned until it was sent again", 
   f.write(0, "aaaa", 1);
   f.write(4, "bbbb", 2);
   f.write(8, "cccc", 1);
-  CHECK_FALSE(f.log.has_orphans());
+  CHECK_FALSE(f.log.has_orphans_or_rows());
   CHECK_FALSE(f.log.lost(7));
   CHECK(f.log.lost(1));
-  CHECK(f.log.has_orphans());
-  CHECK(f.log.orphan_bytes() == 8);
+  CHECK(f.log.has_orphans_or_rows());
+  CHECK(f.log.orphan_and_row_bytes() == 8);
   CHECK(f.content({0, 12}, true) == "aaaa....cccc");
   const auto first = f.log.first_orphans(1000);
   REQUIRE(first);
@@ -146,7 +146,7 @@ TEST_CASE("what hides lost content has to be stable in its place", "[log]") {
   const uint64_t before = f.log.acknowledged();
   f.write(0, "AAAA", 2);
   CHECK(f.log.lost(1));
-  CHECK_FALSE(f.log.has_orphans());
+  CHECK_FALSE(f.log.has_orphans_or_rows());
   CHECK(f.log.to_flush(before) == Ids{2});
   f.log.lost(2);
   f.write(2, "b", 3);  // hides a part of an orphan
@@ -286,8 +286,8 @@ void check_same(const Fixture& f, const Model& model, uint64_t up_to) {
                one.row == other.row;
       });
   REQUIRE(same);
-  REQUIRE(f.log.orphan_bytes() == orphan_bytes);
-  REQUIRE(f.log.has_orphans() == (orphan_bytes > 0));
+  REQUIRE(f.log.orphan_and_row_bytes() == orphan_bytes);
+  REQUIRE(f.log.has_orphans_or_rows() == (orphan_bytes > 0));
   REQUIRE(f.log.to_flush(up_to) == model.to_flush(up_to));
   REQUIRE(f.log.waits_for(Wait::kOrphans, up_to) == model.any(up_to, false, true));
   REQUIRE(f.log.waits_for(Wait::kRows, up_to) == model.any(up_to, true, false));
@@ -356,8 +356,8 @@ TEST_CASE("what a change or a question costs does not grow with the log", "[log]
       f.log.supersede({16 * 4711, 8});
       (void)f.log.first_orphans(1);
       (void)f.log.first_in_memory(1);
-      (void)f.log.has_orphans();
-      (void)f.log.orphan_bytes();
+      (void)f.log.has_orphans_or_rows();
+      (void)f.log.orphan_and_row_bytes();
       (void)f.log.slices({0, 16});
       for (const Wait what : {Wait::kOrphans, Wait::kRows, Wait::kMemory})
         (void)f.log.waits_for(what, 1);
