@@ -25,7 +25,8 @@ Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const
                      const Check& check) {
   const TimePoint start = core_.clock.now();
   Status status = target::ask(lease, request, check);
-  core_.note_attempt(start);
+  // A request with a time of its own may take that.
+  if (request.within == Duration::zero()) core_.note_attempt(start);
   if (!status.ok()) {
     MutexLock lock(core_.mutex);
     status =

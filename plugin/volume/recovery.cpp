@@ -9,10 +9,10 @@ namespace upload::volume {
 Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher, Spooler* spooler)
     : resender_(core, exchange), replayer_(core, mode, flusher, resender_) {
   if (spooler != nullptr) drainer_.emplace(core, *spooler, exchange, resender_, replayer_);
-  replay_.emplace(core, core.replay_work, replayer_, core.pool.limit());
-  if (!drainer_) return;
+  // Those who replay are content with fewer; so the others come first.
+  if (drainer_) drain_.emplace(core, core.spool_work, *drainer_, 1);
   try {
-    drain_.emplace(core, core.spool_work, *drainer_, 1);
+    replay_.emplace(core, core.replay_work, replayer_, core.pool.limit());
   } catch (...) {
     // There are no more threads. Nobody destroys this; so the others are ended here.
     core.stop();

@@ -43,7 +43,9 @@ Job Replayer::replay_job() {
 
 Job Replayer::make_room_job() {
   const journal::ReplayLog& log = core_.unflushed.log;
-  if (making_room_ || !(log.half_full() || core_.room_wanted)) return nullptr;
+  // A flush does not free what orphans take: while there are any, only if somebody waits.
+  const bool full = log.half_full() && !log.has_orphans_in_memory();
+  if (making_room_ || !(full || core_.room_wanted)) return nullptr;
   if (log.to_flush(log.acknowledged()).empty()) return nullptr;
   making_room_ = true;
   core_.room_wanted = false;

@@ -29,9 +29,14 @@ Volume::Volume(VolumeOptions options, upstream::Pool& pool, Clock& clock, Stats&
       writer_(core_, *mode_, exchange_, fallback(), flusher_),
       reader_(core_, *mode_, exchange_, fallback()) {
   assert(core_.options.replay > 0 || !core_.options.spool);
-  if (core_.options.replay > 0)
-    recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
   pool.add_client(*this);
+  if (!core_.options.keeps_content()) return;
+  try {
+    recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
+  } catch (...) {
+    pool.remove_client(*this);
+    throw;
+  }
 }
 
 Volume::~Volume() { core_.pool.remove_client(*this); }

@@ -85,7 +85,9 @@ Status Writer::admit(Change& change) {
     if (!spooling) {
       if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
         if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
-        core_.wait_for(core_.state_changed, *doubt);
+        const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+        if (core_.clock.now() >= give_up) return unknown_fate();
+        core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
         continue;
       }
     }
@@ -146,7 +148,7 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
   for (;;) {
     if (belongs_into_fallback(pieces)) return {.to_fallback = true};
     const bool connected = lease.has_value();
-    if (connected && must_wait_in_doubt(pieces)) {
+    if (connected && is_in_doubt(pieces)) {
       // Not with a connection that others may wait for.
       lease.reset();
       if (Status refused = mode_.may_wait_in_doubt(); !refused.ok()) return {.status = refused};
@@ -161,7 +163,8 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
         case Mode::Next::kTryAgain: break;
       }
     }
-    wait_in_doubt(pieces);
+    if (Status waited = wait_in_doubt(pieces); !waited.ok())
+      return {.status = mode_.given_up(waited)};
     if (belongs_into_fallback(pieces)) return {.to_fallback = true};
     Result<upstream::Lease> other = core_.pool.lease();
     if (other.ok())
@@ -177,19 +180,30 @@ bool Writer::belongs_into_fallback(const Pieces& pieces) {
   return !core_.health.latched() && core_.belongs_into_spool(range_of(pieces));
 }
 
-// Copies of other changes may come to where these go. At the end nobody waits for that: the
-// next attempt says so.
-bool Writer::must_wait_in_doubt(const Pieces& pieces) {
+bool Writer::is_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
-  return !core_.health.over() && core_.in_doubt(pieces);
+  return core_.in_doubt(pieces).has_value();
 }
 
-void Writer::wait_in_doubt(const Pieces& pieces) {
+// Until no copies of other changes can come to where these go, or changes go into the
+// fallback. A failure: they may come yet, and it is not waited for any longer.
+Status Writer::wait_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
+  const TimePoint start = core_.clock.now();
   while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
-    if (core_.health.over() || core_.spool_state == SpoolState::kSpooling) break;
-    core_.wait_for(core_.state_changed, *doubt);
+    if (core_.spool_state == SpoolState::kSpooling) break;
+    const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+    if (core_.health.over() || core_.clock.now() >= give_up) return unknown_fate();
+    core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
   }
+  return {};
+}
+
+Status Writer::unknown_fate() const {
+  return {Kind::kUnavailable,
+          core_.options.name +
+              ": an earlier change here failed, and the server, which has not "
+              "answered since, may still be applying it"};
 }
 
 // Sends the batch if it may still be sent. Never throws: others wait for it.
@@ -199,10 +213,6 @@ Status Writer::attempt(upstream::Lease& lease, const Change& leader) {
   {
     MutexLock lock(core_.mutex);
     if (core_.health.latched()) return *core_.health.latched();
-    if (core_.in_doubt(pieces))
-      return {Kind::kUnavailable, core_.options.name +
-                                      ": an earlier change here failed, and the server may still "
-                                      "be applying it"};
   }
   try {
     return exchange_.change(lease, pieces,

@@ -71,8 +71,9 @@ class Writer {
       EXCLUDES(core_.mutex);
   Status attempt(upstream::Lease& lease, const Change& leader) EXCLUDES(core_.mutex);
   bool belongs_into_fallback(const Pieces& pieces) EXCLUDES(core_.mutex);
-  bool must_wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
-  void wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
+  bool is_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
+  Status wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
+  [[nodiscard]] Status unknown_fate() const;
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
                                   std::vector<journal::RecordPtr>& records);
   Status not_recorded(upstream::Lease& lease, size_t recorded, const std::vector<Change*>& batch);

@@ -94,6 +94,71 @@ SCRIPT("after a flush that fails its data is sent again, to be stable", "[replay
   }
 }
 
+// What orphans take is no reason to flush: that would not free it.
+SCRIPT("while orphans fill the log changes are not flushed one by one", "[replay]") {
+  Fixture f(4);
+  f.server.open_first();
+  bool is_lost = false;
+  bool replays = false;
+  size_t flushes = 0;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb == Verb::kFlush && !is_lost) {
+      while (!is_lost) pass(1ms);
+      return Result<http::Reply>(kReset);
+    }
+    if (asked.verb == Verb::kFlush) ++flushes;
+    if (is_lost && asked.verb == Verb::kWrite && asked.range.offset < 200 * kBlock)
+      while (!replays) pass(1ms);
+    return f.server.answer(asked, request);
+  });
+  for (uint64_t i = 0; i < 6; ++i) CHECK(f.write(20 * i, 'a', 12).ok());
+  pass();
+  is_lost = true;
+  pass();
+  flushes = 0;
+  for (uint64_t i = 0; i < 20; ++i) {
+    CHECK(f.write(300 + 2 * i).ok());
+    pass(5ms);
+  }
+  CHECK(flushes <= 1);
+  replays = true;
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 12) == "aaaaaaaaaaaa");
+}
+
+// Nobody knows whether the server applies the first yet before it has answered.
+SCRIPT("a range in doubt takes no change for the retry time, and not longer", "[replay]") {
+  Fixture f(2);
+  int requests = 0;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb != Verb::kWrite) return f.server.answer(asked, request);
+    return ++requests == 1 ? Result<http::Reply>(kReset) : Result<http::Reply>(Server::ok(413));
+  });
+  CHECK(f.write(0, 'a', 1, true).kind() == Kind::kNoSpace);
+  f.server.on_request(nullptr);
+  f.server.away(kRefused);
+  const auto began = f.now();
+  const Status status = f.write(0, 'b');
+  CHECK(status.kind() == Kind::kUnavailable);
+  CHECK(status.text().find("may still be applying it") != std::string::npos);
+  CHECK(f.now() - began >= 300s);
+  CHECK(f.now() - began < 500s);
+}
+
+// A list may take five times the time-out. That is not taken for a stop of the process,
+// after which everybody would have another round.
+SCRIPT("extents that never come in time end", "[replay]") {
+  Setup f({.can_extents = true, .replay = 128 * kBlock});
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb != Verb::kExtents) return f.server.answer(asked, request);
+    pass(300s);
+    return Result<http::Reply>(kReset);
+  });
+  const auto began = f.now();
+  CHECK_FALSE(f.volume->extents().ok());
+  CHECK(f.now() - began < 1h);
+}
+
 SCRIPT("many orphans are sent again with few flushes", "[replay]") {
   Fixture f(1);
   for (uint64_t i = 0; i < 40; ++i) CHECK(f.write(2 * i).ok());
