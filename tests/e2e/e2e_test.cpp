@@ -659,15 +659,15 @@ TEST_CASE("the connections are closed when nbdkit ends", "[e2e]") {
 }
 
 TEST_CASE("eight clients, random overlapping I/O, 100000 operations, one model", "[e2e]") {
-  constexpr uint64_t kSize = 2 << 20;
+  constexpr uint64_t kDisk = 2 << 20;
   constexpr uint64_t kClients = 8;
   constexpr uint64_t kOperations = 100000;
   TicketOptions ticket;
-  ticket.size_bytes = kSize;
+  ticket.size_bytes = kDisk;
   Fixture f({}, ticket);
   Watchdog watchdog("random I/O of eight clients", 900s);
   Nbdkit nbdkit(f.keys());
-  Model model(kSize);
+  Model model(kDisk);
   std::atomic<uint64_t> next = 0;
   std::atomic<uint64_t> wrong = 0;
   std::atomic<uint64_t> failed = 0;
@@ -724,7 +724,7 @@ TEST_CASE("eight clients, random overlapping I/O, 100000 operations, one model",
   model.flushed(operation);
   model.end(operation);
   const Cells disk{0, model.geometry().cells()};
-  CHECK(model.check_stable(disk, model.floors(disk), f.stable(0, kSize)).empty());
+  CHECK(model.check_stable(disk, model.floors(disk), f.stable(0, kDisk)).empty());
   CHECK(f.server.counters().overlapping_changes == 0);
 }
 

@@ -597,10 +597,10 @@ void run_plan(World& world, Random& random) {
       kill_after = random.below(200 + 60 * plan.clients * plan.operations);
     const bool killed = !run_life(world, config, plan.operations, kill_after);
     world.latest_timeout = std::max(world.latest_timeout, config.origin.timeout);
-    // Nobody but a spool can tell the next life what a killed one had under way.
-    if (killed && config.spool.empty()) pass_time(config.origin.timeout);
-    // The user does what the plugin says.
-    if (std::exchange(world.told_to_wait, false)) wait_for_late(world);
+    // Nobody but a spool can tell the next life what a killed one had under way. The user does
+    // what the plugin says, or what the manual says of one that can't say anything any more.
+    const bool may_not_know = killed && config.spool.empty();
+    if (std::exchange(world.told_to_wait, false) || may_not_know) wait_for_late(world);
     if (random.percent(30)) pass_time(std::chrono::seconds(random.below(100)));
   }
   // The last: all is well, and all that is left arrives.
