@@ -11,10 +11,10 @@
 
 #include "base/log_queue.h"
 
-#include <csignal>
 #include <new>
 #include <utility>
 
+#include "base/file_size_limit.h"
 #include "base/format.h"
 #include "base/process_stop.h"
 
@@ -112,10 +112,7 @@ void LogQueue::stop() {
 void LogQueue::run() {
   // Standard error may be a file that has met a limit (RLIMIT_FSIZE): then a line is lost,
   // and the process is not ended.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGXFSZ);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const FileSizeLimitFails limit_fails;
   while (await_line()) {
     if (!output_.ready()) continue;
     const Line line = take();

@@ -25,25 +25,11 @@ std::optional<uint64_t> parse_number(std::string_view text) {
 std::optional<uint64_t> parse_size(std::string_view text) {
   uint64_t unit = 1;
   if (!text.empty() && std::isdigit(static_cast<unsigned char>(text.back())) == 0) {
-    switch (text.back()) {
-      case 'b':
-      case 'B': break;
-      case 's':
-      case 'S': unit = 512; break;
-      case 'k':
-      case 'K': unit = uint64_t{1} << 10; break;
-      case 'm':
-      case 'M': unit = uint64_t{1} << 20; break;
-      case 'g':
-      case 'G': unit = uint64_t{1} << 30; break;
-      case 't':
-      case 'T': unit = uint64_t{1} << 40; break;
-      case 'p':
-      case 'P': unit = uint64_t{1} << 50; break;
-      case 'e':
-      case 'E': unit = uint64_t{1} << 60; break;
-      default: return std::nullopt;
-    }
+    const char suffix = static_cast<char>(std::tolower(static_cast<unsigned char>(text.back())));
+    constexpr std::string_view kPowers = "bkmgtpe";  // of 1024
+    const size_t power = kPowers.find(suffix);
+    if (suffix != 's' && power == kPowers.npos) return std::nullopt;
+    unit = suffix == 's' ? 512 : uint64_t{1} << (10 * power);
     text.remove_suffix(1);
   }
   const std::optional<uint64_t> number = parse_number(text);

@@ -32,6 +32,9 @@ namespace upload::journal {
 
 class Spool {
  public:
+  // Worth one transaction, in bytes: enough that syncing does not matter.
+  static constexpr uint64_t kMostAppended = uint64_t{16} << 20;
+
   // Starts the thread. `rows` are those of the store. The clock outlives the spool.
   Spool(std::unique_ptr<SpoolPlace> place, std::unique_ptr<Store> store,
         std::vector<SpoolRow> rows, Clock& clock, Duration hang_limit);

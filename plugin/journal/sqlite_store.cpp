@@ -43,8 +43,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/file_size_limit.h"
 #include "base/format.h"
-#include "journal/file_size_limit.h"
 
 namespace upload::journal {
 

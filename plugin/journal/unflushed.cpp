@@ -40,11 +40,7 @@ std::vector<Slice> Unflushed::seen_slices(const SpoolRow& row) const {
   return slices;
 }
 
-bool Unflushed::is_seen(const SpoolRow& row) const {
-  const std::vector<Slice> slices = log.slices(row.range);
-  return std::any_of(slices.begin(), slices.end(),
-                     [&](const Slice& slice) { return slice.record->row == row.id; });
-}
+bool Unflushed::is_seen(const SpoolRow& row) const { return !seen_slices(row).empty(); }
 
 void Unflushed::rows_dropped(std::span<const SpoolRow> rows) {
   std::set<uint64_t> dropped;

@@ -35,7 +35,6 @@ class Unflushed {
 
   ReplayLog log;
 
-  [[nodiscard]] bool keeps_content() const { return keeps_content_; }
   [[nodiscard]] const SpoolIndex& rows() const { return rows_; }
   // Each row has its own.
   [[nodiscard]] uint64_t new_row_id() { return ++last_row_id_; }

@@ -53,6 +53,10 @@ class ExtentsReader : public http::BodySink {
   [[nodiscard]] virtual Result<std::vector<Extent>> finish(const http::Reply&) = 0;
 };
 
+// The whole list of extents has to come in so many times the time-out: a server may need
+// long for it, but one that sends it drop by drop must not keep the process from its end.
+inline constexpr int kLongestList = 5;
+
 class Target {
  public:
   virtual ~Target() = default;

@@ -16,13 +16,6 @@
 
 namespace upload::volume {
 
-namespace {
-
-// In one transaction of the spool, bytes: enough that syncing does not matter.
-constexpr uint64_t kMostAppended = uint64_t{16} << 20;
-
-}  // namespace
-
 Core::Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_clock,
            Stats& its_stats)
     : options(std::move(volume_options)),
@@ -116,7 +109,7 @@ void Core::lead_append() {
   Change* const leader = queue.oldest_ready(true);
   if (leader == nullptr) return;
   appending = true;
-  leader->batch = queue.take_for_spool(kMostAppended);
+  leader->batch = queue.take_for_spool(journal::Spool::kMostAppended);
   leader->leads = true;
   leader->turn.notify_one();
 }
@@ -211,7 +204,7 @@ std::string Core::not_on_server() const {
            "; they are kept, and the next start with this url= and spool= "
            "sends them";
   // Without content kept, a loss has latched.
-  if (health.latched() || !unflushed.keeps_content()) return "";
+  if (health.latched() || !options.keeps_content()) return "";
   const uint64_t orphans = unflushed.log.orphan_and_row_bytes();
   if (orphans == 0) return "";
   return format("%" PRIu64 " acknowledged bytes are not on the server, and are lost", orphans);
@@ -270,10 +263,7 @@ void Core::say_latched(const Status& why) {
   log::warning("every request fails from now on: %s", why.text().c_str());
 }
 
-Status Core::latched() const {
-  MutexLock lock(mutex);
-  return health.latched().value_or(Status());
-}
+Status Core::latched() const { return latched_or(Status()); }
 
 Status Core::latched_or(const Status& failure) const {
   MutexLock lock(mutex);

@@ -99,7 +99,7 @@ Result<uint64_t> add_up_extents(const target::Target& target, const http::Connec
   const auto connection = connect(connector, origin, origin.timeout);
   const auto reader = target.extents_reader(static_cast<uint64_t>(INT64_MAX));
   http::Request request = target.extents(*reader);
-  request.within = 5 * origin.timeout;
+  request.within = target::kLongestList * origin.timeout;
   const auto extents = target::ask(*connection, request, [&](const http::Reply& reply) {
     return target.read_extents(reply, *reader);
   });

@@ -20,8 +20,8 @@ namespace {
 
 // Worth a transaction.
 constexpr size_t kManyDead = 64;
-// With a disk that is full, or a server of which too little is known.
-constexpr Duration kAgain = std::chrono::seconds(1);
+// Where a probe did not tell enough.
+constexpr Duration kProbeAgain = std::chrono::seconds(1);
 // The server may be away for as long as there is room.
 constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
 
@@ -137,7 +137,7 @@ std::vector<journal::Slice> Drainer::slices_to_send(std::vector<journal::SpoolRo
   }
   if (doubt && *doubt == LateCopies::kUnknown) {
     // The next attempt begins with a probe, whose answer tells.
-    if (row == rows.begin()) core_.drain_progress.leave_alone(core_.clock.now() + kAgain);
+    if (row == rows.begin()) core_.drain_progress.leave_alone(core_.clock.now() + kProbeAgain);
   } else if (doubt) {
     if (row == rows.begin()) core_.drain_progress.leave_alone(*doubt);
     core_.drain_progress.hold_back(*doubt);
@@ -192,7 +192,7 @@ void Drainer::drop(const std::vector<journal::SpoolRow>& rows) {
   core_.note_draining_fails();
   // Dropping takes room too, less for fewer.
   most_rows_ = std::max<size_t>(1, most_rows_ / 2);
-  core_.drain_progress.leave_alone(core_.clock.now() + kAgain);
+  core_.drain_progress.leave_alone(core_.clock.now() + Spooler::kDiskAgain);
 }
 
 void Drainer::dropped(const std::vector<journal::SpoolRow>& rows) {

@@ -11,14 +11,6 @@
 
 namespace upload::volume {
 
-namespace {
-
-// The whole list of extents has to come in so many times the time-out: a server may need
-// long for it, but one that sends it drop by drop must not keep the process from its end.
-constexpr int kLongestList = 5;
-
-}  // namespace
-
 // Sends the request, and has `check` read the reply.
 template <typename Check>
 Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const Asked& asked,
@@ -36,6 +28,8 @@ Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const
     const size_t changes = asked.pieces == nullptr ? 1 : asked.pieces->size();
     if (asked.op) core_.stats.add(*asked.op, asked.bytes, changes, core_.clock.now() - start);
     core_.note_answer(start);
+    if (asked.purpose != Purpose::kRead) core_.last_success = core_.clock.now();
+    core_.note_success();
     return status;
   }
   if (asked.op) core_.stats.add_failure(*asked.op);
@@ -68,12 +62,7 @@ Status Exchange::send(upstream::Lease& lease, const Pieces& pieces, Purpose purp
             if (checked.ok() && purpose == Purpose::kChange) return lease.retired();
             return checked;
           });
-  if (!status.ok()) return status;
-  core_.last_success = core_.clock.now();
-  if (!again) {
-    core_.note_success();
-    return status;
-  }
+  if (!status.ok() || !again) return status;
   MutexLock lock(core_.mutex);
   core_.drain_progress.succeeded();
   return status;
@@ -108,8 +97,6 @@ Status Exchange::flush(upstream::Lease& lease, Purpose purpose) noexcept {
           : ask(lease, target.flush(), asked,
                 [&](const http::Reply& reply) { return target.check_change(reply); });
   if (!status.ok()) return status;
-  core_.last_success = core_.clock.now();
-  core_.note_success();
   MutexLock lock(core_.mutex);
   core_.unflushed.log.flushed(lease.id());
   core_.wake_waiting();  // there is room in the log
@@ -130,12 +117,10 @@ Status Exchange::probe(upstream::Lease& lease) {
 
 Status Exchange::read(upstream::Lease& lease, ByteRange range, void* data) {
   const http::Request request = core_.options.target->read(range, data);
-  const Status status = ask(
+  return ask(
       lease, request,
       {Purpose::kRead, Stats::Op::kRead, nullptr, range.length, "could not " + request.what},
       [&](const http::Reply& reply) { return core_.options.target->check_read(reply, range); });
-  if (status.ok()) core_.note_success();
-  return status;
 }
 
 Result<std::vector<target::Extent>> Exchange::extents(upstream::Lease& lease) {
@@ -143,7 +128,7 @@ Result<std::vector<target::Extent>> Exchange::extents(upstream::Lease& lease) {
   const uint64_t size = core_.options.size;
   const auto reader = target.extents_reader(size);
   http::Request request = target.extents(*reader);
-  request.within = kLongestList * core_.options.late;
+  request.within = target::kLongestList * core_.options.late;
   std::vector<target::Extent> list;
   const Status status = ask(lease, request,
                             {.purpose = Purpose::kRead,
@@ -159,7 +144,6 @@ Result<std::vector<target::Extent>> Exchange::extents(upstream::Lease& lease) {
                               return {};
                             });
   if (!status.ok()) return status;
-  core_.note_success();
   return list;
 }
 

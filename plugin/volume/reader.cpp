@@ -64,11 +64,18 @@ Status Reader::read_from_log(const journal::Slice& slice, std::byte* to, bool& g
 }
 
 Status Reader::read_from_server(ByteRange range, void* data) {
+  Result<upstream::Lease> lease = lease_for(": could not read");
+  if (!lease.ok()) return lease.status();
+  return exchange_.read(lease.value(), range, data);
+}
+
+// Unless an error has latched meanwhile. `doing` goes into the text of a failure.
+Result<upstream::Lease> Reader::lease_for(const char* doing) {
   Result<upstream::Lease> lease = core_.pool.lease();
-  if (!lease.ok()) return lease.status().while_doing(core_.options.name + ": could not read");
+  if (!lease.ok()) return lease.status().while_doing(core_.options.name + doing);
   lease.value().replace_if_closed();
   if (Status status = core_.latched(); !status.ok()) return status;
-  return exchange_.read(lease.value(), range, data);
+  return lease;
 }
 
 Result<Extents> Reader::extents() {
@@ -98,10 +105,8 @@ Result<Extents> Reader::extents_from_server() {
           1, target::Extent{{0, core_.options.size}, false, false}));
   }
   known_.reset();
-  Result<upstream::Lease> lease = core_.pool.lease();
-  if (!lease.ok()) return lease.status().while_doing(core_.options.name + ": extents");
-  lease.value().replace_if_closed();
-  if (Status status = core_.latched(); !status.ok()) return status;
+  Result<upstream::Lease> lease = lease_for(": extents");
+  if (!lease.ok()) return lease.status();
   Result<std::vector<target::Extent>> list = exchange_.extents(lease.value());
   if (!list.ok()) return list.status();
   auto extents = std::make_shared<const std::vector<target::Extent>>(std::move(list.value()));

@@ -39,6 +39,7 @@ class Reader {
  private:
   Status read_once(ByteRange range, void* data, bool& gone) EXCLUDES(core_.mutex);
   Status read_from_server(ByteRange range, void* data) EXCLUDES(core_.mutex);
+  Result<upstream::Lease> lease_for(const char* doing) EXCLUDES(core_.mutex);
   Status read_from_log(const journal::Slice& slice, std::byte* to, bool& gone)
       EXCLUDES(core_.mutex);
   Result<Extents> extents_from_server() REQUIRES(extents_mutex_) EXCLUDES(core_.mutex);

@@ -16,11 +16,6 @@ namespace upload::volume {
 
 namespace {
 
-// In one transaction, bytes: enough that syncing does not matter.
-constexpr uint64_t kMostMoved = uint64_t{16} << 20;
-// With a disk that is full.
-constexpr Duration kDiskAgain = std::chrono::seconds(1);
-
 // Rows outlive the process, and with it the clock. In seconds since 1970.
 int64_t wall_time(const Clock& clock, Duration from_now) {
   const WallTime when =
@@ -214,7 +209,7 @@ void Spooler::move() {
   std::vector<journal::SpoolContent> contents;
   {
     MutexLock lock(core_.mutex);
-    const auto range = core_.unflushed.log.first_in_memory(kMostMoved);
+    const auto range = core_.unflushed.log.first_in_memory(journal::Spool::kMostAppended);
     if (!range || core_.health.latched()) return;
     held.front().range = *range;
     if (!core_.hold(held)) return;

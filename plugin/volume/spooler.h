@@ -32,6 +32,9 @@ namespace upload::volume {
 
 class Spooler final : public Fallback {
  public:
+  // A disk that is full is asked again after that.
+  static constexpr Duration kDiskAgain = std::chrono::seconds(1);
+
   // The core outlives the spooler; its options have a spool. Takes what an earlier run has
   // left there.
   explicit Spooler(Core& core);

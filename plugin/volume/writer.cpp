@@ -85,7 +85,7 @@ Status Writer::admit(Change& change) {
     if (!spooling) {
       if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
         if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
-        const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+        const TimePoint give_up = give_up_at(start);
         if (core_.clock.now() >= give_up) return unknown_fate();
         core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
         continue;
@@ -108,7 +108,7 @@ void Writer::wait_for_turn(Change& change) {
   const TimePoint start = core_.clock.now();
   LastLook last_look;
   while (change.state != Change::State::kDone && !change.leads) {
-    const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+    const TimePoint give_up = give_up_at(start);
     if (change.state == Change::State::kTaken || change.to_spool) {
       // In a batch that is being sent, or on its way to the spool: that ends.
       change.turn.wait(core_.mutex);
@@ -143,17 +143,21 @@ bool Writer::send_batch(Change& leader) {
 Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
                                        const Change& leader) {
   const Pieces pieces = pieces_of(leader.batch);
+  const Purpose purpose = leader.stable ? Purpose::kStableChange : Purpose::kChange;
   Status status = leader.result;  // why there is no lease
   Retry retry = mode_.make_retry(Purpose::kChange);
   for (;;) {
-    if (belongs_into_fallback(pieces)) return {.to_fallback = true};
     const bool connected = lease.has_value();
-    if (connected && is_in_doubt(pieces)) {
+    if (connected) lease->replace_if_closed();
+    const Obstacle obstacle = find_obstacle(pieces);
+    if (obstacle == Obstacle::kFallback) return {.to_fallback = true};
+    if (connected && obstacle == Obstacle::kDoubt) {
       // Not with a connection that others may wait for.
       lease.reset();
       if (Status refused = mode_.may_wait_in_doubt(); !refused.ok()) return {.status = refused};
     } else {
-      if (connected) status = attempt(*lease, leader);
+      if (connected)
+        status = obstacle == Obstacle::kLatched ? core_.latched() : send(*lease, pieces, purpose);
       if (connected && status.ok()) return {};
       lease.reset();
       switch (mode_.after_failure(retry, status)) {
@@ -165,7 +169,7 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
     }
     if (Status waited = wait_in_doubt(pieces); !waited.ok())
       return {.status = mode_.given_up(waited)};
-    if (belongs_into_fallback(pieces)) return {.to_fallback = true};
+    if (find_obstacle(pieces) == Obstacle::kFallback) return {.to_fallback = true};
     Result<upstream::Lease> other = core_.pool.lease();
     if (other.ok())
       lease = std::move(other.value());
@@ -174,15 +178,14 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
   }
 }
 
-// Whatever has latched is told by the next attempt.
-bool Writer::belongs_into_fallback(const Pieces& pieces) {
+// What keeps the batch from being sent now. An error that has latched comes first: nothing
+// goes anywhere after it.
+Writer::Obstacle Writer::find_obstacle(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
-  return !core_.health.latched() && core_.belongs_into_spool(range_of(pieces));
-}
-
-bool Writer::is_in_doubt(const Pieces& pieces) {
-  MutexLock lock(core_.mutex);
-  return core_.in_doubt(pieces).has_value();
+  if (core_.health.latched()) return Obstacle::kLatched;
+  if (core_.belongs_into_spool(range_of(pieces))) return Obstacle::kFallback;
+  if (core_.in_doubt(pieces)) return Obstacle::kDoubt;
+  return Obstacle::kNone;
 }
 
 // Until no copies of other changes can come to where these go, or changes go into the
@@ -192,11 +195,16 @@ Status Writer::wait_in_doubt(const Pieces& pieces) {
   const TimePoint start = core_.clock.now();
   while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
     if (core_.spool_state == SpoolState::kSpooling) break;
-    const TimePoint give_up = mode_.give_up_waiting_at(std::max(start, core_.resumed));
+    const TimePoint give_up = give_up_at(start);
     if (core_.health.over() || core_.clock.now() >= give_up) return unknown_fate();
     core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
   }
   return {};
+}
+
+// A wait that began then, for the server.
+TimePoint Writer::give_up_at(TimePoint start) const {
+  return mode_.give_up_waiting_at(std::max(start, core_.resumed));
 }
 
 Status Writer::unknown_fate() const {
@@ -206,17 +214,10 @@ Status Writer::unknown_fate() const {
               "answered since, may still be applying it"};
 }
 
-// Sends the batch if it may still be sent. Never throws: others wait for it.
-Status Writer::attempt(upstream::Lease& lease, const Change& leader) {
-  const Pieces pieces = pieces_of(leader.batch);
-  lease.replace_if_closed();
-  {
-    MutexLock lock(core_.mutex);
-    if (core_.health.latched()) return *core_.health.latched();
-  }
+// Never throws: others wait for the batch.
+Status Writer::send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose) {
   try {
-    return exchange_.change(lease, pieces,
-                            leader.stable ? Purpose::kStableChange : Purpose::kChange);
+    return exchange_.change(lease, pieces, purpose);
   } catch (const std::exception&) {
     // Whatever was sent or not.
     const Status status(Kind::kNoMemory, "out of memory");
@@ -264,7 +265,7 @@ void Writer::acknowledge(const std::vector<Change*>& batch, ConnectionId id,
     core_.wake_waiting();  // it may have been what a flush waits for
     return;
   }
-  if (!core_.unflushed.keeps_content()) {
+  if (!core_.options.keeps_content()) {
     log.add(id);
     return;
   }

@@ -56,6 +56,7 @@ class Writer {
   Status zero(ByteRange range, bool fua) EXCLUDES(core_.mutex);
 
  private:
+  enum class Obstacle { kNone, kLatched, kFallback, kDoubt };
   // How the attempts to send a batch end.
   struct Outcome {
     Status status{};
@@ -69,11 +70,12 @@ class Writer {
   bool send_batch(Change& leader) EXCLUDES(core_.mutex);
   Outcome try_until_sent(std::optional<upstream::Lease>& lease, const Change& leader)
       EXCLUDES(core_.mutex);
-  Status attempt(upstream::Lease& lease, const Change& leader) EXCLUDES(core_.mutex);
-  bool belongs_into_fallback(const Pieces& pieces) EXCLUDES(core_.mutex);
-  bool is_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
+  Obstacle find_obstacle(const Pieces& pieces) EXCLUDES(core_.mutex);
   Status wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
+  [[nodiscard]] TimePoint give_up_at(TimePoint start) const REQUIRES(core_.mutex);
   [[nodiscard]] Status unknown_fate() const;
+  Status send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose)
+      EXCLUDES(core_.mutex);
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
                                   std::vector<journal::RecordPtr>& records);
   Status not_recorded(upstream::Lease& lease, size_t recorded, const std::vector<Change*>& batch);

@@ -9,7 +9,7 @@
 #include <csignal>
 #include <ctime>
 
-namespace upload::journal {
+namespace upload {
 
 // Whether a write of this thread has met the limit since it was last asked, and since there
 // is a FileSizeLimitFails.
@@ -44,4 +44,4 @@ class FileSizeLimitFails {
   sigset_t before_;
 };
 
-}  // namespace upload::journal
+}  // namespace upload
