@@ -20,12 +20,18 @@
 namespace upload::upstream {
 
 class Pool;
+class Share;
 
 // One of the pool's places for a connection. Belongs to the pool.
 struct Slot {
   ConnectionId id = 0;
   std::unique_ptr<http::Connection> connection;
-  TimePoint idle_since;
+  TimePoint idle_since;    // the end of the last lease in which it was used
+  bool performed = false;  // in this lease
+  // Whose lease it is; null: nobody's, or the keeper's.
+  Share* leased_by = nullptr;
+  // Who had the last lease of it that was on somebody's account; null: nobody.
+  const Share* used_by = nullptr;
 };
 
 class Lease {

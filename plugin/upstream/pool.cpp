@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The pool, its line of waiters, and the two ends of a lease.
+// The pool, the lines of its shares, and the two ends of a lease.
 //
 // Invariants:
 //   - a slot is in idle_ or leased, never both; slots_.size() <= the limit;
-//   - whoever waits without a connection id finds no idle connection: each
-//     change that frees something runs match_waiters() before it lets go of
-//     the mutex;
+//   - a share that waits for any connection and has none finds no idle one: each change that
+//     frees something runs match_waiters() before it lets go of the mutex. One that has a
+//     lease may be kept waiting by the rules of may_lease() until that ends, or until it is
+//     somebody else's turn, and not longer;
 //   - clients are told of a lost connection before the failure that lost it
 //     is returned to anyone, so an error is latched before it can be missed.
 //
@@ -30,6 +31,9 @@
 namespace upload::upstream {
 
 namespace {
+
+// Longer than a client that works takes between two requests.
+constexpr Duration kBusyFor = std::chrono::seconds(1);
 
 unsigned long long number(ConnectionId id) { return id; }
 
@@ -80,6 +84,7 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
     retire(slot_->connection->why_closed());
     return retired_;
   }
+  slot_->performed = true;
   Result<http::Reply> reply = slot_->connection->perform(request);
   if (!reply.ok())
     retire(reply.status());
@@ -104,97 +109,195 @@ void Lease::give_back() noexcept {
     pool->return_slot(*slot_);
 }
 
+// --- A volume's side ------------------------------------------------------
+
+Share::Share(Pool& pool)
+    : pool_(pool),
+      last_lease_ended_(TimePoint::min()),
+      last_progress_(TimePoint::min().time_since_epoch().count()) {
+  pool_.add(*this);
+}
+
+Share::~Share() { pool_.remove(*this); }
+
+void Share::set_client(PoolClient& client) { pool_.set_client(*this, &client); }
+
+void Share::remove_client() { pool_.set_client(*this, nullptr); }
+
+PoolClient* Share::client() const { return pool_.client_of(*this); }
+
+bool Share::has_lease() const { return pool_.has_lease(*this); }
+
+Result<Lease> Share::lease() { return pool_.wait_for(*this, std::nullopt); }
+
+Result<Lease> Share::lease(ConnectionId id) { return pool_.wait_for(*this, id); }
+
+std::optional<Result<Lease>> Share::lease_or_wait(LeaseWaiter& waiter) noexcept {
+  return pool_.lease_or_wait(*this, waiter);
+}
+
+TimePoint Share::give_up_at(TimePoint since) const { return pool_.give_up_at(*this, since); }
+
+Status Share::wait_failure() const { return pool_.wait_failure(); }
+
+unsigned Share::limit() const { return pool_.limit(); }
+
+void Share::abort_requests() { pool_.abort_requests(*this); }
+
+// --- Shares ---------------------------------------------------------------
+
 Pool::Pool(const PoolOptions& options, http::ConnectionFactory factory, Clock& clock)
     : options_(options),
       factory_(std::move(factory)),
       clock_(clock),
-      last_progress_(clock.now().time_since_epoch().count()),
-      empty_since_(clock.now()) {
+      last_progress_(clock.now().time_since_epoch().count()) {
   assert(options_.connections > 0);
 }
 
 Pool::~Pool() {
   MutexLock lock(mutex_);
-  assert(idle_.size() == slots_.size() && waiters_.empty());
+  assert(idle_.size() == slots_.size() && shares_.empty());
 }
 
-void Pool::add_client(PoolClient& client) {
+void Pool::add(Share& share) {
   MutexLock lock(mutex_);
-  clients_.push_back(&client);
+  shares_.push_back(&share);
 }
 
-void Pool::remove_client(PoolClient& client) {
+void Pool::remove(Share& share) {
   MutexLock lock(mutex_);
-  std::erase(clients_, &client);
+  assert(share.leases_ == 0 && share.waiters_.empty() && share.client_ == nullptr);
+  std::erase(shares_, &share);
+  for (const auto& slot : slots_)
+    if (slot->used_by == &share) slot->used_by = nullptr;
+}
+
+void Pool::set_client(Share& share, PoolClient* client) {
+  MutexLock lock(mutex_);
+  share.client_ = client;
+}
+
+PoolClient* Pool::client_of(const Share& share) const {
+  MutexLock lock(mutex_);
+  return share.client_;
+}
+
+bool Pool::has_lease(const Share& share) const {
+  MutexLock lock(mutex_);
+  return share.leases_ > 0;
+}
+
+std::vector<Share*> Pool::shares() const {
+  MutexLock lock(mutex_);
+  return shares_;
 }
 
 // --- Taking a lease -------------------------------------------------------
 
-Result<Lease> Pool::lease() { return wait_for(std::nullopt); }
-
-Result<Lease> Pool::lease(ConnectionId id) { return wait_for(id); }
-
-Result<Lease> Pool::wait_for(std::optional<ConnectionId> wanted) {
+Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted) {
   BlockingWaiter waiter;
   const TimePoint start = clock_.now();
   {
     MutexLock lock(mutex_);
-    if (closing_) return shutting_down();
+    if (closing_ || share.closing_) return shutting_down();
     if (wanted && std::none_of(slots_.begin(), slots_.end(),
                                [&](const auto& slot) { return slot->id == *wanted; }))
       return Status(Kind::kLost, "the connection is gone");
-    std::optional<Lease> lease = wanted ? take_idle(*wanted) : take_any();
+    std::optional<Lease> lease = take(share, wanted);
     if (lease) return std::move(*lease);
-    waiters_.push_back({&waiter, wanted});
+    share.waiters_.push_back({&waiter, wanted});
   }
   TimePoint since = start;
   LastLook last_look;
-  while (const auto planned = last_look.wait_until(give_up_at(since), clock_.now())) {
+  while (const auto planned = last_look.wait_until(give_up_at(share, since), clock_.now())) {
     auto lease = waiter.wait_until(clock_, *planned);
     if (lease) return std::move(*lease);
     const TimePoint now = clock_.now();
     if (now - *planned > kStopped) since = now;
   }
   // Out of line, or else the grant is on its way.
-  if (withdraw(waiter)) return wait_failure();
+  if (withdraw(share, waiter)) return wait_failure();
   return waiter.wait();
 }
 
-std::optional<Result<Lease>> Pool::lease_or_wait(LeaseWaiter& waiter) noexcept {
+std::optional<Result<Lease>> Pool::lease_or_wait(Share& share, LeaseWaiter& waiter) noexcept {
   MutexLock lock(mutex_);
-  if (closing_) return shutting_down();
-  std::optional<Lease> lease = take_any();
+  if (closing_ || share.closing_) return shutting_down();
+  std::optional<Lease> lease = take(share, std::nullopt);
   if (lease) return std::move(*lease);
-  waiters_.push_back({&waiter, std::nullopt});
+  share.waiters_.push_back({&waiter, std::nullopt});
   return std::nullopt;
 }
 
-std::optional<Lease> Pool::take_any() {
-  if (closing_) return std::nullopt;
-  if (!idle_.empty()) {
-    // The most recently used one: fewer connections become dirty.
-    Slot* const slot = idle_.back();
-    idle_.pop_back();
-    return Lease(*this, *slot);
-  }
-  if (slots_.size() < options_.connections && opening_ == 0) return Lease(*this, add_slot());
-  return std::nullopt;
+// See the head of pool.h.
+bool Pool::may_lease(const Share& share) const {
+  if (share.leases_ == 0 || shares_.size() == 1) return true;
+  if (share.leases_ >= part_of_each()) return false;
+  const bool somebody_has_none =
+      std::any_of(shares_.begin(), shares_.end(), [](const Share* s) { return s->leases_ == 0; });
+  const size_t in_use = slots_.size() - idle_.size();
+  return in_use + (somebody_has_none ? 1 : 0) < options_.connections;
 }
 
-std::optional<Lease> Pool::take_idle(ConnectionId id) {
+unsigned Pool::part_of_each() const {
+  const TimePoint now = clock_.now();
+  const auto busy = static_cast<unsigned>(
+      std::count_if(shares_.begin(), shares_.end(), [now](const Share* share) {
+        return share->leases_ > 0 || !share->waiters_.empty() ||
+               share->last_lease_ended_ + kBusyFor > now;
+      }));
+  return (options_.connections + busy - 1) / busy;
+}
+
+std::optional<Lease> Pool::take(Share& share, std::optional<ConnectionId> wanted) {
+  if (closing_ || !may_lease(share)) return std::nullopt;
+  Slot* const slot = wanted ? find_idle(*wanted) : find_any(share);
+  if (slot == nullptr) return std::nullopt;
+  return lease_slot(*slot, &share);
+}
+
+// Null: there is none, and no room for another.
+Slot* Pool::find_any(const Share& share) {
+  // The most recently used one: fewer connections become dirty.
+  const auto own = std::find_if(idle_.rbegin(), idle_.rend(),
+                                [&](const Slot* slot) { return slot->used_by == &share; });
+  if (own != idle_.rend()) return *own;
+  if (slots_.size() < options_.connections && opening_ == 0) return &add_slot();
+  return idle_.empty() ? nullptr : idle_.front();
+}
+
+Slot* Pool::find_idle(ConnectionId id) const {
   const auto found =
       std::find_if(idle_.begin(), idle_.end(), [&](const Slot* slot) { return slot->id == id; });
-  if (found == idle_.end()) return std::nullopt;
-  Slot* const slot = *found;
-  idle_.erase(found);
-  return Lease(*this, *slot);
+  return found == idle_.end() ? nullptr : *found;
+}
+
+// Null: on nobody's account.
+Lease Pool::lease_slot(Slot& slot, Share* share) {
+  std::erase(idle_, &slot);
+  assert(slot.leased_by == nullptr);
+  if (share != nullptr) {
+    ++share->leases_;
+    share->served_ = ++leases_given_;
+    slot.leased_by = share;
+    slot.used_by = share;
+  }
+  return {*this, slot};
+}
+
+void Pool::end_lease(Slot& slot) {
+  Share* const share = std::exchange(slot.leased_by, nullptr);
+  if (share == nullptr) return;
+  assert(share->leases_ > 0);
+  --share->leases_;
+  share->last_lease_ended_ = clock_.now();
 }
 
 Slot& Pool::add_slot() {
   assert(slots_.size() < options_.connections);
   auto slot = std::make_unique<Slot>();
   slot->id = ++last_id_;
-  slot->connection = make_connection(slot->id);
+  slot->connection = make_connection(*slot);
   UPLOAD_DEBUG(pool, "connection %llu: to be opened, %s", number(slot->id),
                describe_connections().c_str());
   slots_.push_back(std::move(slot));
@@ -202,13 +305,21 @@ Slot& Pool::add_slot() {
   return *slots_.back();
 }
 
-std::unique_ptr<http::Connection> Pool::make_connection(ConnectionId id) {
-  return factory_(id, {[this, id] { opened(id); }, [this] { moved(); }});
+// For the slot, with its id.
+std::unique_ptr<http::Connection> Pool::make_connection(const Slot& slot) {
+  return factory_(slot.id, {[this, &slot, id = slot.id] {
+                              moved(slot);
+                              opened(id);
+                            },
+                            [this, &slot] { moved(slot); }});
 }
 
-TimePoint Pool::give_up_at(TimePoint since) const {
-  const TimePoint progress{Duration(last_progress_.load())};
-  return std::max(since, progress) + options_.connect_timeout + options_.timeout;
+TimePoint Pool::give_up_at(const Share& share, TimePoint since) const {
+  MutexLock lock(mutex_);
+  // Others may go on for ever while nothing moves for this one.
+  const auto& progress = share.leases_ > 0 ? share.last_progress_ : last_progress_;
+  return std::max(since, TimePoint{Duration(progress.load())}) + options_.connect_timeout +
+         options_.timeout;
 }
 
 Status Pool::wait_failure() const {
@@ -217,18 +328,16 @@ Status Pool::wait_failure() const {
 }
 
 std::string Pool::describe_connections() const {
+  size_t waiting = 0;
+  for (const Share* share : shares_) waiting += share->waiters_.size();
   return format("%zu connections of at most %u, %zu idle, %zu in use, %zu waiting", slots_.size(),
-                options_.connections, idle_.size(), slots_.size() - idle_.size(),
-                waiters_.size());
+                options_.connections, idle_.size(), slots_.size() - idle_.size(), waiting);
 }
 
-bool Pool::withdraw(LeaseWaiter& waiter) {
+bool Pool::withdraw(Share& share, LeaseWaiter& waiter) {
   MutexLock lock(mutex_);
-  const auto found = std::find_if(waiters_.begin(), waiters_.end(),
-                                  [&](const Waiter& w) { return w.who == &waiter; });
-  if (found == waiters_.end()) return false;
-  waiters_.erase(found);
-  return true;
+  return std::erase_if(share.waiters_, [&](const Share::Waiter& w) { return w.who == &waiter; }) >
+         0;
 }
 
 // --- Giving it back -------------------------------------------------------
@@ -238,12 +347,17 @@ void Pool::return_slot(Slot& slot) noexcept {
   std::unique_ptr<http::Connection> unused;
   {
     MutexLock lock(mutex_);
+    end_lease(slot);
     if (slot.connection->unopened()) {
       // Nobody needed it, so nobody shall have to keep it alive.
       unused = remove_slot(slot);
     } else {
-      slot.idle_since = clock_.now();
-      idle_.push_back(&slot);
+      if (std::exchange(slot.performed, false)) slot.idle_since = clock_.now();
+      idle_.insert(std::upper_bound(idle_.begin(), idle_.end(), slot.idle_since,
+                                    [](TimePoint since, const Slot* other) {
+                                      return since < other->idle_since;
+                                    }),
+                   &slot);
     }
     grants = match_waiters();
     if (idle_.size() == slots_.size()) all_back_.notify_all();
@@ -258,6 +372,7 @@ void Pool::retire_slot(Slot& slot, const Status& why) noexcept {
   {
     MutexLock lock(mutex_);
     const ConnectionId id = slot.id;
+    end_lease(slot);
     gone = remove_slot(slot);
     grants = fail_waiters(why, id);
     // The server can't be reached: whoever waits would only try the same.
@@ -282,7 +397,6 @@ std::unique_ptr<http::Connection> Pool::remove_slot(Slot& slot) {
                                   [&](const auto& other) { return other.get() == &slot; });
   assert(found != slots_.end());
   slots_.erase(found);
-  if (slots_.empty()) empty_since_ = clock_.now();
   return connection;
 }
 
@@ -295,7 +409,7 @@ void Pool::replace_connection(Slot& slot, const Status& why) noexcept {
     grants = fail_waiters(why, slot.id);
     gone = std::move(slot.connection);
     slot.id = ++last_id_;
-    slot.connection = make_connection(slot.id);
+    slot.connection = make_connection(slot);
   }
   UPLOAD_DEBUG(pool, "connection %llu: takes the place of one closed while idle",
                number(slot.id));
@@ -304,39 +418,53 @@ void Pool::replace_connection(Slot& slot, const Status& why) noexcept {
 }
 
 void Pool::tell_lost(ConnectionId id, const Status& why) {
-  std::vector<PoolClient*> clients;
-  {
-    MutexLock lock(mutex_);
-    clients = clients_;
-  }
   UPLOAD_DEBUG(pool, "connection %llu: lost: %s", number(id), why.text().c_str());
-  for (PoolClient* client : clients) client->connection_lost(id, why);
+  for (const Share* share : shares())
+    if (PoolClient* const client = share->client()) client->connection_lost(id, why);
 }
 
 // --- Waiters --------------------------------------------------------------
 
 std::vector<Pool::Grant> Pool::match_waiters() {
   std::vector<Grant> grants;
-  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    std::optional<Lease> lease = waiter->wanted ? take_idle(*waiter->wanted) : take_any();
-    if (lease) {
-      grants.push_back({waiter->who, std::move(*lease)});
-      waiter = waiters_.erase(waiter);
-    } else {
-      ++waiter;
-    }
+  std::vector<Share*> waiting;
+  for (Share* share : shares_)
+    if (!share->waiters_.empty()) waiting.push_back(share);
+  while (!waiting.empty()) {
+    const auto next =
+        std::min_element(waiting.begin(), waiting.end(), [](const Share* a, const Share* b) {
+          return std::pair(a->leases_, a->served_) < std::pair(b->leases_, b->served_);
+        });
+    if (std::optional<Grant> grant = serve_one(**next))
+      grants.push_back(std::move(*grant));
+    else
+      waiting.erase(next);
   }
   return grants;
 }
 
+// The first in its line that there is a connection for.
+std::optional<Pool::Grant> Pool::serve_one(Share& share) {
+  for (auto waiter = share.waiters_.begin(); waiter != share.waiters_.end(); ++waiter) {
+    std::optional<Lease> lease = take(share, waiter->wanted);
+    if (!lease) continue;
+    Grant grant{waiter->who, std::move(*lease)};
+    share.waiters_.erase(waiter);
+    return grant;
+  }
+  return std::nullopt;
+}
+
+// Those who want that connection; without an id: those who would take any.
 std::vector<Pool::Grant> Pool::fail_waiters(const Status& why,
                                             std::optional<ConnectionId> wanted) {
   std::vector<Grant> grants;
-  std::erase_if(waiters_, [&](const Waiter& waiter) {
-    if (waiter.wanted != wanted) return false;
-    grants.push_back({waiter.who, why});
-    return true;
-  });
+  for (Share* share : shares_)
+    std::erase_if(share->waiters_, [&](const Share::Waiter& waiter) {
+      if (waiter.wanted != wanted) return false;
+      grants.push_back({waiter.who, why});
+      return true;
+    });
   return grants;
 }
 
@@ -347,7 +475,6 @@ void Pool::hand_out(std::vector<Grant> grants) noexcept {
 // --- What connections tell ------------------------------------------------
 
 void Pool::opened(ConnectionId id) noexcept {
-  moved();
   std::vector<Grant> grants;
   {
     MutexLock lock(mutex_);
@@ -359,35 +486,39 @@ void Pool::opened(ConnectionId id) noexcept {
   hand_out(std::move(grants));
 }
 
-void Pool::moved() { last_progress_ = clock_.now().time_since_epoch().count(); }
+// Within a request, and so while the slot is leased.
+void Pool::moved(const Slot& slot) {
+  last_progress_ = clock_.now().time_since_epoch().count();
+  if (slot.leased_by != nullptr) slot.leased_by->last_progress_ = last_progress_.load();
+}
 
 // --- The keeper's side ----------------------------------------------------
 
 std::optional<TimePoint> Pool::idle_since() const {
   MutexLock lock(mutex_);
-  if (slots_.empty()) return empty_since_;
   if (idle_.empty()) return std::nullopt;
   return idle_.front()->idle_since;
 }
 
 std::optional<Lease> Pool::lease_idle(TimePoint before) {
   MutexLock lock(mutex_);
-  if (closing_) return std::nullopt;
-  if (slots_.empty()) {
-    if (empty_since_ > before) return std::nullopt;
-    return Lease(*this, add_slot());
-  }
-  if (idle_.empty() || idle_.front()->idle_since > before) return std::nullopt;
-  return take_idle(idle_.front()->id);
+  if (closing_ || idle_.empty() || idle_.front()->idle_since > before) return std::nullopt;
+  return lease_slot(*idle_.front(), nullptr);
 }
 
-void Pool::keep_alive(Lease& lease) {
-  std::vector<PoolClient*> clients;
+// --- The end --------------------------------------------------------------
+
+void Pool::abort_requests(Share& share) {
+  std::vector<Grant> grants;
   {
     MutexLock lock(mutex_);
-    clients = clients_;
+    share.closing_ = true;
+    for (const Share::Waiter& waiter : std::exchange(share.waiters_, {}))
+      grants.push_back({waiter.who, shutting_down()});
+    for (const auto& slot : slots_)
+      if (slot->leased_by == &share) slot->connection->abort();
   }
-  for (PoolClient* client : clients) client->keep_alive(lease);
+  hand_out(std::move(grants));
 }
 
 void Pool::abort_requests() {
@@ -395,10 +526,9 @@ void Pool::abort_requests() {
   {
     MutexLock lock(mutex_);
     closing_ = true;
-    while (!waiters_.empty()) {
-      grants.push_back({waiters_.front().who, shutting_down()});
-      waiters_.pop_front();
-    }
+    for (Share* share : shares_)
+      for (const Share::Waiter& waiter : std::exchange(share->waiters_, {}))
+        grants.push_back({waiter.who, shutting_down()});
     for (const auto& slot : slots_) slot->connection->abort();
   }
   hand_out(std::move(grants));

@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Pool: the bounded set of connections of one origin.
+// Pool: the bounded set of connections of one origin, shared by all volumes there.
 //
 // A connection is idle, leased, or gone. Requests that find none idle and no
-// room for another wait in one line, first come first served; a connection
-// that comes back goes straight to the first waiter that can use it.
+// room for another wait in the line of their volume, first come first served; a connection
+// that comes back goes straight to a waiter that can use it: of the volume that has the
+// fewest leases, and among those with equally many, of the one that was served the longest ago.
+//
+// A volume whose server answers slowly, or not at all, has leases that last. So that others
+// go on beside it (invariant 11), a volume that has a lease gets a further one only
+//   - up to its part: the limit divided, rounded up, by the number of busy volumes; busy is
+//     who has a lease, waits for one, or had one a second ago; and
+//   - if another is left for a volume that has none.
+// A volume that has no lease gets the next one. Alone, a volume gets all.
+//
+// What a volume has not flushed goes with the connection that carried it, whoever lost that.
+// So a volume gets the connection that it used last, or a new one, before one of others.
+//
 // New connections are opened one after another: servers make TLS handshakes one
 // at a time anyway, and while one is refused nobody tries at once with more. (Those that take
 // the place of one that was closed while it was idle are opened by who has its lease.)
@@ -14,7 +26,6 @@
 #pragma once
 
 #include <atomic>
-#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,29 +36,9 @@
 #include "base/status.h"
 #include "http/connection.h"
 #include "upstream/lease.h"
+#include "upstream/share.h"
 
 namespace upload::upstream {
-
-// Who has changes on the pool's connections: a volume. Called without any
-// mutex of the pool; must not give back leases of others.
-class PoolClient {
- public:
-  virtual ~PoolClient() = default;
-  // The connection is gone. Unflushed changes on it are lost.
-  virtual void connection_lost(ConnectionId id, const Status& why) = 0;
-  // Makes a request that keeps the connection and the client's own ticket
-  // alive. Reports a failure by itself, to its own next request.
-  virtual void keep_alive(Lease& lease) = 0;
-};
-
-// Who waits for a lease without blocking a thread.
-class LeaseWaiter {
- public:
-  virtual ~LeaseWaiter() = default;
-  // Called once for each enqueued wait, on any thread, without any mutex of
-  // the pool. A failure says why there will be no connection.
-  virtual void granted(Result<Lease> lease) = 0;
-};
 
 struct PoolOptions {
   unsigned connections = 4;  // upper bound, at least 1
@@ -59,40 +50,18 @@ class Pool {
  public:
   // `clock` outlives the pool.
   Pool(const PoolOptions& options, http::ConnectionFactory factory, Clock& clock);
-  // Every lease must have been given back.
+  // Every lease must have been given back, and every share be gone.
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // Clients outlive their membership. Not while a lease is out.
-  void add_client(PoolClient& client) EXCLUDES(mutex_);
-  void remove_client(PoolClient& client) EXCLUDES(mutex_);
-
-  // Waits for any connection. Fails with kPoolWait at give_up_at(), with
-  // kShutdown, or with kConnect when none can be opened.
-  [[nodiscard]] Result<Lease> lease() EXCLUDES(mutex_);
-  // Waits for that connection. Fails with kLost when it is gone.
-  [[nodiscard]] Result<Lease> lease(ConnectionId id) EXCLUDES(mutex_);
-  // A lease if there is one now (or the failure kShutdown), else puts `waiter`
-  // in line, once. A mutex of the caller may be held.
-  [[nodiscard]] std::optional<Result<Lease>> lease_or_wait(LeaseWaiter& waiter) noexcept
-      EXCLUDES(mutex_);
-
-  // When a wait that began at `since` is hopeless: nothing at all has moved
-  // on any connection for longer than a connection may take to open and then
-  // stall. A slow link that moves is waited for.
-  [[nodiscard]] TimePoint give_up_at(TimePoint since) const;
-  // The error of such a wait; says who holds the connections.
-  [[nodiscard]] Status wait_failure() const EXCLUDES(mutex_);
-
-  // Since when the connection that has been idle for longest is idle; when
-  // there are no connections at all, since when. Nothing if all are leased.
+  // Since when the connection that has been idle for longest is idle. Nothing if none is.
   [[nodiscard]] std::optional<TimePoint> idle_since() const EXCLUDES(mutex_);
-  // Leases what idle_since() speaks of, if that is not after `before`. With
-  // no connections at all: an unopened one. Never waits.
+  // Leases that, on nobody's account, if that is not after `before`. Never waits.
   [[nodiscard]] std::optional<Lease> lease_idle(TimePoint before) EXCLUDES(mutex_);
-  // Calls every client's keep_alive() with the lease.
-  void keep_alive(Lease& lease) EXCLUDES(mutex_);
+
+  // All there are.
+  [[nodiscard]] std::vector<Share*> shares() const EXCLUDES(mutex_);
 
   // Makes requests under way fail soon, and refuses waits from now on.
   void abort_requests() EXCLUDES(mutex_);
@@ -104,10 +73,7 @@ class Pool {
 
  private:
   friend class Lease;
-  struct Waiter {
-    LeaseWaiter* who;
-    std::optional<ConnectionId> wanted;
-  };
+  friend class Share;
   // What is to be called once the mutex is free.
   struct Grant {
     LeaseWaiter* who;
@@ -115,24 +81,41 @@ class Pool {
   };
   class BlockingWaiter;
 
-  Result<Lease> wait_for(std::optional<ConnectionId> wanted) EXCLUDES(mutex_);
-  std::optional<Lease> take_any() REQUIRES(mutex_);
-  std::optional<Lease> take_idle(ConnectionId id) REQUIRES(mutex_);
+  void add(Share& share) EXCLUDES(mutex_);
+  void remove(Share& share) EXCLUDES(mutex_);
+  void set_client(Share& share, PoolClient* client) EXCLUDES(mutex_);
+  PoolClient* client_of(const Share& share) const EXCLUDES(mutex_);
+  bool has_lease(const Share& share) const EXCLUDES(mutex_);
+  Result<Lease> wait_for(Share& share, std::optional<ConnectionId> wanted) EXCLUDES(mutex_);
+  std::optional<Result<Lease>> lease_or_wait(Share& share, LeaseWaiter& waiter) noexcept
+      EXCLUDES(mutex_);
+  TimePoint give_up_at(const Share& share, TimePoint since) const EXCLUDES(mutex_);
+  Status wait_failure() const EXCLUDES(mutex_);
+  void abort_requests(Share& share) EXCLUDES(mutex_);
+
+  bool may_lease(const Share& share) const REQUIRES(mutex_);
+  unsigned part_of_each() const REQUIRES(mutex_);
+  std::optional<Lease> take(Share& share, std::optional<ConnectionId> wanted) REQUIRES(mutex_);
+  Slot* find_any(const Share& share) REQUIRES(mutex_);
+  Slot* find_idle(ConnectionId id) const REQUIRES(mutex_);
+  Lease lease_slot(Slot& slot, Share* share) REQUIRES(mutex_);
+  void end_lease(Slot& slot) REQUIRES(mutex_);
   Slot& add_slot() REQUIRES(mutex_);
   std::unique_ptr<http::Connection> remove_slot(Slot& slot) REQUIRES(mutex_);
   std::vector<Grant> match_waiters() REQUIRES(mutex_);
+  std::optional<Grant> serve_one(Share& share) REQUIRES(mutex_);
   std::vector<Grant> fail_waiters(const Status& why, std::optional<ConnectionId> wanted)
       REQUIRES(mutex_);
   void hand_out(std::vector<Grant> grants) noexcept EXCLUDES(mutex_);
-  bool withdraw(LeaseWaiter& waiter) EXCLUDES(mutex_);
+  bool withdraw(Share& share, LeaseWaiter& waiter) EXCLUDES(mutex_);
   void opened(ConnectionId id) noexcept EXCLUDES(mutex_);
-  void moved();
+  void moved(const Slot& slot);
   // The ends of a lease.
   void return_slot(Slot& slot) noexcept EXCLUDES(mutex_);
   void retire_slot(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void replace_connection(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void tell_lost(ConnectionId id, const Status& why) EXCLUDES(mutex_);
-  std::unique_ptr<http::Connection> make_connection(ConnectionId id);
+  std::unique_ptr<http::Connection> make_connection(const Slot& slot);
   std::string describe_connections() const REQUIRES(mutex_);
 
   // Constant after construction.
@@ -144,15 +127,14 @@ class Pool {
   std::atomic<Duration::rep> last_progress_;
 
   mutable Mutex mutex_;
-  std::vector<PoolClient*> clients_ GUARDED_BY(mutex_);
+  std::vector<Share*> shares_ GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Slot>> slots_ GUARDED_BY(mutex_);
   // Least recently used first.
   std::vector<Slot*> idle_ GUARDED_BY(mutex_);
-  std::list<Waiter> waiters_ GUARDED_BY(mutex_);
+  uint64_t leases_given_ GUARDED_BY(mutex_) = 0;
   ConnectionId last_id_ GUARDED_BY(mutex_) = 0;
   // The connection that is being opened; 0: none.
   ConnectionId opening_ GUARDED_BY(mutex_) = 0;
-  TimePoint empty_since_ GUARDED_BY(mutex_);
   bool closing_ GUARDED_BY(mutex_) = false;
   CondVar all_back_;
 };

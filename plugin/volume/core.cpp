@@ -16,10 +16,9 @@
 
 namespace upload::volume {
 
-Core::Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_clock,
-           Stats& its_stats)
+Core::Core(VolumeOptions volume_options, upstream::Pool& pool, Clock& its_clock, Stats& its_stats)
     : options(std::move(volume_options)),
-      pool(its_pool),
+      share(pool),
       clock(its_clock),
       stats(its_stats),
       log_memory(std::make_shared<journal::Memory>(options.replay)),
@@ -28,7 +27,8 @@ Core::Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_cl
       unflushed(log_memory),
       budget(log_memory, options.spool ? options.spool_size : 0),
       forgotten_ticket(options.denied_wait, options.retry_time),
-      last_success(its_clock.now()) {}
+      last_success(its_clock.now()),
+      ticket_used(its_clock.now()) {}
 
 Core::~Core() {
   MutexLock lock(mutex);
@@ -68,8 +68,8 @@ void Core::wake_workers() {
 
 void Core::find_leaders() {
   lead_append();
-  while (requested_ < std::min<size_t>(queue.ready_count(), pool.limit())) {
-    std::optional<Result<upstream::Lease>> lease = pool.lease_or_wait(*this);
+  while (requested_ < std::min<size_t>(queue.ready_count(), share.limit())) {
+    std::optional<Result<upstream::Lease>> lease = share.lease_or_wait(*this);
     if (lease)
       lead(std::move(*lease));
     else

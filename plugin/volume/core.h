@@ -49,16 +49,15 @@ using HeldRanges = std::list<Change>;
 class Core final : private upstream::LeaseWaiter {
  public:
   // `pool`, `clock` and `stats` outlive the core.
-  Core(VolumeOptions volume_options, upstream::Pool& its_pool, Clock& its_clock,
-       Stats& its_stats);
+  Core(VolumeOptions volume_options, upstream::Pool& pool, Clock& its_clock, Stats& its_stats);
   // Nothing is in the queue.
   ~Core() override;
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
-  // Constant.
   const VolumeOptions options;
-  upstream::Pool& pool;
+  // With its own synchronisation.
+  upstream::Share share;
   Clock& clock;
   Stats& stats;
   // Of the log, with its own synchronisation.
@@ -87,8 +86,9 @@ class Core final : private upstream::LeaseWaiter {
   // Rows of an earlier run are not all on the server.
   bool has_leftovers GUARDED_BY(mutex) = false;
 
-  // Looked at without the mutex: a change or a flush has last succeeded then.
+  // Looked at without the mutex: a change or a flush has last succeeded then, and any request.
   std::atomic<TimePoint> last_success;
+  std::atomic<TimePoint> ticket_used;
 
   // --- Waiting and waking. One condition variable for each reason ---
 

@@ -28,6 +28,7 @@ Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const
     const size_t changes = asked.pieces == nullptr ? 1 : asked.pieces->size();
     if (asked.op) core_.stats.add(*asked.op, asked.bytes, changes, core_.clock.now() - start);
     core_.note_answer(start);
+    core_.ticket_used = core_.clock.now();
     if (asked.purpose != Purpose::kRead) core_.last_success = core_.clock.now();
     core_.note_success();
     return status;

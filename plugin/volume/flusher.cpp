@@ -56,7 +56,7 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
 }
 
 Status Flusher::flush_connection(ConnectionId id) {
-  Result<upstream::Lease> lease = core_.pool.lease(id);
+  Result<upstream::Lease> lease = core_.share.lease(id);
   {
     MutexLock lock(core_.mutex);
     if (core_.health.latched()) return *core_.health.latched();

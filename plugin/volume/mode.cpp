@@ -24,7 +24,7 @@ Status lost_changes(const Core& core, const Status& why) {
 Retry FailAtOnce::make_retry(Purpose purpose) const { return {core_.clock, purpose, {}}; }
 
 TimePoint FailAtOnce::give_up_waiting_at(TimePoint since) const {
-  return core_.pool.give_up_at(since);
+  return core_.share.give_up_at(since);
 }
 
 Status FailAtOnce::may_wait_in_doubt() const {
@@ -108,7 +108,7 @@ Status Persist::given_up(const Status& failure) const { return core_.latched_or(
 // The changes in front of it in the line may be trying again, for the retry time.
 TimePoint Persist::give_up_waiting_at(TimePoint since) const {
   return std::max(
-      core_.pool.give_up_at(since),
+      core_.share.give_up_at(since),
       std::max(since, core_.last_success.load()) + core_.options.retry_time + core_.options.late);
 }
 

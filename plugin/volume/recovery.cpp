@@ -12,7 +12,7 @@ Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher,
   // Those who replay are content with fewer; so the others come first.
   if (drainer_) drain_.emplace(core, core.spool_work, *drainer_, 1);
   try {
-    replay_.emplace(core, core.replay_work, replayer_, core.pool.limit());
+    replay_.emplace(core, core.replay_work, replayer_, core.share.limit());
   } catch (...) {
     // There are no more threads. Nobody destroys this; so the others are ended here.
     core.stop();

@@ -29,24 +29,28 @@ Volume::Volume(VolumeOptions options, upstream::Pool& pool, Clock& clock, Stats&
       writer_(core_, *mode_, exchange_, fallback(), flusher_),
       reader_(core_, *mode_, exchange_, fallback()) {
   assert(core_.options.replay > 0 || !core_.options.spool);
-  pool.add_client(*this);
+  core_.share.set_client(*this);
   if (!core_.options.keeps_content()) return;
   try {
     recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
   } catch (...) {
-    pool.remove_client(*this);
+    core_.share.remove_client();
     throw;
   }
 }
 
-Volume::~Volume() { core_.pool.remove_client(*this); }
+Volume::~Volume() { core_.share.remove_client(); }
 
 void Volume::connection_lost(ConnectionId id, const Status& why) {
   mode_->connection_lost(id, why);
 }
 
+bool Volume::is_dirty(ConnectionId id) const {
+  MutexLock lock(core_.mutex);
+  return core_.unflushed.log.is_dirty(id);
+}
+
 void Volume::keep_alive(upstream::Lease& lease) {
-  if (!lease.retired().ok()) return;  // lost under another client's request
   const Status status = exchange_.flush(lease, Purpose::kKeepAlive);
   if (!status.ok()) UPLOAD_DEBUG(keeper, "keeper: %s", status.text().c_str());
 }

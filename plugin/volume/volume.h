@@ -55,6 +55,8 @@ class Volume final : public upstream::PoolClient {
   Result<Extents> extents() { return reader_.extents(); }
 
   void connection_lost(ConnectionId id, const Status& why) override;
+  [[nodiscard]] bool is_dirty(ConnectionId id) const override;
+  [[nodiscard]] TimePoint ticket_used() const override { return core_.ticket_used; }
   void keep_alive(upstream::Lease& lease) override;
 
   // Until what was left in the spool by an earlier run is on the server.

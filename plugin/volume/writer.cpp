@@ -115,7 +115,7 @@ void Writer::wait_for_turn(Change& change) {
     } else if (const auto until = last_look.wait_until(give_up, core_.clock.now())) {
       core_.wait_for(change.turn, *until);
     } else {
-      core_.finish({&change}, core_.pool.wait_failure());
+      core_.finish({&change}, core_.share.wait_failure());
     }
   }
 }
@@ -170,7 +170,7 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
     if (Status waited = wait_in_doubt(pieces); !waited.ok())
       return {.status = mode_.given_up(waited)};
     if (find_obstacle(pieces) == Obstacle::kFallback) return {.to_fallback = true};
-    Result<upstream::Lease> other = core_.pool.lease();
+    Result<upstream::Lease> other = core_.share.lease();
     if (other.ok())
       lease = std::move(other.value());
     else

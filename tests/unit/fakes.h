@@ -60,12 +60,12 @@ class FakeClock final : public Clock {
   }
 
   // Waits until `count` threads sleep, all of them until after now.
-  void await_sleepers(size_t count) {
+  void await_sleepers(size_t count, Duration at_least = Duration(0)) {
     std::unique_lock<std::mutex> lock(mutex_);
     const bool sleep = changed_.wait_for(lock, kTooLong, [&] {
       return sleepers_.size() == count &&
              std::all_of(sleepers_.begin(), sleepers_.end(),
-                         [&](TimePoint when) { return when > now_; });
+                         [&](TimePoint when) { return when > now_ + at_least; });
     });
     if (!sleep)
       throw std::runtime_error(std::to_string(sleepers_.size()) + " threads sleep, and not " +

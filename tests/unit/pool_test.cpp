@@ -20,6 +20,7 @@ using upload::upstream::Lease;
 using upload::upstream::Pool;
 using upload::upstream::PoolClient;
 using upload::upstream::PoolOptions;
+using upload::upstream::Share;
 namespace http = upload::http;
 
 namespace {
@@ -30,6 +31,8 @@ struct Client final : PoolClient {
     lost.push_back(id);
     reasons.push_back(why.text());
   }
+  bool is_dirty(upload::ConnectionId) const override { return false; }
+  upload::TimePoint ticket_used() const override { return {}; }
   void keep_alive(Lease&) override {}
 
   std::mutex mutex;
@@ -40,13 +43,16 @@ struct Client final : PoolClient {
 struct Fixture {
   explicit Fixture(unsigned connections = 2)
       : pool({connections, 10s, 60s}, server.factory(), clock) {
-    pool.add_client(client);
+    share.set_client(client);
   }
-  ~Fixture() { pool.close(); }
+  ~Fixture() {
+    share.remove_client();
+    pool.close();
+  }
 
   // A lease that has been opened by a request.
   Lease open() {
-    Lease lease = std::move(pool.lease().value());
+    Lease lease = std::move(share.lease().value());
     REQUIRE(lease.perform({}).ok());
     return lease;
   }
@@ -55,6 +61,7 @@ struct Fixture {
   FakeServer server;
   Client client;
   Pool pool;
+  Share share{pool};
 };
 
 }  // namespace
@@ -66,7 +73,7 @@ TEST_CASE("a lease is given back by its destructor and then used again", "[pool]
     Lease lease = f.open();
     first = lease.id();
   }
-  Lease again = std::move(f.pool.lease().value());
+  Lease again = std::move(f.share.lease().value());
   CHECK(again.id() == first);
   CHECK(f.server.connections_made() == 1);
 }
@@ -76,7 +83,7 @@ TEST_CASE("the pool never has more connections than its limit", "[pool]") {
   Lease one = f.open();
   std::optional<Lease> two = f.open();
   CHECK(one.id() != two->id());
-  auto third = std::async(std::launch::async, [&] { return f.pool.lease().value().id(); });
+  auto third = std::async(std::launch::async, [&] { return f.share.lease().value().id(); });
   f.clock.await_sleepers(1);
   const upload::ConnectionId id = two->id();
   two.reset();
@@ -86,8 +93,8 @@ TEST_CASE("the pool never has more connections than its limit", "[pool]") {
 
 TEST_CASE("connections are opened one after another", "[pool]") {
   Fixture f(4);
-  Lease opening = std::move(f.pool.lease().value());  // unopened
-  auto second = std::async(std::launch::async, [&] { return f.pool.lease().value().id(); });
+  Lease opening = std::move(f.share.lease().value());  // unopened
+  auto second = std::async(std::launch::async, [&] { return f.share.lease().value().id(); });
   f.clock.await_sleepers(1);
   CHECK(f.server.connections_made() == 1);
   REQUIRE(opening.perform({}).ok());  // now it is open
@@ -102,7 +109,7 @@ TEST_CASE("whoever waits first is served first", "[pool]") {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
-      Lease mine = std::move(f.pool.lease().value());
+      Lease mine = std::move(f.share.lease().value());
       std::lock_guard<std::mutex> lock(mutex);
       order.push_back(i);
     });
@@ -117,20 +124,20 @@ TEST_CASE("a certain connection can be waited for, and gets lost under the wait"
   Fixture f(2);
   std::optional<Lease> lease = f.open();
   const upload::ConnectionId id = lease->id();
-  auto same = std::async(std::launch::async, [&] { return f.pool.lease(id).value().id(); });
+  auto same = std::async(std::launch::async, [&] { return f.share.lease(id).value().id(); });
   f.clock.await_sleepers(1);
   lease.reset();
   CHECK(same.get() == id);
 
-  Lease taken = std::move(f.pool.lease(id).value());
-  auto gone = std::async(std::launch::async, [&] { return f.pool.lease(id).status(); });
+  Lease taken = std::move(f.share.lease(id).value());
+  auto gone = std::async(std::launch::async, [&] { return f.share.lease(id).status(); });
   f.clock.await_sleepers(1);
   taken.retire({Kind::kLost, "torn"});
   taken.give_back();
   const Status status = gone.get();
   CHECK(status.kind() == Kind::kLost);
   CHECK(status.text() == "torn");
-  CHECK(f.pool.lease(id).status().kind() == Kind::kLost);
+  CHECK(f.share.lease(id).status().kind() == Kind::kLost);
 }
 
 TEST_CASE("a failed request retires the connection and tells the clients", "[pool]") {
@@ -166,7 +173,7 @@ TEST_CASE("a connection that was closed while idle is replaced, and its loss tol
   Fixture f;
   const upload::ConnectionId id = f.open().id();
   f.server.close_idle(id);
-  Lease lease = std::move(f.pool.lease().value());
+  Lease lease = std::move(f.share.lease().value());
   CHECK(lease.id() == id);
   lease.replace_if_closed();
   CHECK(lease.id() != id);
@@ -179,8 +186,8 @@ TEST_CASE("when the server can't be reached, all who wait learn it at once", "[p
   f.server.on_request([](const http::Request&) -> Result<http::Reply> {
     return Status(Kind::kConnect, "refused");
   });
-  Lease opening = std::move(f.pool.lease().value());
-  auto waiting = std::async(std::launch::async, [&] { return f.pool.lease().status(); });
+  Lease opening = std::move(f.share.lease().value());
+  auto waiting = std::async(std::launch::async, [&] { return f.share.lease().status(); });
   f.clock.await_sleepers(1);
   CHECK(opening.perform({}).status().kind() == Kind::kConnect);
   opening.give_back();
@@ -190,7 +197,7 @@ TEST_CASE("when the server can't be reached, all who wait learn it at once", "[p
 TEST_CASE("a wait ends when nothing has moved for connect-timeout and timeout", "[pool]") {
   Fixture f(1);
   Lease held = f.open();
-  auto waiting = std::async(std::launch::async, [&] { return f.pool.lease().status(); });
+  auto waiting = std::async(std::launch::async, [&] { return f.share.lease().status(); });
   const auto pass_69_seconds = [&] {
     for (int i = 0; i < 69; ++i) {
       f.clock.await_sleepers(1);
@@ -214,7 +221,7 @@ TEST_CASE("who wakes up much too late, after a stop of the process, waits for an
           "[pool]") {
   Fixture f(1);
   Lease held = f.open();
-  auto waiting = std::async(std::launch::async, [&] { return f.pool.lease().status(); });
+  auto waiting = std::async(std::launch::async, [&] { return f.share.lease().status(); });
   f.clock.await_sleepers(1);
   f.clock.advance(3600s);
   f.clock.await_sleepers(1);
@@ -226,16 +233,16 @@ TEST_CASE("closing the pool aborts what is under way and refuses what comes", "[
   Fixture f(1);
   f.server.hold();
   auto request = std::async(std::launch::async, [&] {
-    Lease lease = std::move(f.pool.lease().value());
+    Lease lease = std::move(f.share.lease().value());
     return lease.perform({}).status();
   });
   f.server.await_sent(1);
-  auto waiting = std::async(std::launch::async, [&] { return f.pool.lease().status(); });
+  auto waiting = std::async(std::launch::async, [&] { return f.share.lease().status(); });
   f.clock.await_sleepers(1);
   f.pool.close();
   CHECK(request.get().kind() == Kind::kLost);
   CHECK(waiting.get().kind() == Kind::kShutdown);
-  CHECK(f.pool.lease().status().kind() == Kind::kShutdown);
+  CHECK(f.share.lease().status().kind() == Kind::kShutdown);
   CHECK(f.server.connections_alive() == 0);
 }
 
@@ -261,7 +268,7 @@ TEST_CASE("the longest idle connection is the one that is due", "[pool]") {
 TEST_CASE("a connection that nobody has opened is not kept", "[pool]") {
   Fixture f(2);
   {
-    Lease unused = std::move(f.pool.lease().value());
+    Lease unused = std::move(f.share.lease().value());
     CHECK(f.server.connections_alive() == 1);
   }
   CHECK(f.server.connections_alive() == 0);
@@ -272,7 +279,7 @@ TEST_CASE("a request on a connection that was closed while idle is not sent", "[
   Fixture f;
   const upload::ConnectionId id = f.open().id();
   f.server.close_idle(id);
-  Lease lease = std::move(f.pool.lease(id).value());
+  Lease lease = std::move(f.share.lease(id).value());
   CHECK(lease.perform({}).status().kind() == Kind::kLost);
   CHECK(f.server.sent().size() == 1);
 }
@@ -285,7 +292,7 @@ TEST_CASE("many threads share few connections", "[pool]") {
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 500; ++i) {
-        Result<Lease> lease = f.pool.lease();
+        Result<Lease> lease = f.share.lease();
         if (!lease.ok()) continue;
         const int now = ++inside;
         int seen = most;
