@@ -35,10 +35,10 @@
 #include "base/log.h"
 #include "base/log_queue.h"
 #include "base/memory_reserve.h"
-#include "config.h"
+#include "process/config.h"
 #include "ending.h"
 #include "http/curl_connection.h"
-#include "instance.h"
+#include "process/instance.h"
 #include "target/target.h"
 #include "volume/verdict.h"
 
@@ -46,6 +46,7 @@ namespace {
 
 using upload::Config;
 using upload::ConfigParser;
+using upload::Disk;
 using upload::Instance;
 using upload::Kind;
 using upload::LogQueue;
@@ -227,18 +228,39 @@ void upload_dump_plugin() {
   printf("upload_version=%s\n", PACKAGE_VERSION);
   printf("upload_libcurl=%s\n", upload::http::library_version().c_str());
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
-  printf("upload_features=group-commit keeper native-fua extents unix-socket replay spool\n");
+  printf(
+      "upload_features=group-commit keeper native-fua extents unix-socket replay spool "
+      "exports\n");
 }
 
 // --- Serving --------------------------------------------------------------
 
-// What an earlier run has left in the spool goes before the first client.
-void* upload_open(int) {
-  Volume& volume = instance->volume();
-  return guard([&] { return volume.wait_for_leftovers(); }) == 0 ? &volume : nullptr;
+int upload_list_exports(int, int, nbdkit_exports* exports) {
+  if (instance->nameless()) return nbdkit_use_default_export(exports);
+  for (const auto& disk : instance->disks())
+    if (nbdkit_add_export(exports, disk->name().c_str(), nullptr) == -1) return -1;
+  return 0;
 }
 
-Volume& volume_of(void* handle) { return *static_cast<Volume*>(handle); }
+const char* upload_default_export(int, int) { return instance->disks().front()->name().c_str(); }
+
+// What an earlier run has left in the spool goes before the first client.
+void* upload_open(int) {
+  Disk* disk = nullptr;
+  const int result = guard([&]() -> Status {
+    const char* const name = nbdkit_export_name();
+    Result<Disk*> opened = instance->open(name == nullptr ? "" : name);
+    if (opened.ok()) disk = opened.value();
+    return opened.status();
+  });
+  return result == 0 ? disk : nullptr;
+}
+
+const char* upload_export_description(void* handle) {
+  return static_cast<Disk*>(handle)->description().c_str();
+}
+
+Volume& volume_of(void* handle) { return static_cast<Disk*>(handle)->volume(); }
 
 int64_t upload_get_size(void* handle) { return static_cast<int64_t>(volume_of(handle).size()); }
 
@@ -326,7 +348,10 @@ nbdkit_plugin make_table() {
   table.get_ready = upload_get_ready;
   table.after_fork = upload_after_fork;
   table.cleanup = upload_cleanup;
+  table.list_exports = upload_list_exports;
+  table.default_export = upload_default_export;
   table.open = upload_open;
+  table.export_description = upload_export_description;
   table.get_size = upload_get_size;
   table.can_write = upload_can_write;
   table.can_flush = upload_can_flush;

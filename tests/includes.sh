@@ -16,7 +16,8 @@ allowed() {
     upstream) echo "base http" ;;
     journal) echo "base" ;;
     volume) echo "base http target upstream journal" ;;
-    .) echo "base http target upstream journal volume ." ;;
+    process) echo "base http target upstream journal volume" ;;
+    .) echo "base http target upstream journal volume process ." ;;
   esac
 }
 

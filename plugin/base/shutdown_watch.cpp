@@ -63,7 +63,10 @@ void ShutdownWatch::run() {
   while (!stopping()) {
     const TimePoint now = clock_.now();
     if (!hooks_.is_away()) well = now;
-    if (now - well >= kGiveUpAfter) return hooks_.give_up();
+    if (now - well >= kGiveUpAfter) {
+      hooks_.give_up();
+      well = now;
+    }
     pause(kLook);
   }
 }

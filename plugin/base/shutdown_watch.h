@@ -27,9 +27,9 @@ class ShutdownWatch {
   struct Hooks {
     // Sleeps for so long at most. True: nbdkit is to end; returns soon then.
     std::function<bool(Duration)> sleep_unless_ending;
-    // Requests wait for a server that does not answer.
+    // Requests wait for a server that does not answer, and have not been told to give up.
     std::function<bool()> is_away;
-    // Makes them fail. Called once at most.
+    // Makes them fail.
     std::function<void()> give_up;
   };
 

@@ -150,8 +150,14 @@ Pool::Pool(const PoolOptions& options, http::ConnectionFactory factory, Clock& c
     : options_(options),
       factory_(std::move(factory)),
       clock_(clock),
+      limit_(options.connections),
       last_progress_(clock.now().time_since_epoch().count()) {
   assert(options_.connections > 0);
+}
+
+void Pool::lower_limit(unsigned connections) {
+  MutexLock lock(mutex_);
+  limit_ = std::min<unsigned>(limit_, connections);
 }
 
 Pool::~Pool() {
@@ -236,7 +242,7 @@ bool Pool::may_lease(const Share& share) const {
   const bool somebody_has_none =
       std::any_of(shares_.begin(), shares_.end(), [](const Share* s) { return s->leases_ == 0; });
   const size_t in_use = slots_.size() - idle_.size();
-  return in_use + (somebody_has_none ? 1 : 0) < options_.connections;
+  return in_use + (somebody_has_none ? 1 : 0) < limit_;
 }
 
 unsigned Pool::part_of_each() const {
@@ -246,7 +252,7 @@ unsigned Pool::part_of_each() const {
         return share->leases_ > 0 || !share->waiters_.empty() ||
                share->last_lease_ended_ + kBusyFor > now;
       }));
-  return (options_.connections + busy - 1) / busy;
+  return (limit_ + busy - 1) / busy;
 }
 
 std::optional<Lease> Pool::take(Share& share, std::optional<ConnectionId> wanted) {
@@ -262,7 +268,7 @@ Slot* Pool::find_any(const Share& share) {
   const auto own = std::find_if(idle_.rbegin(), idle_.rend(),
                                 [&](const Slot* slot) { return slot->used_by == &share; });
   if (own != idle_.rend()) return *own;
-  if (slots_.size() < options_.connections && opening_ == 0) return &add_slot();
+  if (slots_.size() < limit_ && opening_ == 0) return &add_slot();
   return idle_.empty() ? nullptr : idle_.front();
 }
 
@@ -294,7 +300,7 @@ void Pool::end_lease(Slot& slot) {
 }
 
 Slot& Pool::add_slot() {
-  assert(slots_.size() < options_.connections);
+  assert(slots_.size() < limit_);
   auto slot = std::make_unique<Slot>();
   slot->id = ++last_id_;
   slot->connection = make_connection(*slot);
@@ -331,7 +337,7 @@ std::string Pool::describe_connections() const {
   size_t waiting = 0;
   for (const Share* share : shares_) waiting += share->waiters_.size();
   return format("%zu connections of at most %u, %zu idle, %zu in use, %zu waiting", slots_.size(),
-                options_.connections, idle_.size(), slots_.size() - idle_.size(), waiting);
+                limit_.load(), idle_.size(), slots_.size() - idle_.size(), waiting);
 }
 
 bool Pool::withdraw(Share& share, LeaseWaiter& waiter) {

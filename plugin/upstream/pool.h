@@ -69,7 +69,9 @@ class Pool {
   // leases, closes all connections.
   void close() EXCLUDES(mutex_);
 
-  [[nodiscard]] unsigned limit() const { return options_.connections; }
+  [[nodiscard]] unsigned limit() const { return limit_; }
+  // For connections that are opened from now on; those there are stay. Not higher.
+  void lower_limit(unsigned connections) EXCLUDES(mutex_);
 
  private:
   friend class Lease;
@@ -122,6 +124,9 @@ class Pool {
   const PoolOptions options_;
   const http::ConnectionFactory factory_;
   Clock& clock_;
+
+  // Looked at without the mutex.
+  std::atomic<unsigned> limit_;
 
   // Its own synchronisation: the clock's time when bytes last moved.
   std::atomic<Duration::rep> last_progress_;

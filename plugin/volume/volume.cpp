@@ -59,7 +59,7 @@ void Volume::keep_alive(upstream::Lease& lease) {
 
 bool Volume::server_is_away() {
   MutexLock lock(core_.mutex);
-  return !core_.health.latched() &&
+  return !core_.health.over() &&
          (core_.health.in_outage() || core_.spool_state == SpoolState::kSpooling);
 }
 
@@ -68,6 +68,7 @@ void Volume::give_up() {
       "nbdkit is to end and the server does not answer: requests that wait "
       "for it fail");
   core_.stop();
+  core_.share.abort_requests();
 }
 
 void Volume::join() {

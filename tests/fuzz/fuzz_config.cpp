@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "base/redact.h"
-#include "config.h"
+#include "process/config.h"
 #include "fuzz/check.h"
 
 using namespace upload;

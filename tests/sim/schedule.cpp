@@ -30,7 +30,7 @@
 #include "base/thread.h"
 #include "fixture/model.h"
 #include "http/url.h"
-#include "instance.h"
+#include "process/instance.h"
 #include "sim/clock.h"
 #include "sim/memory_disk.h"
 #include "sim/scheduler.h"
@@ -516,7 +516,7 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     world.not_started = status.text();
     return;
   }
-  volume::Volume& volume = instance.volume();
+  volume::Volume& volume = instance.disks().front()->volume();
   scheduler().at_rest = [&volume] { volume.check_waits(); };
   if (world.plan.checks)
     scheduler().at_unlock = [&volume](const Mutex& mutex) { volume.check(mutex); };

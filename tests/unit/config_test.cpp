@@ -2,7 +2,7 @@
 //
 // Every key: what is taken, and what the one line says that refuses.
 
-#include "config.h"
+#include "process/config.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -334,5 +334,53 @@ TEST_CASE("help has each key at the start of a line", "[config]") {
         "idle-timeout=", "user=", "password=", "token=", "header=", "proxy="}) {
     INFO(key);
     CHECK((help.find(key) == 0 || help.find(std::string("\n") + key) != std::string::npos));
+  }
+}
+
+// --- Exports --------------------------------------------------------------
+
+TEST_CASE("url= and size= after export= are its own", "[config]") {
+  Fixture f;
+  f.set("export", "sda").set("url", "https://host/images/one-0123456789").set("size", "1G");
+  f.set("export", "sdb").set("url", "https://other/images/two-0123456789").set("start", "any");
+  const Config config = f.complete();
+  REQUIRE(config.exports.size() == 2);
+  CHECK(config.exports[0].name == "sda");
+  CHECK(config.exports[0].url.path == "/images/one-0123456789");
+  CHECK(config.exports[0].size == uint64_t{1} << 30);
+  CHECK(config.exports[1].url.host == "other");
+  CHECK_FALSE(config.exports[1].size);
+  CHECK(config.start_any);
+}
+
+TEST_CASE("exports that contradict each other are refused", "[config]") {
+  SECTION("a URL before the first") {
+    Fixture f;
+    f.set("url", kUrl).set("export", "a");
+    CHECK(f.incomplete() == "a url= before export=a belongs to no export");
+  }
+  SECTION("a size before the first") {
+    Fixture f;
+    f.set("size", "1M").set("export", "a").set("url", kUrl);
+    CHECK(f.incomplete() == "a size= before export=a belongs to no export");
+  }
+  SECTION("no URL") {
+    Fixture f;
+    f.set("export", "a").set("export", "b").set("url", kUrl);
+    CHECK(f.incomplete() == "export=a url= is required: where to upload to");
+  }
+  SECTION("one disk twice") {
+    Fixture f;
+    f.set("export", "a").set("url", kUrl).set("export", "b").set("url", kUrl);
+    CHECK(f.incomplete() == "export=a and export=b have the same url=");
+  }
+  SECTION("one name twice") {
+    Fixture f;
+    f.set("export", "a");
+    CHECK(f.error("export", "a") == "export=a: there is an export of that name already");
+    CHECK(f.error("export", "").find("must be a name") != std::string::npos);
+    CHECK(f.error("start", "some") == "start=some: must be all or any");
+    CHECK(f.error("exports", "/dev/null").find("can not be given beside export=a") !=
+          std::string::npos);
   }
 }

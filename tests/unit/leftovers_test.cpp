@@ -3,7 +3,7 @@
 // What earlier runs have left in a directory, with real files in it: what is
 // to be sent, what goes, what the user has to decide.
 
-#include "leftovers.h"
+#include "process/leftovers.h"
 
 #include <filesystem>
 

@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "config.h"
-#include "environment.h"
+#include "process/config.h"
+#include "process/environment.h"
 #include "journal/store.h"
 
 namespace upload {

@@ -6,7 +6,7 @@
 // Secrets (the URL, since the ticket is in it, passwords, tokens, headers)
 // are registered for redaction here, where they come in.
 
-#include "config.h"
+#include "process/config.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -19,11 +19,13 @@
 #include <cinttypes>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 
 #include "base/format.h"
 #include "base/parse.h"
 #include "base/printable.h"
 #include "base/redact.h"
+#include "process/export_list.h"
 #include "target/target.h"
 
 namespace upload {
@@ -44,6 +46,17 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"size", &ConfigParser::set_size, true,
      "<SIZE>\n"
      "    Size of the disk. If not given, the server is asked."},
+    {"export", &ConfigParser::set_export, true,
+     "<NAME>\n"
+     "    Begins an export: url= and size= after it are its own. May be given\n"
+     "    more than once; the first is the default export."},
+    {"exports", &ConfigParser::set_exports, true,
+     "<FILE>\n"
+     "    Exports, in JSON: [{\"name\": \"sda\", \"url\": \"https://...\"}, ...]."},
+    {"start", &ConfigParser::set_start, true,
+     "all|any\n"
+     "    Whether all exports must be reachable at the start, or one is enough\n"
+     "    (default: all)."},
     {"target", &ConfigParser::set_target, true,
      "auto|imageio\n"
      "    Protocol of the server (default: auto)."},
@@ -248,9 +261,13 @@ Status ConfigParser::set_url(const std::string& value) {
   if (Status status = read_secret(value, text); !status.ok()) return status;
   Result<http::Url> url = http::parse_url(text);
   if (!url.ok()) return bad("the URL " + url.status().text());
-  config_.origin.url = std::move(url.value());
-  url_given_ = true;
-  const http::Url& parsed = config_.origin.url;
+  const http::Url parsed = std::move(url.value());
+  if (config_.exports.empty()) {
+    config_.origin.url = parsed;
+    url_given_ = true;
+  } else {
+    config_.exports.back().url = parsed;
+  }
   const std::string ticket = parsed.path.substr(parsed.path.rfind('/') + 1);
   register_secret(ticket);
   register_secret(ticket.substr(0, 18));  // so much of it is in imageio's texts
@@ -270,7 +287,49 @@ Status ConfigParser::set_url(const std::string& value) {
 Status ConfigParser::set_size(const std::string& value) {
   const std::optional<uint64_t> size = parse_size(value);
   if (!size || *size == 0) return bad("must be a size in bytes, more than 0, such as 10G");
-  config_.size = *size;
+  (config_.exports.empty() ? config_.size : config_.exports.back().size) = *size;
+  return {};
+}
+
+Status ConfigParser::set_export(const std::string& value) {
+  if (!exports_file_.empty()) return bad("can not be given beside exports=" + exports_file_);
+  return add_export(value);
+}
+
+Status ConfigParser::add_export(const std::string& name) {
+  // NBD's limit for a string (NBD protocol, "Values").
+  constexpr size_t kLongestName = 4096;
+  if (name.empty() || name.size() > kLongestName || has_control_characters(name))
+    return bad("must be a name without control characters, of at most 4096 bytes");
+  for (const Config::Export& other : config_.exports)
+    if (other.name == name) return bad("there is an export of that name already");
+  config_.exports.push_back({name, {}, {}});
+  return {};
+}
+
+Status ConfigParser::set_exports(const std::string& value) {
+  if (!config_.exports.empty())
+    return bad("can not be given beside export=" + printable(config_.exports.front().name));
+  std::string text;
+  if (Status status = read_file(value, text); !status.ok()) return status;
+  Result<std::vector<ListedExport>> list = read_export_list(text);
+  if (!list.ok()) return list.status();
+  for (const ListedExport& one : list.value()) {
+    const auto refused = [&](const char* key, const Status& status) {
+      return bad(format("line %zu: \"%s\": ", one.line_of(key), key) + status.text());
+    };
+    if (Status status = add_export(one.name); !status.ok()) return refused("name", status);
+    if (Status status = set_url(one.url); !status.ok()) return refused("url", status);
+    if (one.size.empty()) continue;
+    if (Status status = set_size(one.size); !status.ok()) return refused("size", status);
+  }
+  exports_file_ = value;
+  return {};
+}
+
+Status ConfigParser::set_start(const std::string& value) {
+  if (value != "all" && value != "any") return bad("must be all or any");
+  config_.start_any = value == "any";
   return {};
 }
 
@@ -516,7 +575,7 @@ Result<Config> ConfigParser::complete() const {
     return bad(format("spool-size=%" PRIu64
                       " is too small for what is in memory, replay=%" PRIu64,
                       *config.spool_size, config.replay));
-  if (!url_given_) return bad("url= is required: where to upload to");
+  if (Status status = check_exports(config); !status.ok()) return status;
   if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
   if (!origin.user.empty()) register_secret(origin.user + ":" + origin.password);
   if (!origin.user.empty() && origin.password.empty())
@@ -529,8 +588,6 @@ Result<Config> ConfigParser::complete() const {
       return bad("header=Authorization and user= or token= exclude each other");
   if (origin.cert_pem.empty() != origin.key_pem.empty())
     return bad(origin.cert_pem.empty() ? "key= needs cert=" : "cert= needs key=");
-  if (origin.url.scheme == "http" && !origin.cert_pem.empty())
-    return bad("cert= needs a url= that begins with https:");
   const std::string socket =
       unix_socket_.value_or(is_ovirt_host_.value_or(false) ? "auto" : "none");
   if (is_ovirt_host_.value_or(false) && socket != "auto")
@@ -540,6 +597,31 @@ Result<Config> ConfigParser::complete() const {
   if (!origin.unix_socket.empty() && !origin.proxy.empty())
     return bad("unix-socket=" + socket + " and proxy= exclude each other");
   return config;
+}
+
+Status ConfigParser::check_exports(const Config& config) const {
+  const auto check = [&](const http::Url& url, const std::string& name) -> Status {
+    if (url.host.empty()) return bad(name + "url= is required: where to upload to");
+    if (url.scheme == "http" && !config.origin.cert_pem.empty())
+      return bad("cert= needs a " + name + "url= that begins with https:");
+    return {};
+  };
+  if (config.exports.empty()) return check(config.origin.url, "");
+  const std::string& first = config.exports.front().name;
+  if (url_given_)
+    return bad("a url= before export=" + printable(first) + " belongs to no export");
+  if (config.size)
+    return bad("a size= before export=" + printable(first) + " belongs to no export");
+  std::map<std::string, std::string> names;  // by URL
+  for (const Config::Export& one : config.exports) {
+    const std::string name = "export=" + printable(one.name) + " ";
+    if (Status status = check(one.url, name); !status.ok()) return status;
+    // The two would not know of each other's changes.
+    const auto [other, is_new] =
+        names.emplace(one.url.origin() + one.url.target(), printable(one.name));
+    if (!is_new) return bad("export=" + other->second + " and " + name + "have the same url=");
+  }
+  return {};
 }
 
 const char* ConfigParser::help() {

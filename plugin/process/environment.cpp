@@ -2,7 +2,7 @@
 //
 // The monotonic clock, connections by libcurl, and spools in files.
 
-#include "environment.h"
+#include "process/environment.h"
 
 #include <memory>
 #include <utility>

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Wiring. nbdkit forks between discover() and start(): what is made before
+// nbdkit forks between discover() and start(): what is made before
 // must not be a thread, a connection or an open database that is used after.
 // The lock of the spool stays, and is the child's.
 
-#include "instance.h"
+#include "process/disk.h"
 
 #include <algorithm>
+#include <cinttypes>
 
+#include "base/format.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "target/ask.h"
 
 namespace upload {
@@ -25,17 +28,30 @@ constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 
 }  // namespace
 
-Instance::Instance(Config config, Environment environment)
-    : config_(std::move(config)),
-      environment_(std::move(environment)),
-      clock_(environment_.clock),
-      leftovers_(config_, environment_) {}
+Disk::Disk(std::string name, Config config, const Environment& environment, Stats& stats)
+    : name_(std::move(name)),
+      config_(std::move(config)),
+      title_((name_.empty() ? "" : "export " + printable(name_) + ", ") +
+             config_.origin.url.redacted()),
+      environment_(environment),
+      clock_(environment.clock),
+      stats_(stats) {}
 
-Instance::~Instance() { stop(); }
+Status Disk::discover() {
+  Status status = discover_all();
+  ready_ = status.ok();
+  if (!ready_) {
+    // Another attempt takes the spool's lock again.
+    spool_place_.reset();
+    leftovers_.reset();
+  }
+  return status;
+}
 
-Status Instance::discover() {
+Status Disk::discover_all() {
   target_ = target::make_target(config_.target, config_.origin.url);
-  if (Status status = leftovers_.find(); !status.ok()) return status;
+  leftovers_.emplace(config_, environment_);
+  if (Status status = leftovers_->find(); !status.ok()) return status;
   volume::Retry retry(clock_, volume::Purpose::kRead, {.total = config_.retry_time});
   const TimePoint start = clock_.now();
   for (;;) {
@@ -45,18 +61,18 @@ Status Instance::discover() {
     if (status.kind() == Kind::kDenied && clock_.now() - start < config_.denied_wait)
       status = {Kind::kForgotten, status.text()};
     // With leftovers it is an outage like any other.
-    const auto when = leftovers_.to_send() ? retry.next(status) : std::nullopt;
-    if (!when) return status.while_doing(config_.origin.url.redacted());
+    const auto when = leftovers_->to_send() ? retry.next(status) : std::nullopt;
+    if (!when) return status.while_doing(title_);
     if (*when > clock_.now())
       log::warning(
           "%s has changes that are not on the server yet; trying again for up to %lld "
           "seconds: %s",
-          leftovers_.path().c_str(), seconds(config_.retry_time), status.text().c_str());
+          leftovers_->path().c_str(), seconds(config_.retry_time), status.text().c_str());
     clock_.sleep_until(*when);
   }
-  if (Status status = leftovers_.decide(found_->size); !status.ok()) return status;
-  const bool to_send = leftovers_.to_send();
-  spool_place_ = leftovers_.take_place();
+  if (Status status = leftovers_->decide(found_->size); !status.ok()) return status;
+  const bool to_send = leftovers_->to_send();
+  spool_place_ = leftovers_->take_place();
   if (!to_send) return {};
   if (!found_->capabilities.can_write)
     return {Kind::kInvalid, "the spool " + spool_place_->path() +
@@ -66,7 +82,7 @@ Status Instance::discover() {
   return open_store(found_->size, false).status();
 }
 
-Status Instance::discover_volume() {
+Status Disk::discover_volume() {
   Result<volume::Discovery> found =
       volume::discover(*target_, config_.origin, environment_.connect, config_.auto_socket,
                        config_.size, config_.direct);
@@ -75,12 +91,12 @@ Status Instance::discover_volume() {
   return {};
 }
 
-Result<std::unique_ptr<journal::Store>> Instance::open_store(uint64_t size, bool verify) {
+Result<std::unique_ptr<journal::Store>> Disk::open_store(uint64_t size, bool verify) {
   return spool_place_->open(config_.origin.url.redacted(), size, verify);
 }
 
 // Again, since a database must not be taken through a fork.
-Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
+Result<std::shared_ptr<journal::Spool>> Disk::open_spool() {
   if (!spool_place_) return std::shared_ptr<journal::Spool>();
   auto store = open_store(found_->size, false);
   if (!store.ok()) return store.status();
@@ -90,33 +106,20 @@ Result<std::shared_ptr<journal::Spool>> Instance::open_spool() {
     log::warning(
         "%s: %zu changes that an earlier run has left in the spool %s, the last at %s, "
         "are sent first",
-        config_.origin.url.redacted().c_str(), rows.value().size(), spool_place_->path().c_str(),
+        title_.c_str(), rows.value().size(), spool_place_->path().c_str(),
         time_text(store.value()->about().changed_at).c_str());
   return std::make_shared<journal::Spool>(std::move(spool_place_), std::move(store.value()),
                                           std::move(rows.value()), clock_,
                                           std::max(config_.retry_time, kSlowestDisk));
 }
 
-Status Instance::start() {
-  const target::Capabilities& offered = found_->capabilities;
-  upstream::PoolOptions options;
-  options.connections = std::min({config_.connections, offered.max_readers, offered.max_writers});
-  options.connect_timeout = config_.origin.connect_timeout;
-  options.timeout = config_.origin.timeout;
-  pool_ = std::make_unique<upstream::Pool>(
-      options,
-      [connect = environment_.connect, origin = found_->origin](ConnectionId id,
-                                                                http::ConnectionEvents events) {
-        return connect(origin, id, std::move(events));
-      },
-      clock_);
-
+Status Disk::start(upstream::Pool& pool) {
   volume::VolumeOptions volume;
-  volume.name = config_.origin.url.redacted();
+  volume.name = title_;
   volume.target = target_;
-  volume.capabilities = offered;
+  volume.capabilities = offered();
   volume.size = found_->size;
-  volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered.can_zero};
+  volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered().can_zero};
   volume.replay = config_.replay;
   volume.retry_time = config_.retry_time;
   volume.denied_wait = config_.denied_wait;
@@ -125,71 +128,26 @@ Status Instance::start() {
   Result<std::shared_ptr<journal::Spool>> spool = open_spool();
   if (!spool.ok()) return spool.status();
   volume.spool = std::move(spool.value());
-  volume.unclean_start = leftovers_.unclean();
+  volume.unclean_start = leftovers_->unclean();
   volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
   volume.spool_local = config_.spool_local;
-  volume_ = std::make_unique<volume::Volume>(std::move(volume), *pool_, clock_, stats_);
-  keeper_ = std::make_unique<upstream::Keeper>(*pool_, config_.idle_timeout, clock_);
-  shutdown_watch_ = std::make_unique<ShutdownWatch>(
-      ShutdownWatch::Hooks{environment_.sleep_unless_ending,
-                           [this] { return volume_->server_is_away(); },
-                           [this] {
-                             volume_->give_up();
-                             pool_->abort_requests();
-                           }},
-      clock_);
-  UPLOAD_DEBUG(pool, "%s: at most %u connections to %s; stable on %s; zero %d, extents %d",
-               volume_->capabilities().can_write ? "writable" : "read-only", options.connections,
-               found_->origin->name().c_str(),
-               offered.durability == target::Durability::kOnFlush ? "flush" : "reply",
-               offered.can_zero, offered.can_extents);
+  description_ = config_.origin.url.host + format(", %" PRIu64 " bytes", found_->size);
+  volume_ = std::make_unique<volume::Volume>(std::move(volume), pool, clock_, stats_);
+  UPLOAD_DEBUG(pool, "%s: %s; at most %u connections to %s; stable on %s; zero %d, extents %d",
+               title_.c_str(), offered().can_write ? "writable" : "read-only", pool.limit(),
+               origin()->name().c_str(),
+               offered().durability == target::Durability::kOnFlush ? "flush" : "reply",
+               offered().can_zero, offered().can_extents);
   return {};
-}
-
-void Instance::stop() {
-  if (!keeper_) return;
-  volume_->wait_for_spool(std::min(config_.retry_time, ShutdownWatch::kGiveUpAfter));
-  shutdown_watch_->stop();
-  keeper_->request_stop();
-  volume_->request_stop();
-  pool_->close();
-  keeper_->join();
-  volume_->join();
-  keeper_.reset();
-  shutdown_watch_.reset();
-  wait_for_late_copies();
-  if (upload_debug_stats != 0)
-    for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
 }
 
 // --- The end --------------------------------------------------------------
 
 // Whoever starts next does not know which requests have failed and may yet be
 // applied by the server. Only a spool can tell; else that is waited for.
-void Instance::wait_for_late_copies() {
-  if (!volume_->late_copies_may_come()) return;
-  if (volume_->keep_spool()) return;
-  const std::string name = config_.origin.url.redacted();
-  ask_server();
-  const std::optional<TimePoint> until = volume_->late_copies_may_come();
-  if (!until) return;
-  if (*until == volume::LateCopies::kUnknown) {
-    log::warning(
-        "%s: the server does not answer, and may still apply requests that have failed; "
-        "do not write to the disk again before it has been back for %lld seconds "
-        "(timeout=)",
-        name.c_str(), seconds(config_.origin.timeout));
-    return;
-  }
-  log::warning(
-      "%s: waiting for up to %lld seconds (timeout=): until then the server may apply "
-      "requests that have failed, and would overwrite what the next upload writes",
-      name.c_str(), seconds(*until - clock_.now()) + 1);
-  clock_.sleep_until(*until);
-}
+bool Disk::needs_time() { return volume_->late_copies_may_come() && !volume_->keep_spool(); }
 
-// For a few seconds, whether it is alive.
-void Instance::ask_server() {
+std::optional<TimePoint> Disk::ask_server() {
   constexpr Duration kAskFor = std::chrono::seconds(2);
   auto origin = std::make_shared<http::Origin>(*found_->origin);
   origin->connect_timeout = std::min(origin->connect_timeout, kAskFor);
@@ -205,12 +163,29 @@ void Instance::ask_server() {
           return target_->read_options(reply).status();
         });
     // Any answer to this question will do, but one that a proxy may give.
-    if (answered && (status.ok() || !retry.worthwhile(status)))
-      return volume_->note_answer(start);
+    if (answered && (status.ok() || !retry.worthwhile(status))) return start;
     const std::optional<TimePoint> when = retry.next(status);
-    if (!when) return;
+    if (!when) return std::nullopt;
     clock_.sleep_until(*when);
   }
+}
+
+void Disk::wait_for_late_copies() {
+  const std::optional<TimePoint> until = volume_->late_copies_may_come();
+  if (!until) return;
+  if (*until == volume::LateCopies::kUnknown) {
+    log::warning(
+        "%s: the server does not answer, and may still apply requests that have failed; "
+        "do not write to the disk again before it has been back for %lld seconds "
+        "(timeout=)",
+        title_.c_str(), seconds(config_.origin.timeout));
+    return;
+  }
+  log::warning(
+      "%s: waiting for up to %lld seconds (timeout=): until then the server may apply "
+      "requests that have failed, and would overwrite what the next upload writes",
+      title_.c_str(), seconds(*until - clock_.now()) + 1);
+  clock_.sleep_until(*until);
 }
 
 }  // namespace upload

@@ -4,7 +4,7 @@
 // requests under way (Instance::wait_for_late_copies). Those of the same path that
 // another nbdkit uses are none of our business: it sends them.
 
-#include "leftovers.h"
+#include "process/leftovers.h"
 
 #include <algorithm>
 #include <cinttypes>

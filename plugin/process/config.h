@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -27,11 +28,21 @@ enum class SpoolLeftovers {
 
 // Constant once made.
 struct Config {
+  // One disk of several.
+  struct Export {
+    std::string name;
+    http::Url url;
+    std::optional<uint64_t> size;  // bytes
+  };
+
   http::Origin origin;  // its url is the upload URL; unix_socket as below
   std::string target = "auto";
   std::optional<uint64_t> size;  // bytes
-  bool auto_socket = false;      // use the unix socket that the server tells of
-  std::optional<bool> direct;    // our connections are the server's; none: ask
+  // If there are any, url and size are theirs and not the ones above.
+  std::vector<Export> exports;
+  bool start_any = false;      // an export that can't be reached does not end the start
+  bool auto_socket = false;    // use the unix socket that the server tells of
+  std::optional<bool> direct;  // our connections are the server's; none: ask
   unsigned connections = 4;
   uint64_t max_request = uint64_t{4} << 20;  // bytes
   Duration idle_timeout = std::chrono::seconds(30);
@@ -67,6 +78,9 @@ class ConfigParser {
 
   Status set_url(const std::string& value);
   Status set_size(const std::string& value);
+  Status set_export(const std::string& value);
+  Status set_exports(const std::string& value);
+  Status set_start(const std::string& value);
   Status set_target(const std::string& value);
   Status set_cafile(const std::string& value);
   Status set_cert(const std::string& value);
@@ -92,13 +106,16 @@ class ConfigParser {
   Status set_token(const std::string& value);
   Status set_header(const std::string& value);
   Status set_proxy(const std::string& value);
+  Status add_export(const std::string& name);
+  Status check_exports(const Config& config) const;
   Status read_secret(const std::string& value, std::string& secret) const;
 
   const SecretReader read_secret_;
-  Config config_;
+  Config config_;  // an export without a URL has none yet
+  std::string exports_file_;
   bool spool_flush_given_ = false;
   std::string spool_leftovers_;  // as given; empty: not
-  bool url_given_ = false;
+  bool url_given_ = false;       // before any export
   std::optional<std::string> unix_socket_;
   std::optional<bool> is_ovirt_host_;
 };

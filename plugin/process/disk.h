@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Disk: one export: its parameters, what an earlier run has left of it, what the server says of
+// it, and, once it is started, its volume.
+//
+// discover(), start() and what belongs to the end are called on one thread at a time.
+
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/stats.h"
+#include "process/config.h"
+#include "process/environment.h"
+#include "journal/spool.h"
+#include "process/leftovers.h"
+#include "upstream/pool.h"
+#include "volume/discover.h"
+#include "volume/volume.h"
+
+namespace upload {
+
+class Disk {
+ public:
+  // `config` has its URL and size, and no exports. `name`: of the export; empty: it is the
+  // only one. The environment and the statistics outlive the disk.
+  Disk(std::string name, Config config, const Environment& environment, Stats& stats);
+
+  // What clients ask for.
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // For error texts; no secret in it.
+  [[nodiscard]] const std::string& title() const { return title_; }
+
+  // Looks into the spool and talks to the server. Starts no thread. May be called again when
+  // it has failed.
+  Status discover();
+  [[nodiscard]] bool discovered() const { return ready_; }
+  // After discover(): what the connections are made to, and what the server offers.
+  [[nodiscard]] const std::shared_ptr<const http::Origin>& origin() const {
+    return found_->origin;
+  }
+  [[nodiscard]] const target::Capabilities& offered() const { return found_->capabilities; }
+
+  // Makes the volume; nbdkit has forked. The pool outlives the disk, and is one of origin()'s.
+  Status start(upstream::Pool& pool);
+  // Once it is started.
+  [[nodiscard]] volume::Volume& volume() { return *volume_; }
+
+  // Host and size, for clients; once it is started.
+  [[nodiscard]] const std::string& description() const { return description_; }
+
+  // --- The end, when the volume's threads have ended ---
+
+  // Requests have failed that the server may yet apply, and nothing but time tells those who
+  // come next.
+  [[nodiscard]] bool needs_time();
+  // Asks for a few seconds whether the server is alive. Returns when an answered question
+  // began.
+  [[nodiscard]] std::optional<TimePoint> ask_server();
+  void note_answer(TimePoint began) { volume_->note_answer(began); }
+  // Until the server can't apply them any more; says so.
+  void wait_for_late_copies();
+
+ private:
+  Status discover_all();
+  Status discover_volume();
+  Result<std::shared_ptr<journal::Spool>> open_spool();
+  Result<std::unique_ptr<journal::Store>> open_store(uint64_t size, bool verify);
+
+  const std::string name_;
+  const Config config_;
+  const std::string title_;
+  const Environment& environment_;
+  Clock& clock_;
+  Stats& stats_;
+  std::shared_ptr<const target::Target> target_;
+  std::optional<Leftovers> leftovers_;
+  std::unique_ptr<journal::SpoolPlace> spool_place_;
+  std::unique_ptr<volume::Discovery> found_;
+  std::string description_;
+  bool ready_ = false;
+  std::unique_ptr<volume::Volume> volume_;
+};
+
+}  // namespace upload

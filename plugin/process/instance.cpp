@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Wiring. nbdkit forks between discover() and start().
+
+#include "process/instance.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "base/printable.h"
+#include "base/thread.h"
+
+namespace upload {
+
+namespace {
+
+// Servers that are asked side by side at the start.
+constexpr size_t kAskedAtOnce = 8;
+// Of the names of exports in an error text.
+constexpr size_t kMostNames = 20;
+
+std::vector<std::unique_ptr<Disk>> make_disks(const Config& config,
+                                              const Environment& environment, Stats& stats) {
+  std::vector<std::unique_ptr<Disk>> disks;
+  if (config.exports.empty())
+    disks.push_back(std::make_unique<Disk>("", config, environment, stats));
+  for (const Config::Export& one : config.exports) {
+    Config own = config;
+    own.exports.clear();
+    own.origin.url = one.url;
+    own.size = one.size;
+    disks.push_back(std::make_unique<Disk>(one.name, std::move(own), environment, stats));
+  }
+  return disks;
+}
+
+}  // namespace
+
+Instance::Instance(const Config& config, Environment environment)
+    : config_(config),
+      environment_(std::move(environment)),
+      clock_(environment_.clock),
+      disks_(make_disks(config_, environment_, stats_)) {}
+
+Instance::~Instance() { stop(); }
+
+// --- The start ------------------------------------------------------------
+
+Status Instance::discover() {
+  const std::vector<Status> results = discover_all();
+  const auto failed = [](const Status& status) { return !status.ok(); };
+  const auto first = std::find_if(results.begin(), results.end(), failed);
+  if (first == results.end()) return {};
+  if (!config_.start_any || std::all_of(results.begin(), results.end(), failed)) return *first;
+  for (const Status& status : results)
+    if (!status.ok())
+      log::warning("not started, and tried again when a client opens it (start=any): %s",
+                   status.text().c_str());
+  return {};
+}
+
+// In the order of the disks.
+std::vector<Status> Instance::discover_all() {
+  std::vector<Status> results(disks_.size());
+  if (disks_.size() == 1) {
+    results[0] = disks_[0]->discover();
+    return results;
+  }
+  std::atomic<size_t> next = 0;
+  std::atomic<bool> failed = false;
+  const auto ask = [&] {
+    for (size_t i = next++; i < disks_.size(); i = next++) {
+      // The first failure ends the start, unless any will do.
+      if (failed && !config_.start_any) return;
+      results[i] = disks_[i]->discover();
+      failed = failed || !results[i].ok();
+    }
+  };
+  std::vector<Thread> threads;
+  for (size_t i = 0; i < std::min(kAskedAtOnce, disks_.size()); ++i) threads.emplace_back(ask);
+  for (Thread& thread : threads) thread.join();
+  return results;
+}
+
+Status Instance::start() {
+  for (const auto& disk : disks_)
+    if (disk->discovered())
+      if (Status status = start_disk(*disk); !status.ok()) return status;
+  shutdown_watch_ = std::make_unique<ShutdownWatch>(
+      ShutdownWatch::Hooks{environment_.sleep_unless_ending,
+                           [this] { return a_server_is_away(); }, [this] { give_up(); }},
+      clock_);
+  return {};
+}
+
+Status Instance::start_disk(Disk& disk) {
+  upstream::Upstream* upstream = nullptr;
+  {
+    MutexLock lock(mutex_);
+    upstream = &upstream_of(disk);
+  }
+  if (Status status = disk.start(upstream->pool()); !status.ok()) return status;
+  MutexLock lock(mutex_);
+  running_.push_back(&disk);
+  upstream->start_keeper();
+  return {};
+}
+
+// The smallest limit that any of the tickets names is for all together.
+upstream::Upstream& Instance::upstream_of(const Disk& disk) {
+  const target::Capabilities& offered = disk.offered();
+  const unsigned connections =
+      std::min({config_.connections, offered.max_readers, offered.max_writers});
+  for (upstream::Upstream& upstream : upstreams_)
+    if (upstream.leads_to(*disk.origin())) {
+      upstream.pool().lower_limit(connections);
+      return upstream;
+    }
+  return upstreams_.emplace_back(disk.origin(), environment_.connect, connections,
+                                 config_.idle_timeout, clock_);
+}
+
+// --- Serving --------------------------------------------------------------
+
+Result<Disk*> Instance::find(const std::string& name) const {
+  if (nameless() || name.empty()) return disks_.front().get();
+  for (const auto& disk : disks_)
+    if (disk->name() == name) return disk.get();
+  std::string known;
+  for (size_t i = 0; i < disks_.size() && i < kMostNames; ++i)
+    known += (i == 0 ? "" : ", ") + printable(disks_[i]->name());
+  if (disks_.size() > kMostNames)
+    known += " and " + std::to_string(disks_.size() - kMostNames) + " more";
+  return Status(Kind::kInvalid,
+                "there is no export '" + printable(name) + "'; there are: " + known);
+}
+
+Result<Disk*> Instance::open(const std::string& name) {
+  Result<Disk*> disk = find(name);
+  if (!disk.ok()) return disk;
+  if (Status status = make_ready(*disk.value()); !status.ok()) return status;
+  if (Status status = disk.value()->volume().wait_for_leftovers(); !status.ok()) return status;
+  return disk;
+}
+
+// One that could not be reached at the start; by one client at a time.
+Status Instance::make_ready(Disk& disk) {
+  {
+    MutexLock lock(mutex_);
+    while (starting_.count(&disk) > 0) changed_.wait(mutex_);
+    if (std::find(running_.begin(), running_.end(), &disk) != running_.end()) return {};
+    starting_.insert(&disk);
+  }
+  Status status = disk.discover();
+  if (status.ok()) status = start_disk(disk);
+  MutexLock lock(mutex_);
+  starting_.erase(&disk);
+  changed_.notify_all();
+  return status;
+}
+
+// --- The end --------------------------------------------------------------
+
+std::vector<Disk*> Instance::running() {
+  MutexLock lock(mutex_);
+  return running_;
+}
+
+bool Instance::a_server_is_away() {
+  const std::vector<Disk*> disks = running();
+  return std::any_of(disks.begin(), disks.end(),
+                     [](Disk* disk) { return disk->volume().server_is_away(); });
+}
+
+void Instance::give_up() {
+  for (Disk* const disk : running())
+    if (disk->volume().server_is_away()) disk->volume().give_up();
+}
+
+void Instance::stop() {
+  if (std::exchange(stopped_, true)) return;
+  const std::vector<Disk*> disks = running();
+  const TimePoint until =
+      clock_.now() + std::min(config_.retry_time, ShutdownWatch::kGiveUpAfter);
+  for (Disk* const disk : disks)
+    disk->volume().wait_for_spool(std::max(Duration::zero(), until - clock_.now()));
+  if (shutdown_watch_) shutdown_watch_->stop();
+  std::vector<upstream::Upstream*> upstreams;
+  {
+    MutexLock lock(mutex_);
+    for (upstream::Upstream& upstream : upstreams_) upstreams.push_back(&upstream);
+  }
+  for (upstream::Upstream* const upstream : upstreams) upstream->request_stop();
+  for (Disk* const disk : disks) disk->volume().request_stop();
+  for (upstream::Upstream* const upstream : upstreams) upstream->stop();
+  for (Disk* const disk : disks) disk->volume().join();
+  shutdown_watch_.reset();
+  wait_for_late_copies(disks);
+  if (upload_debug_stats != 0)
+    for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
+}
+
+// A server is asked once for all of its disks.
+void Instance::wait_for_late_copies(const std::vector<Disk*>& disks) {
+  std::map<const upstream::Upstream*, std::optional<TimePoint>> answers;
+  for (Disk* const disk : disks) {
+    if (!disk->needs_time()) continue;
+    const upstream::Upstream* upstream = nullptr;
+    {
+      MutexLock lock(mutex_);
+      upstream = &upstream_of(*disk);
+    }
+    if (answers.find(upstream) == answers.end()) answers[upstream] = disk->ask_server();
+    if (const auto answered = answers[upstream]) disk->note_answer(*answered);
+  }
+  for (Disk* const disk : disks)
+    if (disk->needs_time()) disk->wait_for_late_copies();
+}
+
+}  // namespace upload
