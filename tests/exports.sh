@@ -133,7 +133,7 @@ expect_not 'every request fails from now on: export good' nbdkit.log
 end_nbdkit 20
 
 begin 'a disk that its server never answers for leaves the others their connections'
-start_nbdkit export=stalled "url=$images/stalled" export=good "url=$images/disk-4" timeout=600
+start_nbdkit max-request=64K export=stalled "url=$images/stalled" export=good "url=$images/disk-4" timeout=600
 timeout "$LIMIT" nbdcopy --flush image-1 "$(uri stalled)" 2>stalled.log & stalled=$!
 pids+=("$stalled")
 await 20 eval '[ "$(counter stalled)" -ge 3 ]' || fail 'nothing stalls'

@@ -23,12 +23,30 @@ uint64_t Memory::capacity(uint64_t bytes) {
   return (bytes + kStep - 1) / kStep * kStep;
 }
 
-bool Memory::reserve(uint64_t bytes) {
+bool CommonMemory::borrow(uint64_t bytes) {
   uint64_t used = used_;
   do {
-    if (used + bytes > limit_) return false;
+    if (bytes > limit_ - used) return false;
   } while (!used_.compare_exchange_weak(used, used + bytes));
   return true;
+}
+
+bool Memory::reserve(uint64_t bytes) {
+  uint64_t used = used_;
+  for (;;) {
+    const uint64_t more = borrowed(used + bytes) - borrowed(used);
+    if (more > 0 && (!common_ || !common_->borrow(more))) return false;
+    if (used_.compare_exchange_strong(used, used + bytes)) return true;
+    if (more > 0) common_->give_back(more);
+  }
+}
+
+void Memory::unreserve(uint64_t bytes) {
+  uint64_t used = used_;
+  while (!used_.compare_exchange_weak(used, used - bytes)) {
+  }
+  const uint64_t less = borrowed(used) - borrowed(used - bytes);
+  if (less > 0) common_->give_back(less);
 }
 
 std::unique_ptr<std::byte[]> Memory::take(uint64_t bytes) {
@@ -43,7 +61,7 @@ std::unique_ptr<std::byte[]> Memory::take(uint64_t bytes) {
     return buffer;
   }
   // Those of other sizes must not add to the limit.
-  while (!kept_.empty() && used_ + kept_bytes_ > limit_) {
+  while (!kept_.empty() && used_ + kept_bytes_ > own_) {
     const auto last = std::prev(kept_.end());
     kept_bytes_ -= last->first;
     last->second.pop_back();
@@ -56,7 +74,7 @@ void Memory::give_back(std::unique_ptr<std::byte[]> buffer, uint64_t bytes) {
   const uint64_t size = capacity(bytes);
   MutexLock lock(mutex_);
   // The buffer itself is still counted as used.
-  if (used_ + kept_bytes_ > limit_) return;
+  if (used_ + kept_bytes_ > own_) return;
   try {
     kept_[size].push_back(std::move(buffer));
     kept_bytes_ += size;

@@ -5,6 +5,10 @@
 // the system and faulting them in again cost more than the copying itself
 // (a fifth of the CPU time of an upload).
 //
+// With several logs in a process each has a part that is its own, whatever the others do, and
+// may borrow from what is common to all. A log that waits for room has content of its own, whose
+// flush makes some: it never waits for another log to give back what that has borrowed.
+//
 // Thread safe. Outlives its buffers, which own a share of it.
 
 #pragma once
@@ -14,23 +18,50 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
 
 namespace upload::journal {
 
-class Memory {
+// What several logs may borrow from, in bytes.
+class CommonMemory {
  public:
-  // In bytes, for what is in use and what is kept together.
-  explicit Memory(uint64_t limit) : limit_(limit) {}
+  explicit CommonMemory(uint64_t limit) : limit_(limit) {}
 
   [[nodiscard]] uint64_t limit() const { return limit_; }
+  [[nodiscard]] uint64_t left() const { return limit_ - used_; }
+  [[nodiscard]] bool borrow(uint64_t bytes);
+  void give_back(uint64_t bytes) { used_ -= bytes; }
+
+ private:
+  const uint64_t limit_;
+  std::atomic<uint64_t> used_ = 0;
+};
+
+class Memory {
+ public:
+  // `own` bytes, for what is in use and what is kept together, and what can be borrowed from
+  // `common`; null: nothing.
+  explicit Memory(uint64_t own, std::shared_ptr<CommonMemory> common = nullptr)
+      : own_(own), common_(std::move(common)) {}
+
+  // There can be anything in it.
+  [[nodiscard]] bool exists() const { return own_ > 0; }
   [[nodiscard]] uint64_t used() const { return used_; }
+  // The most that can be in use.
+  [[nodiscard]] uint64_t limit() const { return own_ + (common_ ? common_->limit() : 0); }
+  // What could be reserved now.
+  [[nodiscard]] uint64_t left() const { return own_left() + (common_ ? common_->left() : 0); }
+  [[nodiscard]] uint64_t own_left() const {
+    const uint64_t used = used_;
+    return own_ > used ? own_ - used : 0;
+  }
 
   // Counts that as in use, if there is room.
   [[nodiscard]] bool reserve(uint64_t bytes);
-  void unreserve(uint64_t bytes) { used_ -= bytes; }
+  void unreserve(uint64_t bytes);
 
   // A buffer of capacity(bytes), which has been reserved.
   [[nodiscard]] std::unique_ptr<std::byte[]> take(uint64_t bytes) EXCLUDES(mutex_);
@@ -41,7 +72,11 @@ class Memory {
   [[nodiscard]] static uint64_t capacity(uint64_t bytes);
 
  private:
-  const uint64_t limit_;
+  // Of so much in use, what is borrowed.
+  [[nodiscard]] uint64_t borrowed(uint64_t used) const { return used > own_ ? used - own_ : 0; }
+
+  const uint64_t own_;
+  const std::shared_ptr<CommonMemory> common_;
   std::atomic<uint64_t> used_ = 0;
 
   Mutex mutex_;

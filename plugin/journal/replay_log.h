@@ -84,7 +84,7 @@ class ReplayLog {
 
   // What a change of so many bytes of data counts for; none: zeroes.
   [[nodiscard]] static uint64_t cost(uint64_t bytes);
-  [[nodiscard]] bool half_full() const { return memory_->used() >= memory_->limit() / 2; }
+  [[nodiscard]] bool half_full() const { return memory_->used() >= memory_->left(); }
 
   // A copy of a change; null `data`: zeroes. Takes over its cost, which was
   // reserved before the change was sent.

@@ -31,7 +31,7 @@ class Unflushed {
  public:
   // `memory` has no room: content is not kept, and the log knows dirty connections only.
   explicit Unflushed(const std::shared_ptr<Memory>& memory)
-      : log(memory), keeps_content_(memory->limit() > 0) {}
+      : log(memory), keeps_content_(memory->exists()) {}
 
   ReplayLog log;
 

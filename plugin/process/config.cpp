@@ -555,6 +555,10 @@ Result<Config> ConfigParser::complete() const {
   if (config.replay != 0 && config.replay < config.max_request)
     return bad(format("replay=%" PRIu64 " is too small for one request, max-request=%" PRIu64,
                       config.replay, config.max_request));
+  if (config.replay != 0 && config.replay / config.max_request < config.exports.size())
+    return bad(format("replay=%" PRIu64
+                      " is too small for %zu exports: each needs max-request=%" PRIu64,
+                      config.replay, config.exports.size(), config.max_request));
   if (config.denied_wait > Duration::zero() && config.replay == 0)
     return bad(format("denied-wait=%g needs replay=SIZE",
                       std::chrono::duration<double>(config.denied_wait).count()));

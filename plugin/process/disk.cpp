@@ -28,11 +28,13 @@ constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 
 }  // namespace
 
-Disk::Disk(std::string name, Config config, const Environment& environment, Stats& stats)
+Disk::Disk(std::string name, Config config, std::shared_ptr<journal::CommonMemory> common,
+           const Environment& environment, Stats& stats)
     : name_(std::move(name)),
       config_(std::move(config)),
       title_((name_.empty() ? "" : "export " + printable(name_) + ", ") +
              config_.origin.url.redacted()),
+      common_(std::move(common)),
       environment_(environment),
       clock_(environment.clock),
       stats_(stats) {}
@@ -121,6 +123,7 @@ Status Disk::start(upstream::Pool& pool) {
   volume.size = found_->size;
   volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered().can_zero};
   volume.replay = config_.replay;
+  volume.common_replay = common_;
   volume.retry_time = config_.retry_time;
   volume.denied_wait = config_.denied_wait;
   volume.late = config_.origin.timeout;

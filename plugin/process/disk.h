@@ -12,9 +12,9 @@
 #include <string>
 
 #include "base/stats.h"
+#include "journal/spool.h"
 #include "process/config.h"
 #include "process/environment.h"
-#include "journal/spool.h"
 #include "process/leftovers.h"
 #include "upstream/pool.h"
 #include "volume/discover.h"
@@ -24,9 +24,11 @@ namespace upload {
 
 class Disk {
  public:
-  // `config` has its URL and size, and no exports. `name`: of the export; empty: it is the
-  // only one. The environment and the statistics outlive the disk.
-  Disk(std::string name, Config config, const Environment& environment, Stats& stats);
+  // `config` has its URL and size, no exports, and in `replay` what is its own of that memory;
+  // `common` is what it may borrow from, or null. `name`: of the export; empty: it is the only
+  // one. The environment and the statistics outlive the disk.
+  Disk(std::string name, Config config, std::shared_ptr<journal::CommonMemory> common,
+       const Environment& environment, Stats& stats);
 
   // What clients ask for.
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -72,6 +74,7 @@ class Disk {
   const std::string name_;
   const Config config_;
   const std::string title_;
+  const std::shared_ptr<journal::CommonMemory> common_;
   const Environment& environment_;
   Clock& clock_;
   Stats& stats_;

@@ -27,13 +27,22 @@ std::vector<std::unique_ptr<Disk>> make_disks(const Config& config,
                                               const Environment& environment, Stats& stats) {
   std::vector<std::unique_ptr<Disk>> disks;
   if (config.exports.empty())
-    disks.push_back(std::make_unique<Disk>("", config, environment, stats));
+    disks.push_back(std::make_unique<Disk>("", config, nullptr, environment, stats));
+  // Of the memory half is divided among the disks, but each has enough for a request; the rest
+  // is whose turn it is.
+  const size_t count = std::max<size_t>(1, config.exports.size());
+  const uint64_t own_replay = count == 1 || config.replay == 0
+                                  ? config.replay
+                                  : std::max(config.replay / 2 / count, config.max_request);
+  const auto common = std::make_shared<journal::CommonMemory>(
+      config.replay - std::min(config.replay, own_replay * count));
   for (const Config::Export& one : config.exports) {
     Config own = config;
     own.exports.clear();
     own.origin.url = one.url;
     own.size = one.size;
-    disks.push_back(std::make_unique<Disk>(one.name, std::move(own), environment, stats));
+    own.replay = own_replay;
+    disks.push_back(std::make_unique<Disk>(one.name, std::move(own), common, environment, stats));
   }
   return disks;
 }

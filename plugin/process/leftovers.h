@@ -17,9 +17,9 @@
 #include <string>
 #include <vector>
 
+#include "journal/store.h"
 #include "process/config.h"
 #include "process/environment.h"
-#include "journal/store.h"
 
 namespace upload {
 

@@ -12,11 +12,11 @@
 
 namespace upload::volume {
 
-bool Budget::has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled) const {
+bool Budget::has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled, bool own) const {
   const uint64_t memory = journal::ReplayLog::cost(bytes);
   const uint64_t room = to_spool ? journal::SpoolIndex::cost(bytes) : memory;
   if (spool_ > 0 && spooled + reserved_in_spool_ + memory_->used() + room > spool_) return false;
-  return to_spool || memory_->used() + memory <= memory_->limit();
+  return to_spool || memory <= (own ? memory_->own_left() : memory_->left());
 }
 
 bool Budget::reserve(Change& change, bool to_spool, uint64_t spooled) {

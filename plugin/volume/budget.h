@@ -25,8 +25,10 @@ class Budget {
       : memory_(std::move(memory)), spool_(spool) {}
 
   // Is there room for so many bytes of data? `spooled`: so many are in the spool.
-  // `to_spool`: it is the spool that they would go to.
-  [[nodiscard]] bool has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled) const;
+  // `to_spool`: it is the spool that they would go to. `own`: without what could be borrowed
+  // from other volumes.
+  [[nodiscard]] bool has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled,
+                                  bool own = false) const;
   // Reserves it for the change; false: there is none. With `to_spool` it goes there from now on.
   [[nodiscard]] bool reserve(Change& change, bool to_spool, uint64_t spooled);
   // Gives back what was reserved for the change and not used; false: nothing.
@@ -43,7 +45,7 @@ class Budget {
   }
 
  private:
-  [[nodiscard]] bool keeps_content() const { return memory_->limit() > 0; }
+  [[nodiscard]] bool keeps_content() const { return memory_->exists(); }
 
   const std::shared_ptr<journal::Memory> memory_;
   const uint64_t spool_;

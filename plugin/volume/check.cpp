@@ -34,7 +34,8 @@ void Core::check() const {
 void Core::check_waits() const {
   assert(waiting_flushes.empty() || must_wait(*waiting_flushes.begin()));
   assert(!waits_for_spool || spool_is_busy());
-  assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.begin()));
+  // What other volumes give back is nothing to wait for: nobody tells.
+  assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.begin(), true));
   // A ready change has somebody who sees to it.
   assert(queue.ready_count() == 0 || requested_ > 0);
   assert(queue.ready_count(true) == 0 || appending);

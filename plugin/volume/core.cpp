@@ -21,7 +21,7 @@ Core::Core(VolumeOptions volume_options, upstream::Pool& pool, Clock& its_clock,
       share(pool),
       clock(its_clock),
       stats(its_stats),
-      log_memory(std::make_shared<journal::Memory>(options.replay)),
+      log_memory(std::make_shared<journal::Memory>(options.replay, options.common_replay)),
       queue(options.limits),
       late_copies(options.late),
       unflushed(log_memory),
@@ -153,9 +153,9 @@ bool Core::belongs_into_spool(ByteRange range) const {
   return spool_state == SpoolState::kSpooling || unflushed.rows().overlaps(range);
 }
 
-bool Core::has_room_for(uint64_t bytes) const {
-  return budget.has_room_for(bytes, spool_state == SpoolState::kSpooling,
-                             unflushed.rows().used());
+bool Core::has_room_for(uint64_t bytes, bool own) const {
+  return budget.has_room_for(bytes, spool_state == SpoolState::kSpooling, unflushed.rows().used(),
+                             own);
 }
 
 bool Core::must_wait(uint64_t acknowledged) const {

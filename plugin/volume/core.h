@@ -132,7 +132,7 @@ class Core final : private upstream::LeaseWaiter {
 
   // The answer stays true while the caller has the range to itself.
   [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex);
-  [[nodiscard]] bool has_room_for(uint64_t bytes) const REQUIRES(mutex);
+  [[nodiscard]] bool has_room_for(uint64_t bytes, bool own = false) const REQUIRES(mutex);
   // Of the first so many acknowledged changes, is anything unstable that needs no flush but
   // to be sent again, or to get into the spool?
   [[nodiscard]] bool must_wait(uint64_t acknowledged) const REQUIRES(mutex);

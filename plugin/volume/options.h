@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "journal/memory.h"
 #include "journal/spool.h"
 #include "target/target.h"
 #include "volume/change_queue.h"
@@ -22,7 +23,9 @@ struct VolumeOptions {
   target::Capabilities capabilities;
   uint64_t size = 0;  // bytes
   BatchLimits limits;
-  uint64_t replay = 0;  // bytes for the replay log; 0: none
+  uint64_t replay = 0;  // bytes for the replay log, its own; 0: there is no log
+  // With a replay log: what it may borrow from besides; may be null.
+  std::shared_ptr<journal::CommonMemory> common_replay;
   // With a replay log: how long to try again before the error latches; with
   // a spool: how long to wait for a server that takes nothing.
   Duration retry_time = std::chrono::seconds(300);

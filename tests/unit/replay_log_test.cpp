@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <thread>
 
 #include "catch.h"
 
@@ -204,6 +205,44 @@ TEST_CASE("buffers that were given back are used again, within the limit", "[log
   CHECK(Memory::capacity(1) == 512);
   CHECK(Memory::capacity(5000) == 8192);
   CHECK(Memory::capacity(65537) == 131072);
+}
+
+TEST_CASE("a log has its own memory whatever the others have borrowed", "[log]") {
+  const auto common = std::make_shared<upload::journal::CommonMemory>(100);
+  Memory one(50, common);
+  Memory two(50, common);
+  CHECK(one.limit() == 150);
+  CHECK(one.left() == 150);
+  REQUIRE(one.reserve(150));
+  CHECK_FALSE(one.reserve(1));
+  CHECK(two.left() == 50);
+  CHECK_FALSE(two.reserve(51));
+  REQUIRE(two.reserve(50));
+  // What was borrowed last is given back first.
+  one.unreserve(30);
+  CHECK(two.left() == 30);
+  REQUIRE(two.reserve(30));
+  CHECK(one.left() == 0);
+  one.unreserve(120);
+  CHECK(one.own_left() == 50);
+  CHECK(common->left() == 70);
+  two.unreserve(80);
+  CHECK(common->left() == 100);
+}
+
+TEST_CASE("threads that borrow and give back leave nothing behind", "[log]") {
+  const auto common = std::make_shared<upload::journal::CommonMemory>(64);
+  Memory one(32, common);
+  Memory two(32, common);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&memory = i % 2 == 0 ? one : two] {
+      for (int k = 0; k < 20000; ++k)
+        if (memory.reserve(20)) memory.unreserve(20);
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(one.used() + two.used() == 0);
+  CHECK(common->left() == 64);
 }
 
 namespace {

@@ -31,7 +31,8 @@ class World {
     return {[this](Duration) { return sleep(); }, [this] { return is_away(); },
             [this] {
               std::lock_guard<std::mutex> lock(mutex_);
-              if (++given_up_ == 1) thread_ended_.set_value_at_thread_exit();
+              ++given_up_;
+              away_ = false;  // nobody waits any more
               changed_.notify_all();
             }};
   }
@@ -60,13 +61,9 @@ class World {
     std::unique_lock<std::mutex> lock(mutex_);
     REQUIRE(changed_.wait_for(lock, kTooLong, [&] { return slept_ >= count; }));
   }
-  void await_given_up() {
+  void await_given_up(size_t times = 1) {
     std::unique_lock<std::mutex> lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, kTooLong, [&] { return given_up_ > 0; }));
-  }
-  // The thread that has given up has nothing else to do.
-  bool thread_ends() {
-    return thread_ended_.get_future().wait_for(kTooLong) == std::future_status::ready;
+    REQUIRE(changed_.wait_for(lock, kTooLong, [&] { return given_up_ >= times; }));
   }
   size_t slept() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -97,7 +94,6 @@ class World {
   size_t slept_ = 0;
   size_t ended_ = 0;
   size_t given_up_ = 0;
-  std::promise<void> thread_ended_;
 };
 
 }  // namespace
@@ -146,9 +142,29 @@ TEST_CASE("when nbdkit is to end in an outage what waits is given up after a few
   CHECK(world.given_up() == 0);
   clock.advance(100ms);
   world.await_given_up();
-  CHECK(world.thread_ends());
-  watch.stop();
+  for (int i = 0; i < 10; ++i) {
+    clock.await_sleepers(1);
+    clock.advance(1s);
+  }
+  clock.await_sleepers(1);
   CHECK(world.given_up() == 1);
+}
+
+TEST_CASE("another server that goes away later is given up as well", "[watch]") {
+  FakeClock clock;
+  World world;
+  world.set_away(true);
+  world.end_nbdkit();
+  ShutdownWatch watch(world.hooks(), clock);
+  clock.await_sleepers(1);
+  clock.advance(kGiveUpAfter + 100ms);
+  world.await_given_up(1);
+  clock.await_sleepers(1);
+  world.set_away(true);
+  clock.advance(1s);
+  clock.await_sleepers(1);
+  clock.advance(kGiveUpAfter + 100ms);
+  world.await_given_up(2);
 }
 
 TEST_CASE("a server that answers once nbdkit is to end gets the same few seconds again",
