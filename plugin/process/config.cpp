@@ -555,10 +555,11 @@ Result<Config> ConfigParser::complete() const {
   if (config.replay != 0 && config.replay < config.max_request)
     return bad(format("replay=%" PRIu64 " is too small for one request, max-request=%" PRIu64,
                       config.replay, config.max_request));
-  if (config.replay != 0 && config.replay / config.max_request < config.exports.size())
-    return bad(format("replay=%" PRIu64
-                      " is too small for %zu exports: each needs max-request=%" PRIu64,
-                      config.replay, config.exports.size(), config.max_request));
+  const uint64_t needed = config.exports.size() * config.least_own_replay();
+  if (config.replay != 0 && config.replay < needed)
+    return bad(format("replay=%" PRIu64 " is too small for %zu exports with max-request=%" PRIu64
+                      ", which need %" PRIu64,
+                      config.replay, config.exports.size(), config.max_request, needed));
   if (config.denied_wait > Duration::zero() && config.replay == 0)
     return bad(format("denied-wait=%g needs replay=SIZE",
                       std::chrono::duration<double>(config.denied_wait).count()));

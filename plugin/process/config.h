@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <string>
@@ -53,6 +54,11 @@ struct Config {
   std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
   bool spool_local = false;            // spool-flush=local
   SpoolLeftovers spool_leftovers = SpoolLeftovers::kFail;
+
+  // What each of several exports has of `replay` at least, in bytes: enough for a request.
+  [[nodiscard]] uint64_t least_own_replay() const {
+    return std::max(max_request, uint64_t{64} << 10);
+  }
 };
 
 // Reads a secret given as VALUE, +FILE, -FD or - (nbdkit_read_password(3)).

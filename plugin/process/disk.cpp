@@ -115,7 +115,7 @@ Result<std::shared_ptr<journal::Spool>> Disk::open_spool() {
                                           std::max(config_.retry_time, kSlowestDisk));
 }
 
-Status Disk::start(upstream::Pool& pool) {
+Status Disk::start(upstream::Pool& pool, size_t disks) {
   volume::VolumeOptions volume;
   volume.name = title_;
   volume.target = target_;
@@ -128,6 +128,7 @@ Status Disk::start(upstream::Pool& pool) {
   volume.denied_wait = config_.denied_wait;
   volume.late = config_.origin.timeout;
   volume.longest_attempt = config_.origin.connect_timeout + 2 * config_.origin.timeout;
+  volume.turns = static_cast<int>((disks + pool.limit() - 1) / pool.limit());
   Result<std::shared_ptr<journal::Spool>> spool = open_spool();
   if (!spool.ok()) return spool.status();
   volume.spool = std::move(spool.value());
@@ -150,7 +151,7 @@ Status Disk::start(upstream::Pool& pool) {
 // applied by the server. Only a spool can tell; else that is waited for.
 bool Disk::needs_time() { return volume_->late_copies_may_come() && !volume_->keep_spool(); }
 
-std::optional<TimePoint> Disk::ask_server() {
+bool Disk::ask_server() {
   constexpr Duration kAskFor = std::chrono::seconds(2);
   auto origin = std::make_shared<http::Origin>(*found_->origin);
   origin->connect_timeout = std::min(origin->connect_timeout, kAskFor);
@@ -166,9 +167,12 @@ std::optional<TimePoint> Disk::ask_server() {
           return target_->read_options(reply).status();
         });
     // Any answer to this question will do, but one that a proxy may give.
-    if (answered && (status.ok() || !retry.worthwhile(status))) return start;
+    if (answered && (status.ok() || !retry.worthwhile(status))) {
+      volume_->note_answer(start);
+      return true;
+    }
     const std::optional<TimePoint> when = retry.next(status);
-    if (!when) return std::nullopt;
+    if (!when) return false;
     clock_.sleep_until(*when);
   }
 }

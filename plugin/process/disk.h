@@ -45,8 +45,9 @@ class Disk {
   }
   [[nodiscard]] const target::Capabilities& offered() const { return found_->capabilities; }
 
-  // Makes the volume; nbdkit has forked. The pool outlives the disk, and is one of origin()'s.
-  Status start(upstream::Pool& pool);
+  // Makes the volume; nbdkit has forked. The pool outlives the disk, and is one of origin()'s;
+  // so many disks may come to share it.
+  Status start(upstream::Pool& pool, size_t disks);
   // Once it is started.
   [[nodiscard]] volume::Volume& volume() { return *volume_; }
 
@@ -58,10 +59,9 @@ class Disk {
   // Requests have failed that the server may yet apply, and nothing but time tells those who
   // come next.
   [[nodiscard]] bool needs_time();
-  // Asks for a few seconds whether the server is alive. Returns when an answered question
-  // began.
-  [[nodiscard]] std::optional<TimePoint> ask_server();
-  void note_answer(TimePoint began) { volume_->note_answer(began); }
+  // Asks for a few seconds whether the server is alive, and notes its answer. False: there
+  // is none.
+  [[nodiscard]] bool ask_server();
   // Until the server can't apply them any more; says so.
   void wait_for_late_copies();
 

@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
-#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -31,9 +29,10 @@ std::vector<std::unique_ptr<Disk>> make_disks(const Config& config,
   // Of the memory half is divided among the disks, but each has enough for a request; the rest
   // is whose turn it is.
   const size_t count = std::max<size_t>(1, config.exports.size());
-  const uint64_t own_replay = count == 1 || config.replay == 0
-                                  ? config.replay
-                                  : std::max(config.replay / 2 / count, config.max_request);
+  const uint64_t own_replay =
+      count == 1 || config.replay == 0
+          ? config.replay
+          : std::max(config.replay / 2 / count, config.least_own_replay());
   const auto common = std::make_shared<journal::CommonMemory>(
       config.replay - std::min(config.replay, own_replay * count));
   for (const Config::Export& one : config.exports) {
@@ -112,7 +111,7 @@ Status Instance::start_disk(Disk& disk) {
     MutexLock lock(mutex_);
     upstream = &upstream_of(disk);
   }
-  if (Status status = disk.start(upstream->pool()); !status.ok()) return status;
+  if (Status status = disk.start(upstream->pool(), disks_.size()); !status.ok()) return status;
   MutexLock lock(mutex_);
   running_.push_back(&disk);
   upstream->start_keeper();
@@ -213,9 +212,10 @@ void Instance::stop() {
     for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
 }
 
-// A server is asked once for all of its disks.
+// Each disk's server is asked, as what is behind one ticket may be stuck while others are
+// served; but no more where nobody answers at all.
 void Instance::wait_for_late_copies(const std::vector<Disk*>& disks) {
-  std::map<const upstream::Upstream*, std::optional<TimePoint>> answers;
+  std::set<const upstream::Upstream*> silent;
   for (Disk* const disk : disks) {
     if (!disk->needs_time()) continue;
     const upstream::Upstream* upstream = nullptr;
@@ -223,8 +223,7 @@ void Instance::wait_for_late_copies(const std::vector<Disk*>& disks) {
       MutexLock lock(mutex_);
       upstream = &upstream_of(*disk);
     }
-    if (answers.find(upstream) == answers.end()) answers[upstream] = disk->ask_server();
-    if (const auto answered = answers[upstream]) disk->note_answer(*answered);
+    if (silent.count(upstream) == 0 && !disk->ask_server()) silent.insert(upstream);
   }
   for (Disk* const disk : disks)
     if (disk->needs_time()) disk->wait_for_late_copies();

@@ -128,9 +128,9 @@ PoolClient* Share::client() const { return pool_.client_of(*this); }
 
 bool Share::has_lease() const { return pool_.has_lease(*this); }
 
-Result<Lease> Share::lease() { return pool_.wait_for(*this, std::nullopt); }
+Result<Lease> Share::lease(bool* stopped) { return pool_.wait_for(*this, std::nullopt, stopped); }
 
-Result<Lease> Share::lease(ConnectionId id) { return pool_.wait_for(*this, id); }
+Result<Lease> Share::lease(ConnectionId id) { return pool_.wait_for(*this, id, nullptr); }
 
 std::optional<Result<Lease>> Share::lease_or_wait(LeaseWaiter& waiter) noexcept {
   return pool_.lease_or_wait(*this, waiter);
@@ -200,7 +200,7 @@ std::vector<Share*> Pool::shares() const {
 
 // --- Taking a lease -------------------------------------------------------
 
-Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted) {
+Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted, bool* stopped) {
   BlockingWaiter waiter;
   const TimePoint start = clock_.now();
   {
@@ -215,11 +215,17 @@ Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted) {
   }
   TimePoint since = start;
   LastLook last_look;
-  while (const auto planned = last_look.wait_until(give_up_at(share, since), clock_.now())) {
-    auto lease = waiter.wait_until(clock_, *planned);
-    if (lease) return std::move(*lease);
+  while (const auto give_up = last_look.wait_until(give_up_at(share, since), clock_.now())) {
+    // What is waited for may be others' attempts, which nobody here sees. So a look at the
+    // time now and then tells whether the process was stopped meanwhile.
+    const TimePoint look = std::min<TimePoint>(*give_up, clock_.now() + kStopped);
+    auto lease = waiter.wait_until(clock_, look);
     const TimePoint now = clock_.now();
-    if (now - *planned > kStopped) since = now;
+    if (now - look > kStopped) {
+      since = now;
+      if (stopped != nullptr) *stopped = true;
+    }
+    if (lease) return std::move(*lease);
   }
   // Out of line, or else the grant is on its way.
   if (withdraw(share, waiter)) return wait_failure();
@@ -285,6 +291,8 @@ Lease Pool::lease_slot(Slot& slot, Share* share) {
   if (share != nullptr) {
     ++share->leases_;
     share->served_ = ++leases_given_;
+    // Others may have had all connections until now.
+    share->last_progress_ = clock_.now().time_since_epoch().count();
     slot.leased_by = share;
     slot.used_by = share;
   }

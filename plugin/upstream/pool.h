@@ -88,7 +88,8 @@ class Pool {
   void set_client(Share& share, PoolClient* client) EXCLUDES(mutex_);
   PoolClient* client_of(const Share& share) const EXCLUDES(mutex_);
   bool has_lease(const Share& share) const EXCLUDES(mutex_);
-  Result<Lease> wait_for(Share& share, std::optional<ConnectionId> wanted) EXCLUDES(mutex_);
+  Result<Lease> wait_for(Share& share, std::optional<ConnectionId> wanted, bool* stopped)
+      EXCLUDES(mutex_);
   std::optional<Result<Lease>> lease_or_wait(Share& share, LeaseWaiter& waiter) noexcept
       EXCLUDES(mutex_);
   TimePoint give_up_at(const Share& share, TimePoint since) const EXCLUDES(mutex_);

@@ -59,8 +59,9 @@ class Share {
   [[nodiscard]] PoolClient* client() const;
 
   // Waits for any connection. Fails with kPoolWait at give_up_at(), with
-  // kShutdown, or with kConnect when none can be opened.
-  [[nodiscard]] Result<Lease> lease();
+  // kShutdown, or with kConnect when none can be opened. `stopped`: set if the process was
+  // stopped meanwhile; may be null.
+  [[nodiscard]] Result<Lease> lease(bool* stopped = nullptr);
   // Waits for that connection. Fails with kLost when it is gone.
   [[nodiscard]] Result<Lease> lease(ConnectionId id);
   // A lease if there is one now (or the failure kShutdown), else puts `waiter`

@@ -64,6 +64,16 @@ void Core::wake_workers() {
   spool_work.notify_one();
 }
 
+Result<upstream::Lease> Core::lease() {
+  bool stopped = false;
+  Result<upstream::Lease> lease = share.lease(&stopped);
+  if (stopped) {
+    MutexLock lock(mutex);
+    resumed = clock.now();
+  }
+  return lease;
+}
+
 // --- Changes --------------------------------------------------------------
 
 void Core::find_leaders() {
@@ -175,13 +185,13 @@ bool Core::spool_is_busy() const {
 TimePoint Core::give_up_on_spool_at(TimePoint start) const {
   if (spool_state == SpoolState::kDirect) return TimePoint::max();
   const TimePoint since = std::max({start, drain_progress.held_back_until(), resumed});
+  const Duration attempt = options.turns * options.longest_attempt;
   // What the spool satisfies waits for the end of an attempt, not for the server.
-  const Duration time =
-      options.retry_time + (options.spool_local ? options.longest_attempt : Duration::zero());
+  const Duration time = options.retry_time + (options.spool_local ? attempt : Duration::zero());
   const TimePoint failing =
       std::max(since, drain_progress.failing_since().value_or(last_success));
   if (drain_progress.failed_attempts() >= Retry::kFewestAttempts) return failing + time;
-  return failing + time + Retry::kFewestAttempts * options.longest_attempt;
+  return failing + time + Retry::kFewestAttempts * attempt;
 }
 
 Status Core::waited_for_spool(const char* doing) const {

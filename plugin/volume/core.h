@@ -116,6 +116,9 @@ class Core final : private upstream::LeaseWaiter {
   void wake_waiting() REQUIRES(mutex);
   void wake_workers() REQUIRES(mutex);
 
+  // Waits for any connection, as Share::lease() does.
+  [[nodiscard]] Result<upstream::Lease> lease() EXCLUDES(mutex);
+
   // --- Changes: which goes where, and when ---
 
   // Puts waits into the pool's line, one for each ready change but not more than can lead at
@@ -165,7 +168,8 @@ class Core final : private upstream::LeaseWaiter {
   void note_success() EXCLUDES(mutex);
   // The server has answered a request that began then, and so is alive.
   void note_answer(TimePoint began) EXCLUDES(mutex);
-  // An attempt that began then has ended.
+  // An attempt that began then has ended. If it has taken longer than it can, the process had
+  // been stopped.
   void note_attempt(TimePoint began) EXCLUDES(mutex);
   // The server may yet apply a change to the range. Only the change with that sequence may
   // go there meanwhile; 0: none.

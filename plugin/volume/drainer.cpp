@@ -78,7 +78,7 @@ Status Drainer::probe_if_unsure() {
     MutexLock lock(core_.mutex);
     if (core_.spool_state != SpoolState::kSpooling && !core_.late_copies.any_unknown()) return {};
   }
-  Result<upstream::Lease> lease = core_.share.lease();
+  Result<upstream::Lease> lease = core_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
   return exchange_.probe(lease.value());

@@ -39,6 +39,9 @@ struct VolumeOptions {
   // No attempt at a request takes longer, but where bytes move: connecting, then sending,
   // then waiting for the reply, each within its own time-out.
   Duration longest_attempt = std::chrono::seconds(130);
+  // So many attempts of volumes that share too few connections, one after the other, may end
+  // with one of this volume's.
+  int turns = 1;
   // With a replay log: where to keep changes during an outage; null: nowhere.
   std::shared_ptr<journal::Spool> spool;
   uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
@@ -48,9 +51,11 @@ struct VolumeOptions {
 
   // Acknowledged content is kept until it is stable.
   [[nodiscard]] bool keeps_content() const { return replay > 0; }
-  // A write that is larger goes in pieces that fit into the replay log. Bytes.
+  // A write that is larger goes in pieces that fit into the replay log. Bytes; whole blocks of
+  // the server's storage.
   [[nodiscard]] uint64_t largest_write() const {
-    return keeps_content() ? replay / 2 : UINT64_MAX;
+    constexpr uint64_t kBlock = 4096;
+    return keeps_content() ? replay / 2 / kBlock * kBlock : UINT64_MAX;
   }
   // The server's acknowledgement means stable, with FUA or without: write-through.
   [[nodiscard]] bool stable_on_reply() const {

@@ -71,7 +71,7 @@ Status Reader::read_from_server(ByteRange range, void* data) {
 
 // Unless an error has latched meanwhile. `doing` goes into the text of a failure.
 Result<upstream::Lease> Reader::lease_for(const char* doing) {
-  Result<upstream::Lease> lease = core_.share.lease();
+  Result<upstream::Lease> lease = core_.lease();
   if (!lease.ok()) return lease.status().while_doing(core_.options.name + doing);
   lease.value().replace_if_closed();
   if (Status status = core_.latched(); !status.ok()) return status;

@@ -36,7 +36,7 @@ Result<size_t> Resender::send_some(std::span<const Pieces> requests) {
 }
 
 Result<size_t> Resender::send_stable(std::span<const Pieces> requests) {
-  Result<upstream::Lease> lease = core_.share.lease();
+  Result<upstream::Lease> lease = core_.lease();
   if (!lease.ok()) return lease.status();
   lease.value().replace_if_closed();
   const TimePoint enough = core_.clock.now() + kLongestTurn;

@@ -170,7 +170,7 @@ Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
     if (Status waited = wait_in_doubt(pieces); !waited.ok())
       return {.status = mode_.given_up(waited)};
     if (find_obstacle(pieces) == Obstacle::kFallback) return {.to_fallback = true};
-    Result<upstream::Lease> other = core_.share.lease();
+    Result<upstream::Lease> other = core_.lease();
     if (other.ok())
       lease = std::move(other.value());
     else

@@ -3,8 +3,8 @@
 // A schedule has up to three lives of the plugin, and then a last one in which
 // nothing goes wrong, after which all that was ever promised must be true.
 //
-// A life: Instance as nbdkit would have it (discover, start, stop), clients that
-// are fibers, a fiber that makes trouble. It ends cleanly, or is killed at a
+// A life: Instance as nbdkit would have it (discover, start, stop), with one disk or several
+// over the same connections, clients of each that are fibers, a fiber that makes trouble. It ends cleanly, or is killed at a
 // step that was drawn.
 //
 // What is checked:
@@ -13,7 +13,7 @@
 //     last life; with spool-flush=local only then;
 //   - that operations end within a bound that follows from the parameters;
 //   - that no operation fails while the server has been well for so long that
-//     the parameters say it must not;
+//     the parameters say it must not; well for that disk, whatever the others have;
 //   - that with spool-flush=local no flush fails while the disk is well;
 //   - memory and room against their limits; connections that are left open;
 //   - whatever the plugin itself asserts.
@@ -52,7 +52,7 @@ struct Plan {
   ServerOptions server;
   unsigned lives = 1;
   unsigned kills_percent = 0;
-  unsigned clients = 1;
+  unsigned clients = 1;      // of each disk
   unsigned operations = 20;  // of each client and life
   // Of operations, in percent; the rest are writes.
   unsigned fua = 5, flush = 5, read = 25, zero = 15, extents = 2;
@@ -132,6 +132,7 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.server.can_flush = !random.percent(8);
   plan.server.max_connections = pick(random, {1U, 2U, 4U, 8U});
   plan.server.upstreams = random.percent(10) ? static_cast<unsigned>(random.between(1, 4)) : 0;
+  plan.server.disks = pick(random, {1U, 1U, 1U, 2U, 3U});
   plan.lives = pick(random, {1U, 1U, 2U, 3U});
   plan.kills_percent = random.percent(40) ? 70 : 0;
   plan.clients = static_cast<unsigned>(random.between(1, 8));
@@ -169,6 +170,7 @@ Plan draw_plan(Random& random, Mode mode) {
     make_storm(random, plan);
   else if (random.percent(6))
     make_frost(random, plan);
+  if (plan.server.disks > 1) plan.clients = std::min(plan.clients, 4U);
   return plan;
 }
 
@@ -177,8 +179,14 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   Config config;
   // The same disk under another name.
   const char* const host = random.percent(80) ? "server" : "127.0.0.1";
-  config.origin.url =
-      http::parse_url("https://" + std::string(host) + ":54322/images/ticket").value();
+  for (unsigned disk = 0; disk < plan.server.disks; ++disk) {
+    const std::string number = std::to_string(disk);
+    const auto url =
+        http::parse_url("https://" + std::string(host) + ":54322/images/ticket-" + number);
+    config.exports.push_back({"disk" + number, url.value(), {}});
+  }
+  config.origin.url = config.exports.front().url;
+  if (plan.server.disks == 1) config.exports.clear();
   config.spool_leftovers = SpoolLeftovers::kSend;
   config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
   config.origin.timeout = plan.timeout;
@@ -188,7 +196,8 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
   config.retry_time = pick(random, {Duration(5s), Duration(30s), Duration(300s)});
   if (plan.mode == Mode::kOff) return config;
-  config.replay = pick(random, {uint64_t{64} << 10, uint64_t{256} << 10, uint64_t{1} << 20});
+  config.replay = plan.server.disks *
+                  pick(random, {uint64_t{64} << 10, uint64_t{256} << 10, uint64_t{1} << 20});
   if (plan.mode == Mode::kReplay) {
     // In some lives it is forgotten.
     if (random.percent(8)) config.replay = 0;
@@ -205,8 +214,9 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
 
 // Everything that outlives a life.
 struct World {
-  World(const Plan& p, uint64_t seed)
-      : plan(p), server(p.server), model(p.server.size, true), random(seed, 3) {
+  World(const Plan& p, uint64_t seed) : plan(p), server(p.server), random(seed, 3) {
+    for (unsigned i = 0; i < p.server.disks; ++i)
+      models.push_back(std::make_unique<Model>(p.server.size, true));
     if (p.real_store)
       disk = std::make_unique<SqliteDisk>();
     else
@@ -216,32 +226,38 @@ struct World {
   Server server;
   std::unique_ptr<Disk> disk;
   SimClock clock;
-  Model model;
-  Random random;  // of what the clients do
+  std::vector<std::unique_ptr<Model>> models;  // of each disk
+  Random random;                               // of what the clients do
   Tally tally;
   Duration latest_timeout{0};
   // The plugin has said that nobody should start again before the time-out.
   bool told_to_wait = false;
-  // In this life something has failed; what follows from it is not looked at.
+  // In this life something has failed, of any disk; what follows from it is not looked at.
   bool has_failed = false;
   // The disk had said that something was durable that was not, and the power went: the
   // start may be refused.
   bool may_be_damaged = false;
   std::string not_started;  // why not
 
-  void judge_failure(const char* what, const Status& status, const Config& config);
+  void judge_failure(const char* what, unsigned number, const Status& status,
+                     const Config& config);
 };
 
 World* the_world = nullptr;  // for the log
 
 // With a replay log nothing fails while the server has been well for longer than
 // it takes to notice.
-void World::judge_failure(const char* what, const Status& status, const Config& config) {
-  if (has_failed || config.replay == 0 || plan.denies || plan.disk_fills || plan.disk_fails)
-    return;
+void World::judge_failure(const char* what, unsigned number, const Status& status,
+                          const Config& config) {
+  // Only the first disk is ever denied.
+  const bool denied = plan.denies && number == 0;
+  if (has_failed || config.replay == 0 || denied || plan.disk_fills || plan.disk_fails) return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
-  const auto well_since = server.well_since();
+  // One that is not answered leaves the others connections, if there are enough.
+  const unsigned connections = std::min(config.connections, plan.server.max_connections);
+  const auto well_since =
+      connections >= plan.server.disks ? server.well_since(number) : server.well_since();
   // A request that nobody answers takes its time to fail.
   const Duration to_notice =
       20s + (server.has_hung() || plan.stops
@@ -255,8 +271,14 @@ void World::judge_failure(const char* what, const Status& status, const Config& 
 
 class Client {
  public:
-  Client(World& world, volume::Volume& volume, const Config& config, uint64_t stream)
-      : world_(world), volume_(volume), config_(config), random_(world.random.next(), stream) {}
+  Client(World& world, unsigned disk, volume::Volume& volume, const Config& config,
+         uint64_t stream)
+      : world_(world),
+        disk_(disk),
+        model_(*world.models[disk]),
+        volume_(volume),
+        config_(config),
+        random_(world.random.next(), stream) {}
 
   void run(unsigned operations) {
     for (unsigned i = 0; i < operations && failures_ < 6; ++i) {
@@ -283,6 +305,8 @@ class Client {
   }
 
   World& world_;
+  const unsigned disk_;
+  Model& model_;
   volume::Volume& volume_;
   const Config& config_;
   Random random_;
@@ -299,7 +323,7 @@ void Client::rest() {
 }
 
 Cells Client::draw_cells() {
-  const uint64_t all = world_.model.geometry().cells();
+  const uint64_t all = model_.geometry().cells();
   const uint64_t most = world_.plan.most_bytes;
   Cells cells;
   cells.count = random_.percent(10)   ? random_.between(1, 600)
@@ -342,7 +366,7 @@ void Client::change(bool zero) {
   const Cells cells = draw_cells();
   const ByteRange range{Geometry::offset_of(cells.first), Geometry::bytes_of(cells)};
   const bool fua = random_.percent(world_.plan.fua);
-  const Time began = world_.model.begin_write(cells, zero);
+  const Time began = model_.begin_write(cells, zero);
   std::vector<char> data(range.length);
   Model::fill(cells, zero ? 0 : began, data);
   start();
@@ -351,31 +375,31 @@ void Client::change(bool zero) {
                    static_cast<unsigned long long>(range.length),
                    static_cast<unsigned long long>(range.offset), fua ? ", FUA" : "");
   const Status status = zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
-  world_.model.end_write(began, cells, status.ok(), fua && !config_.spool_local);
+  model_.end_write(began, cells, status.ok(), fua && !config_.spool_local);
   ended(zero ? "zero" : "write", status);
 }
 
 void Client::read(Cells cells) {
   const ByteRange range{Geometry::offset_of(cells.first), Geometry::bytes_of(cells)};
-  const Time began = world_.model.begin();
+  const Time began = model_.begin();
   std::vector<char> data(range.length, '?');
   start();
   const Status status = volume_.read(range, data.data());
   if (status.ok()) {
-    const auto wrong = world_.model.check_read(began, cells, data);
+    const auto wrong = model_.check_read(began, cells, data);
     // Without replay a server that has lost something shows it before anybody
     // can know.
     if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
       fail("a read of " + std::to_string(range.length) + " bytes at offset " +
-           std::to_string(range.offset) + " is wrong: " + world_.model.describe(wrong.front()));
+           std::to_string(range.offset) + " is wrong: " + model_.describe(wrong.front()));
   }
-  world_.model.end(began);
+  model_.end(began);
   ended("read", status);
 }
 
 void Client::extents() {
   if (!volume_.capabilities().can_extents) return;
-  const Time began = world_.model.begin();
+  const Time began = model_.begin();
   start();
   const auto extents = volume_.extents();
   if (extents.ok()) {
@@ -384,42 +408,48 @@ void Client::extents() {
       const uint64_t first = Geometry::cell_at(extent.range.offset);
       const Cells cells{first, Geometry::cell_at(extent.range.end()) - first};
       const std::vector<char> zeroes(extent.range.length, 0);
-      const auto wrong = world_.model.check_read(began, cells, zeroes);
+      const auto wrong = model_.check_read(began, cells, zeroes);
       if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
-        fail("an extent is said to be zero: " + world_.model.describe(wrong.front()));
+        fail("an extent is said to be zero: " + model_.describe(wrong.front()));
     }
   }
-  world_.model.end(began);
+  model_.end(began);
   ended("extents", extents.ok() ? Status() : extents.status());
 }
 
 bool Client::flush() {
-  const Time began = world_.model.begin();
+  const Time began = model_.begin();
   start();
   const Status status = volume_.flush();
   if (status.ok()) {
-    world_.model.flushed(began);
+    model_.flushed(began);
     ++world_.tally.flushes;
     if (!config_.spool_local) check_stable("after a flush");
   }
-  world_.model.end(began);
+  model_.end(began);
   ended("flush", status);
   return status.ok();
 }
 
-void check_stable_image(World& world, const char* when) {
-  const Cells all{0, world.model.geometry().cells()};
+void check_stable_image(World& world, unsigned disk, const char* when) {
+  const Model& model = *world.models[disk];
+  const Cells all{0, model.geometry().cells()};
   const auto wrong =
-      world.model.check_stable(all, world.model.floors(all), world.server.image().stable());
+      model.check_stable(all, model.floors(all), world.server.image(disk).stable());
   if (!wrong.empty())
     fail(std::to_string(wrong.size()) + " cells of the stable image are wrong " + when + ": " +
-         world.model.describe(wrong.front()));
+         model.describe(wrong.front()));
 }
 
-void Client::check_stable(const char* when) const { check_stable_image(world_, when); }
+void check_stable_images(World& world, const char* when) {
+  for (unsigned disk = 0; disk < world.models.size(); ++disk)
+    check_stable_image(world, disk, when);
+}
+
+void Client::check_stable(const char* when) const { check_stable_image(world_, disk_, when); }
 
 void Client::read_all() {
-  const uint64_t all = world_.model.geometry().cells();
+  const uint64_t all = model_.geometry().cells();
   for (uint64_t cell = 0; cell < all; cell += 300)
     read({cell, std::min<uint64_t>(300, all - cell)});
 }
@@ -430,7 +460,11 @@ void Client::ended(const char* what, const Status& status) {
   const Duration took = scheduler().now() - started_ - (scheduler().stopped_time() - stopped_);
   const Duration unit =
       config_.retry_time + 3 * config_.origin.timeout + config_.origin.connect_timeout;
-  if (took > 12 * unit + 10min)
+  // Disks that share too few connections wait for each other's attempts.
+  const unsigned connections = std::min(config_.connections, world_.plan.server.max_connections);
+  const auto turns =
+      static_cast<int>((world_.plan.server.disks + connections - 1) / connections);
+  if (took > 12 * turns * unit + 10min)
     fail(std::string(what) + " took " +
          std::to_string(std::chrono::duration<double>(took).count()) + " s");
   if (status.ok()) {
@@ -439,7 +473,7 @@ void Client::ended(const char* what, const Status& status) {
   }
   ++failures_;
   ++world_.tally.failed;
-  world_.judge_failure(what, status, config_);
+  world_.judge_failure(what, disk_, status, config_);
   // Whatever the server does, the spool takes it.
   if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
       !world_.plan.disk_fails && !world_.plan.denies)
@@ -462,7 +496,10 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
     scheduler().note("the process is stopped");
     scheduler().stop_process(time);
   } else if (plan.denies && random.percent(20)) {
-    world.server.deny(time);
+    world.server.deny(0, time);
+  } else if (plan.freezes && plan.server.disks > 1 && random.percent(50)) {
+    // The others go on meanwhile.
+    world.server.freeze_disk(1, time);
   } else if (plan.freezes && random.percent(50)) {
     world.server.freeze(time);
   } else if (plan.disk_fills && random.percent(50)) {
@@ -505,6 +542,28 @@ void stop_checking() {
   scheduler().at_rest = nullptr;
 }
 
+// What the clients of one disk do. Returns whether all of it is flushed in the end.
+bool use_disk(World& world, unsigned number, upload::Disk& disk, const Config& config,
+              unsigned operations) {
+  volume::Volume& volume = disk.volume();
+  if (Status status = volume.wait_for_leftovers(); !status.ok()) {
+    scheduler().note("the disk is not opened: %s", status.text().c_str());
+    world.judge_failure("opening the disk", number, status, config);
+    return false;
+  }
+  std::vector<Thread> threads;
+  std::vector<std::unique_ptr<Client>> clients;
+  for (unsigned i = 0; i < world.plan.clients; ++i) {
+    clients.push_back(std::make_unique<Client>(world, number, volume, config, i));
+    threads.emplace_back(
+        "client", [client = clients.back().get(), operations] { client->run(operations); });
+  }
+  for (Thread& thread : threads) thread.join();
+  Client last(world, number, volume, config, 100);
+  if (operations == 0) last.read_all();
+  return last.flush();
+}
+
 // What the plugin's process does in a life that is not killed.
 void live(World& world, const Config& config, unsigned operations, bool& all_flushed) {
   Instance instance(config, environment_of(world));
@@ -516,27 +575,24 @@ void live(World& world, const Config& config, unsigned operations, bool& all_flu
     world.not_started = status.text();
     return;
   }
-  volume::Volume& volume = instance.disks().front()->volume();
-  scheduler().at_rest = [&volume] { volume.check_waits(); };
+  const auto& disks = instance.disks();
+  scheduler().at_rest = [&disks] {
+    for (const auto& disk : disks) disk->volume().check_waits();
+  };
   if (world.plan.checks)
-    scheduler().at_unlock = [&volume](const Mutex& mutex) { volume.check(mutex); };
+    scheduler().at_unlock = [&disks](const Mutex& mutex) {
+      for (const auto& disk : disks) disk->volume().check(mutex);
+    };
   world.has_failed = false;
-  if (Status status = volume.wait_for_leftovers(); status.ok()) {
-    std::vector<Thread> threads;
-    std::vector<std::unique_ptr<Client>> clients;
-    for (unsigned i = 0; i < world.plan.clients; ++i) {
-      clients.push_back(std::make_unique<Client>(world, volume, config, i));
-      threads.emplace_back(
-          "client", [client = clients.back().get(), operations] { client->run(operations); });
-    }
-    for (Thread& thread : threads) thread.join();
-    Client last(world, volume, config, 100);
-    if (operations == 0) last.read_all();
-    all_flushed = last.flush();
-  } else {
-    scheduler().note("the disk is not opened: %s", status.text().c_str());
-    world.judge_failure("opening the disk", status, config);
-  }
+  std::vector<Thread> threads;
+  unsigned flushed = 0;
+  for (unsigned number = 1; number < disks.size(); ++number)
+    threads.emplace_back("disk", [&, number] {
+      if (use_disk(world, number, *disks[number], config, operations)) ++flushed;
+    });
+  if (use_disk(world, 0, *disks[0], config, operations)) ++flushed;
+  for (Thread& thread : threads) thread.join();
+  all_flushed = flushed == disks.size();
   instance.stop();
   stop_checking();
   scheduler().note("stopped");
@@ -561,8 +617,9 @@ bool run_life(World& world, const Config& config, unsigned operations,
     require(world.server.open_connections() == 0, "connections are left open");
     require(!world.disk->in_use(), "a spool or its lock is left open");
     // What was acknowledged and not flushed may be lost with the process.
-    if (!all_flushed) world.model.crashed();
-    if (all_flushed && !config.spool_local) check_stable_image(world, "after a life");
+    if (!all_flushed)
+      for (const auto& model : world.models) model->crashed();
+    if (all_flushed && !config.spool_local) check_stable_images(world, "after a life");
     if (!world.not_started.empty())
       scheduler().note("did not start: %s", world.not_started.c_str());
     if (scheduler().random().percent(10)) lose_power(world);
@@ -573,7 +630,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
   world.server.lose_all_connections(config.origin.timeout);
   world.disk->killed();
   if (scheduler().random().percent(30)) lose_power(world);
-  world.model.crashed();
+  for (const auto& model : world.models) model->crashed();
   return false;
 }
 
@@ -622,7 +679,7 @@ void run_plan(World& world, Random& random) {
   require(world.disk->rows() == 0, "the last life leaves rows in the spool");
   // Whatever was on its way has come by now.
   pass_time(world.latest_timeout + 10min);
-  check_stable_image(world, "at the end");
+  check_stable_images(world, "at the end");
 }
 
 }  // namespace

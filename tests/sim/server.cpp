@@ -25,6 +25,7 @@ using namespace std::chrono_literals;
 
 // A change or flush, parsed; it outlives the client's memory.
 struct Server::Request {
+  unsigned disk = 0;
   bool changes = false;
   bool flushes = false;
   ByteRange range;
@@ -158,17 +159,43 @@ void Server::freeze(Duration time) {
   scheduler().at(frozen_until_, [this] { wake_frozen(); });
 }
 
+void Server::freeze_disk(unsigned disk, Duration time) {
+  scheduler().note("server: disk %u frozen for %lld ms", disk,
+                   static_cast<long long>(
+                       std::chrono::duration_cast<std::chrono::milliseconds>(time).count()));
+  TimePoint& until = disks_[disk].frozen_until;
+  until = std::max(until, scheduler().now() + time);
+  has_hung_ = true;
+  scheduler().at(until, [this] { wake_frozen(); });
+}
+
 void Server::wake_frozen() { scheduler().wake_all(frozen_); }
 
-void Server::deny(Duration time) {
-  scheduler().note("server: denies");
-  denied_until_ = std::max(denied_until_, scheduler().now() + time);
+void Server::deny(unsigned disk, Duration time) {
+  scheduler().note("server: denies disk %u", disk);
+  TimePoint& until = disks_[disk].denied_until;
+  until = std::max(until, scheduler().now() + time);
+}
+
+TimePoint Server::frozen_until(const Request& request) const {
+  return std::max(frozen_until_, disks_[request.disk].frozen_until);
+}
+
+std::optional<TimePoint> Server::well_since(unsigned disk) const {
+  const TimePoint since = std::max(
+      {away_until_, frozen_until_, disks_[disk].frozen_until, disks_[disk].denied_until});
+  if (since > scheduler().now()) return std::nullopt;
+  return since;
 }
 
 std::optional<TimePoint> Server::well_since() const {
-  const TimePoint since = std::max({away_until_, frozen_until_, denied_until_});
-  if (since > scheduler().now()) return std::nullopt;
-  return since;
+  std::optional<TimePoint> latest;
+  for (unsigned disk = 0; disk < options_.disks; ++disk) {
+    const auto since = well_since(disk);
+    if (!since) return std::nullopt;
+    latest = latest ? std::max(*latest, *since) : *since;
+  }
+  return latest;
 }
 
 void Server::lose_all_connections(Duration late) {
@@ -183,8 +210,9 @@ void Server::lose_all_connections(Duration late) {
 
 // The server's storage client goes, with what it had not flushed.
 void Server::lose(Wire& wire) {
-  image_.lose(wire.client,
-              [this] { return behaviour.harsh && scheduler().random().percent(50); });
+  for (Disk& disk : disks_)
+    disk.image.lose(wire.client,
+                    [this] { return behaviour.harsh && scheduler().random().percent(50); });
   wire.client = ++last_client_;
 }
 
@@ -251,7 +279,7 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
   }
   http::Reply reply;
-  if (scheduler().now() < denied_until_) {
+  if (scheduler().now() < disks_[request.disk].denied_until) {
     reply = error(403);
   } else if (per_mille(behaviour.refused)) {
     static constexpr int kStatuses[] = {500, 503, 503, 502, 504, 429, 408};
@@ -263,7 +291,8 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   } else {
     reply = answer(wire, request, asked);
   }
-  if (reply.status < 400) answered_ = std::max(answered_, began);
+  TimePoint& answered = disks_[request.disk].answered;
+  if (reply.status < 400) answered = std::max(answered, began);
   wire.request.emplace();  // what was to be done is done
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok())
     return lost(wire, "connection reset before the reply");
@@ -283,17 +312,20 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
 
 // Waits while the server is frozen. False: the client, or the link, does not wait so long.
 bool Server::thaws(Wire& wire, const Request& request, const http::Origin& origin) {
-  if (scheduler().now() >= frozen_until_) return true;
+  if (scheduler().now() >= frozen_until(request)) return true;
   soak::Random& random = scheduler().random();
   // The link may break meanwhile, which the server does not learn.
   const TimePoint give_up = scheduler().now() + (random.percent(30) ? some_of(origin.timeout)
                                                                     : Duration(origin.timeout));
-  while (!wire.aborted && wire.open && scheduler().now() < std::min(give_up, frozen_until_))
-    scheduler().wait(frozen_, "a server that is frozen", std::min(give_up, frozen_until_));
-  if (!wire.aborted && wire.open && scheduler().now() >= frozen_until_) return true;
+  while (!wire.aborted && wire.open &&
+         scheduler().now() < std::min(give_up, frozen_until(request)))
+    scheduler().wait(frozen_, "a server that is frozen",
+                     std::min(give_up, frozen_until(request)));
+  if (!wire.aborted && wire.open && scheduler().now() >= frozen_until(request)) return true;
   // It has the request, and does it when it thaws.
   if (behaviour.late > 0 && random.percent(60))
-    apply_at(std::max(frozen_until_, scheduler().now()) + some_of(origin.timeout / 2), request);
+    apply_at(std::max(frozen_until(request), scheduler().now()) + some_of(origin.timeout / 2),
+             request);
   return false;
 }
 
@@ -330,15 +362,15 @@ void Server::apply_at(TimePoint when, Request request) {
 // A server that was frozen before it has shown that it is alive since the loss does
 // what it has when it thaws.
 void Server::apply_late(const Request& request, TimePoint lost) {
-  if (scheduler().now() < frozen_until_ && answered_ <= lost) {
-    scheduler().at(frozen_until_ + some_of(1s), [=, this] { apply_late(request, lost); });
+  if (scheduler().now() < frozen_until(request) && disks_[request.disk].answered <= lost) {
+    scheduler().at(frozen_until(request) + some_of(1s), [=, this] { apply_late(request, lost); });
     return;
   }
   scheduler().note("server: late copy of %llu bytes at %llu",
                    static_cast<unsigned long long>(request.range.length),
                    static_cast<unsigned long long>(request.range.offset));
   ++faults_;
-  image_.change(0, request.range, request.data);
+  disks_[request.disk].image.change(0, request.range, request.data);
 }
 
 // `partly`: its first part only, cut where the model's cells are.
@@ -353,14 +385,18 @@ void Server::apply(Wire& wire, const Request& request, bool partly) {
                    range.offset;
     if (range.length == 0) return;
   }
-  image_.change(
+  Image& image = disks_[request.disk].image;
+  image.change(
       client, range,
       {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
-  if (request.flushes && !partly) image_.flush(client);
+  if (request.flushes && !partly) image.flush(client);
 }
 
 Server::Request Server::parse(const http::Request& asked) const {
   Request request;
+  require(sscanf(asked.target.c_str(), "/images/ticket-%u", &request.disk) == 1 &&
+              request.disk < options_.disks,
+          "a request for no disk");
   if (asked.method == http::Method::kPut) {
     unsigned long long first = 0;
     unsigned long long last = 0;
@@ -389,13 +425,14 @@ Server::Request Server::parse(const http::Request& asked) const {
       request.flushes = true;
     }
   }
-  require(!request.changes || request.range.end() <= image_.size(), "a change beyond the end");
+  require(!request.changes || request.range.end() <= options_.size, "a change beyond the end");
   return request;
 }
 
 http::Reply Server::answer(Wire& wire, const Request& request, const http::Request& asked) {
   http::Reply reply;
   reply.status = 200;
+  Image& image = disks_[request.disk].image;
   if (asked.method == http::Method::kPost) {
     reply.status = 405;
   } else if (asked.method == http::Method::kOptions) {
@@ -408,22 +445,22 @@ http::Reply Server::answer(Wire& wire, const Request& request, const http::Reque
                                 {"max_writers", options_.max_connections}}
                      .dump();
   } else if (asked.method == http::Method::kGet && asked.sink.empty()) {
-    reply.body = extents();
+    reply.body = extents(image);
   } else if (asked.method == http::Method::kGet) {
     unsigned long long first = 0;
     require(sscanf(asked.headers.at(0).c_str(), "Range: bytes=%llu-", &first) == 1,
             "a GET without a range");
-    require(first + asked.sink.size() <= image_.size(), "a read beyond the end");
-    memcpy(asked.sink.data(), image_.view().data() + first, asked.sink.size());
+    require(first + asked.sink.size() <= image.size(), "a read beyond the end");
+    memcpy(asked.sink.data(), image.view().data() + first, asked.sink.size());
     reply.status = 206;
     reply.sunk = asked.sink.size();
     reply.content_range = "bytes " + std::to_string(first) + "-" +
                           std::to_string(first + asked.sink.size() - 1) + "/" +
-                          std::to_string(image_.size());
+                          std::to_string(image.size());
   } else if (request.changes) {
     apply(wire, request, false);
   } else if (request.flushes) {
-    image_.flush(client_of(wire));
+    image.flush(client_of(wire));
   }
   return reply;
 }
@@ -441,12 +478,12 @@ http::Reply Server::error(int status) {
   return reply;
 }
 
-std::string Server::extents() const {
+std::string Server::extents(const Image& image) {
   constexpr uint64_t kBlock = 4096;
   nlohmann::json list = nlohmann::json::array();
-  for (uint64_t at = 0; at < image_.size(); at += kBlock) {
-    const uint64_t length = std::min(kBlock, image_.size() - at);
-    const char* const data = image_.view().data() + at;
+  for (uint64_t at = 0; at < image.size(); at += kBlock) {
+    const uint64_t length = std::min(kBlock, image.size() - at);
+    const char* const data = image.view().data() + at;
     const bool zero = std::all_of(data, data + length, [](char c) { return c == 0; });
     if (!list.empty() && list.back()["zero"] == zero)
       list.back()["length"] = list.back()["length"].get<uint64_t>() + length;

@@ -4,6 +4,8 @@
 // It speaks the images API, keeps an Image, and fails in every way that a
 // client can see; when and how is drawn from the schedule's seed.
 //
+// It has several disks, each with a ticket of its own: /images/ticket-N, from 0.
+//
 // It outlives the plugin's lives. What it does behind a client's back (a late
 // copy of a request, the loss of unflushed changes) are events of the
 // scheduler.
@@ -14,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "http/connection.h"
 #include "http/origin.h"
@@ -43,7 +46,8 @@ struct Behaviour {
 };
 
 struct ServerOptions {
-  uint64_t size = 0;
+  unsigned disks = 1;
+  uint64_t size = 0;  // of each
   bool can_flush = true;
   bool can_zero = true;
   bool can_extents = true;
@@ -55,7 +59,8 @@ struct ServerOptions {
 
 class Server {
  public:
-  explicit Server(const ServerOptions& options) : options_(options), image_(options.size) {}
+  explicit Server(const ServerOptions& options)
+      : options_(options), disks_(options.disks, Disk{Image(options.size)}) {}
 
   // What the plugin connects with; the server outlives the connections.
   [[nodiscard]] http::Connector connector();
@@ -66,12 +71,15 @@ class Server {
   void go_away(Duration time, bool silent);
   // Nothing is answered until then, what is sent meanwhile is done afterwards.
   void freeze(Duration time);
-  // 403 until then.
-  void deny(Duration time);
+  // Requests for one disk are not answered until then.
+  void freeze_disk(unsigned disk, Duration time);
+  // 403 for one disk until then.
+  void deny(unsigned disk, Duration time);
 
-  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const Image& image(unsigned disk) const { return disks_[disk].image; }
   [[nodiscard]] const ServerOptions& options() const { return options_; }
-  // Since when all of this is over; nothing: it is not.
+  // Since when all of this is over, for one disk or for all; nothing: it is not.
+  [[nodiscard]] std::optional<TimePoint> well_since(unsigned disk) const;
   [[nodiscard]] std::optional<TimePoint> well_since() const;
   // It has kept somebody waiting without an answer, once at least.
   [[nodiscard]] bool has_hung() const { return has_hung_; }
@@ -86,6 +94,13 @@ class Server {
   friend class SimConnection;
   struct Request;
   struct Wire;  // the server's end of a connection
+  struct Disk {
+    Image image;
+    TimePoint denied_until{};
+    TimePoint frozen_until{};
+    // When the last of its requests began that were answered.
+    TimePoint answered{};
+  };
 
   Result<http::Reply> serve(Wire& wire, const http::Request& request, const http::Origin& origin);
   Status hang(Wire& wire, Duration time);
@@ -97,17 +112,18 @@ class Server {
   void settle(Wire& wire, const Request& request, Duration timeout, bool whole);
   void close_later(const Wire& wire);
   void wake_frozen();
+  [[nodiscard]] TimePoint frozen_until(const Request& request) const;
   [[nodiscard]] Request parse(const http::Request& asked) const;
   http::Reply answer(Wire& wire, const Request& request, const http::Request& asked);
   http::Reply error(int status);
   void lose(Wire& wire);
   Image::Client client_of(Wire& wire);
-  [[nodiscard]] std::string extents() const;
+  [[nodiscard]] static std::string extents(const Image& image);
   bool per_mille(uint64_t chance) { return scheduler().random().below(1000) < chance; }
   Duration some_of(Duration time);
 
   const ServerOptions options_;
-  Image image_;
+  std::vector<Disk> disks_;
   Image::Client last_client_ = 0;
   std::map<uint64_t, Wire*> wires_;
   uint64_t last_wire_ = 0;
@@ -115,10 +131,7 @@ class Server {
   TimePoint away_until_;
   bool silent_ = false;
   TimePoint frozen_until_;
-  TimePoint denied_until_;
   bool has_hung_ = false;
-  // When the last of the requests began that were answered.
-  TimePoint answered_;
   WaitList frozen_;
   uint64_t faults_ = 0;
   uint64_t requests_ = 0;

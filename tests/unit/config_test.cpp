@@ -374,6 +374,16 @@ TEST_CASE("exports that contradict each other are refused", "[config]") {
     f.set("export", "a").set("url", kUrl).set("export", "b").set("url", kUrl);
     CHECK(f.incomplete() == "export=a and export=b have the same url=");
   }
+  SECTION("too little memory") {
+    Fixture f;
+    f.set("export", "a").set("url", kUrl).set("export", "b").set("url", std::string(kUrl) + "2");
+    f.set("replay", "6M");
+    CHECK(
+        f.incomplete() ==
+        "replay=6291456 is too small for 2 exports with max-request=4194304, which need 8388608");
+    f.set("replay", "8M");
+    CHECK(f.complete().replay == 8U << 20);
+  }
   SECTION("one name twice") {
     Fixture f;
     f.set("export", "a");

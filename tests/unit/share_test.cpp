@@ -206,4 +206,9 @@ TEST_CASE("a wait is hopeless when nothing moves for its own volume", "[share]")
   // Who has no connection waits as long as any moves.
   User none(f.pool);
   CHECK(none.share.give_up_at(start) == start + 130s);
+  // Its turn is progress, too.
+  moving.end_one();
+  f.clock.advance(60s);
+  none.ask();
+  CHECK(none.share.give_up_at(start) == start + 190s);
 }
