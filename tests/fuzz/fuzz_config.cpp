@@ -11,8 +11,8 @@
 
 #include "base/log.h"
 #include "base/redact.h"
-#include "process/config.h"
 #include "fuzz/check.h"
+#include "process/config.h"
 
 using namespace upload;
 using upload::fuzz::check;

@@ -462,8 +462,7 @@ void Client::ended(const char* what, const Status& status) {
       config_.retry_time + 3 * config_.origin.timeout + config_.origin.connect_timeout;
   // Disks that share too few connections wait for each other's attempts.
   const unsigned connections = std::min(config_.connections, world_.plan.server.max_connections);
-  const auto turns =
-      static_cast<int>((world_.plan.server.disks + connections - 1) / connections);
+  const auto turns = static_cast<int>((world_.plan.server.disks + connections - 1) / connections);
   if (took > 12 * turns * unit + 10min)
     fail(std::string(what) + " took " +
          std::to_string(std::chrono::duration<double>(took).count()) + " s");
