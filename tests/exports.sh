@@ -21,9 +21,9 @@ for ((i = 1; i <= disks; i++)); do
   head -c ${mebibytes}M /dev/urandom >"image-$i"
 done
 for ((i = 1; i <= many; i++)); do tickets+=(--ticket "many-$i=memory:64K"); done
-tickets+=(--ticket denied=memory:4M --ticket stalled=memory:4M --ticket idle=memory:4M,idle-ms=2000
-  --fault op=put,ticket=denied,times=0,action=status,status=403
-  --fault op=put,ticket=stalled,times=0,action=stall)
+tickets+=(--ticket denied=memory:4M --ticket stalled=memory:4M --ticket 'idle=memory:4M,idle-ms=2000'
+  --fault 'op=put,ticket=denied,times=0,action=status,status=403'
+  --fault 'op=put,ticket=stalled,times=0,action=stall')
 start_server "${tickets[@]}"
 images=https://localhost:$PORT/images
 
