@@ -64,7 +64,7 @@ Status Disk::discover_all() {
       status = {Kind::kForgotten, status.text()};
     // With leftovers it is an outage like any other.
     const auto when = leftovers_->to_send() ? retry.next(status) : std::nullopt;
-    if (!when) return status.while_doing(title_);
+    if (!when || given_up_) return status.while_doing(title_);
     if (*when > clock_.now())
       log::warning(
           "%s has changes that are not on the server yet; trying again for up to %lld "

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,8 @@ class Disk {
   // Looks into the spool and talks to the server. Starts no thread. May be called again when
   // it has failed.
   Status discover();
+  // It is not to be tried any more: nbdkit is to end. Any thread.
+  void give_up_discovery() { given_up_ = true; }
   [[nodiscard]] bool discovered() const { return ready_; }
   // After discover(): what the connections are made to, and what the server offers.
   [[nodiscard]] const std::shared_ptr<const http::Origin>& origin() const {
@@ -84,6 +87,7 @@ class Disk {
   std::unique_ptr<volume::Discovery> found_;
   std::string description_;
   bool ready_ = false;
+  std::atomic<bool> given_up_ = false;
   std::unique_ptr<volume::Volume> volume_;
 };
 

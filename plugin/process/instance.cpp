@@ -178,7 +178,12 @@ std::vector<Disk*> Instance::running() {
   return running_;
 }
 
+// Also one that is just being tried for a client.
 bool Instance::a_server_is_away() {
+  {
+    MutexLock lock(mutex_);
+    if (!starting_.empty()) return true;
+  }
   const std::vector<Disk*> disks = running();
   return std::any_of(disks.begin(), disks.end(),
                      [](Disk* disk) { return disk->volume().server_is_away(); });
@@ -187,6 +192,8 @@ bool Instance::a_server_is_away() {
 void Instance::give_up() {
   for (Disk* const disk : running())
     if (disk->volume().server_is_away()) disk->volume().give_up();
+  MutexLock lock(mutex_);
+  for (Disk* const disk : starting_) disk->give_up_discovery();
 }
 
 void Instance::stop() {

@@ -70,7 +70,7 @@ class Instance {
   std::list<upstream::Upstream> upstreams_ GUARDED_BY(mutex_);
   // Those whose volumes there are, and those that somebody is just starting.
   std::vector<Disk*> running_ GUARDED_BY(mutex_);
-  std::set<const Disk*> starting_ GUARDED_BY(mutex_);
+  std::set<Disk*> starting_ GUARDED_BY(mutex_);
 
   // After the upstreams, as their volumes end first.
   std::vector<std::unique_ptr<Disk>> disks_;
