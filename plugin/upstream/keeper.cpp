@@ -134,15 +134,21 @@ bool Keeper::keep_with(Share& share, Lease& lease) {
 
 // Null: none can be used.
 Share* Keeper::longest_unused() {
-  std::vector<Share*> shares = pool_.shares();
-  std::erase_if(shares, [this](const Share* share) {
-    MutexLock lock(mutex_);
-    return share->client() == nullptr || tickets_[share].busy;
-  });
-  const auto oldest = std::min_element(shares.begin(), shares.end(), [](Share* a, Share* b) {
-    return a->client()->ticket_used() < b->client()->ticket_used();
-  });
-  return oldest == shares.end() ? nullptr : *oldest;
+  Share* longest = nullptr;
+  TimePoint oldest = TimePoint::max();
+  for (Share* const share : pool_.shares()) {
+    const PoolClient* const client = share->client();
+    if (client == nullptr || busy(*share)) continue;
+    const TimePoint used = client->ticket_used();
+    if (used < oldest) longest = share;
+    oldest = std::min(oldest, used);
+  }
+  return longest;
+}
+
+bool Keeper::busy(const Share& share) {
+  MutexLock lock(mutex_);
+  return tickets_[&share].busy;
 }
 
 // When it was last used, or tried. One that is in use, or is nobody's, is not due.

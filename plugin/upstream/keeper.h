@@ -62,6 +62,7 @@ class Keeper {
   void keep_ticket(Share& share) EXCLUDES(mutex_);
   bool keep_with(Share& share, Lease& lease) EXCLUDES(mutex_);
   Share* longest_unused() EXCLUDES(mutex_);
+  [[nodiscard]] bool busy(const Share& share) EXCLUDES(mutex_);
   [[nodiscard]] TimePoint used(const Share& share) EXCLUDES(mutex_);
   bool begin(const Share& share) EXCLUDES(mutex_);
   void end(const Share& share) EXCLUDES(mutex_);

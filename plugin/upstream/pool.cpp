@@ -215,7 +215,10 @@ Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted, b
   }
   TimePoint since = start;
   LastLook last_look;
-  while (const auto give_up = last_look.wait_until(give_up_at(share, since), clock_.now())) {
+  for (;;) {
+    const TimePoint may_wait_until = give_up_at(share, since);
+    const auto give_up = last_look.wait_until(may_wait_until, clock_.now());
+    if (!give_up) break;
     // What is waited for may be others' attempts, which nobody here sees. So a look at the
     // time now and then tells whether the process was stopped meanwhile.
     const TimePoint look = std::min<TimePoint>(*give_up, clock_.now() + kStopped);
