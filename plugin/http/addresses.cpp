@@ -21,6 +21,9 @@ namespace upload::http {
 
 namespace {
 
+// As resolvers themselves keep what they know, and longer.
+constexpr Duration kFresh = std::chrono::seconds(10);
+
 bool is_number(const std::string& host) {
   in_addr ipv4;
   return host.starts_with('[') || inet_pton(AF_INET, host.c_str(), &ipv4) == 1;
@@ -57,14 +60,29 @@ Result<std::vector<std::string>> look_up(const std::string& host) {
   return addresses;
 }
 
+Clock& steady_clock() {
+  static SteadyClock clock;
+  return clock;
+}
+
 }  // namespace
 
-Addresses::Addresses() : resolve_(look_up) {}
+Addresses::Addresses() : Addresses(look_up, steady_clock()) {}
 
 Result<std::vector<std::string>> Addresses::attempts(const std::string& host) {
-  Result<std::vector<std::string>> found = resolve_(host);
-  if (!found.ok()) return found.status();
-  std::vector<std::string>& all = found.value();
+  std::vector<std::string> all;
+  {
+    MutexLock lock(mutex_);
+    const Found& known = found_[host];
+    if (known.worked && clock_.now() - known.when < kFresh) all = known.addresses;
+  }
+  if (all.empty()) {
+    Result<std::vector<std::string>> found = resolve_(host);
+    if (!found.ok()) return found.status();
+    all = std::move(found.value());
+    MutexLock lock(mutex_);
+    found_[host] = {all, clock_.now()};
+  }
   {
     MutexLock lock(mutex_);
     const auto good = std::find(all.begin(), all.end(), last_good_);
@@ -86,9 +104,15 @@ Result<std::vector<std::string>> Addresses::attempts(const std::string& host) {
   return attempts;
 }
 
-void Addresses::worked(const std::string& address) {
+void Addresses::worked(const std::string& host, const std::string& address) {
   MutexLock lock(mutex_);
   last_good_ = address;
+  found_[host].worked = true;
+}
+
+void Addresses::failed(const std::string& host) {
+  MutexLock lock(mutex_);
+  found_.erase(host);
 }
 
 }  // namespace upload::http

@@ -2,14 +2,18 @@
 //
 // Addresses: which addresses a host has, and in which order they are tried. One that is
 // dead in front of others would otherwise cost a time-out for each connection that is
-// opened. Shared by all connections to an origin. Thread safe.
+// opened. What was found is used for a few seconds, as long as connections can be made: many
+// disks open many, and a resolver may lose a question in a hundred, which then takes seconds.
+// Shared by all connections. Thread safe.
 
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
 
@@ -23,20 +27,31 @@ class Addresses {
 
   // By getaddrinfo(3), which may take as long as the resolver's own time-outs.
   Addresses();
-  explicit Addresses(Resolve resolve) : resolve_(std::move(resolve)) {}
+  // `clock` outlives it.
+  Addresses(Resolve resolve, Clock& clock) : resolve_(std::move(resolve)), clock_(clock) {}
 
   // What is tried one after another: each an address, or one of IPv6 and one of IPv4 to be
   // tried side by side, in the syntax of CURLOPT_RESOLVE(3). The address that worked last
-  // is in the first. Looks the name up each time. Empty: as for Resolve.
+  // is in the first. Looks the name up, unless that was just done. Empty: as for Resolve.
   [[nodiscard]] Result<std::vector<std::string>> attempts(const std::string& host)
       EXCLUDES(mutex_);
 
-  // A connection to this address was made.
-  void worked(const std::string& address) EXCLUDES(mutex_);
+  // A connection to this address of the host was made.
+  void worked(const std::string& host, const std::string& address) EXCLUDES(mutex_);
+  // None could be made to any of them: the host may have moved.
+  void failed(const std::string& host) EXCLUDES(mutex_);
 
  private:
+  struct Found {
+    std::vector<std::string> addresses;
+    TimePoint when;
+    bool worked = false;
+  };
+
   const Resolve resolve_;
+  Clock& clock_;
   Mutex mutex_;
+  std::map<std::string, Found> found_ GUARDED_BY(mutex_);  // by host
   std::string last_good_ GUARDED_BY(mutex_);
 };
 

@@ -616,10 +616,11 @@ CURLcode CurlConnection::perform_unopened(const std::vector<std::string>& attemp
     if (established_ || aborted_ || !silent) break;
   }
   const char* address = nullptr;
-  if (established_ &&
-      curl_easy_getinfo(handle_.get(), CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
-      address != nullptr)
-    addresses_->worked(address);
+  if (!established_)
+    addresses_->failed(origin_->url.host);
+  else if (curl_easy_getinfo(handle_.get(), CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
+           address != nullptr)
+    addresses_->worked(origin_->url.host, address);
   return code;
 }
 

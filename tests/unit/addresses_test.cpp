@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "catch.h"
+#include "fakes.h"
 
 using upload::Kind;
 using upload::Result;
 using upload::Status;
 using upload::http::Addresses;
+using upload::testing::FakeClock;
 
 namespace {
 
@@ -31,39 +33,67 @@ List attempts(Addresses& addresses) {
 }  // namespace
 
 TEST_CASE("addresses are tried in the resolver's order", "[addresses]") {
-  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3"}));
+  FakeClock clock;
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3"}), clock);
   CHECK(attempts(addresses) == List{"127.0.0.1", "127.0.0.2", "127.0.0.3"});
 }
 
 TEST_CASE("the address that worked last is tried first, the others in their order",
           "[addresses]") {
-  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}));
-  addresses.worked("127.0.0.3");
+  FakeClock clock;
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}), clock);
+  addresses.worked("host", "127.0.0.3");
   CHECK(attempts(addresses) == List{"127.0.0.3", "127.0.0.1", "127.0.0.2", "127.0.0.4"});
-  addresses.worked("127.0.0.2");
+  addresses.worked("host", "127.0.0.2");
   CHECK(attempts(addresses) == List{"127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.4"});
 }
 
 TEST_CASE("an address that the host has no more is not tried", "[addresses]") {
-  Addresses addresses(always({"127.0.0.1", "127.0.0.2"}));
-  addresses.worked("127.0.0.9");
+  FakeClock clock;
+  Addresses addresses(always({"127.0.0.1", "127.0.0.2"}), clock);
+  addresses.worked("host", "127.0.0.9");
   CHECK(attempts(addresses) == List{"127.0.0.1", "127.0.0.2"});
 }
 
 TEST_CASE("addresses of two families are tried side by side", "[addresses]") {
-  Addresses addresses(always({"::1", "::2", "127.0.0.1", "::3"}));
+  FakeClock clock;
+  Addresses addresses(always({"::1", "::2", "127.0.0.1", "::3"}), clock);
   CHECK(attempts(addresses) == List{"[::1],127.0.0.1", "[::2]", "[::3]"});
-  addresses.worked("127.0.0.1");
+  addresses.worked("host", "127.0.0.1");
   CHECK(attempts(addresses) == List{"127.0.0.1,[::1]", "[::2]", "[::3]"});
 }
 
 TEST_CASE("what has no addresses is left to libcurl, or fails as the resolver says",
           "[addresses]") {
-  Addresses nothing(always({}));
+  FakeClock clock;
+  Addresses nothing(always({}), clock);
   CHECK(attempts(nothing).empty());
   Addresses failing(
-      [](const std::string&) -> Result<List> { return Status(Kind::kConnect, "no answer"); });
+      [](const std::string&) -> Result<List> { return Status(Kind::kConnect, "no answer"); },
+      clock);
   CHECK(failing.attempts("host").status().text() == "no answer");
+}
+
+TEST_CASE("a name is looked up again when that was long ago, or no connection can be made",
+          "[addresses]") {
+  FakeClock clock;
+  int lookups = 0;
+  Addresses addresses(
+      [&](const std::string&) -> Result<List> {
+        return List{"127.0.0." + std::to_string(++lookups)};
+      },
+      clock);
+  CHECK(attempts(addresses) == List{"127.0.0.1"});
+  // Nobody knows yet whether it works.
+  CHECK(attempts(addresses) == List{"127.0.0.2"});
+  addresses.worked("host", "127.0.0.2");
+  clock.advance(std::chrono::seconds(9));
+  CHECK(attempts(addresses) == List{"127.0.0.2"});
+  clock.advance(std::chrono::seconds(1));
+  CHECK(attempts(addresses) == List{"127.0.0.3"});
+  addresses.worked("host", "127.0.0.3");
+  addresses.failed("host");
+  CHECK(attempts(addresses) == List{"127.0.0.4"});
 }
 
 TEST_CASE("what is an address is not looked up", "[addresses]") {
