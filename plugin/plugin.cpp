@@ -230,7 +230,7 @@ void upload_dump_plugin() {
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
   printf(
       "upload_features=group-commit keeper native-fua extents unix-socket replay spool "
-      "exports\n");
+      "exports sessions\n");
 }
 
 // --- Serving --------------------------------------------------------------
@@ -254,6 +254,11 @@ void* upload_open(int) {
     return opened.status();
   });
   return result == 0 ? disk : nullptr;
+}
+
+// What is shared stays: the login, the connections, what is unflushed.
+void upload_close(void*) {
+  UPLOAD_DEBUG(session, "session: a client has gone; the login and the connections stay");
 }
 
 const char* upload_export_description(void* handle) {
@@ -351,6 +356,7 @@ nbdkit_plugin make_table() {
   table.list_exports = upload_list_exports;
   table.default_export = upload_default_export;
   table.open = upload_open;
+  table.close = upload_close;
   table.export_description = upload_export_description;
   table.get_size = upload_get_size;
   table.can_write = upload_can_write;

@@ -27,35 +27,6 @@ tickets+=(--ticket denied=memory:4M --ticket stalled=memory:4M --ticket 'idle=me
 start_server "${tickets[@]}"
 images=https://localhost:$PORT/images
 
-uri() { echo "nbd+unix:///$1?socket=$sock"; }
-sock=$TMP/nbd.sock
-
-# nbdkit in the background; its parameters.
-start_nbdkit() {
-  rm -f nbdkit.pid "$sock"
-  "$UPLOAD_SRCDIR/tests/run-nbdkit" --foreground --unix "$sock" --pidfile "$TMP/nbdkit.pid" \
-    "cafile=$CAFILE" "$@" 2>nbdkit.log &
-  nbdkit_pid=$!
-  pids+=("$nbdkit_pid")
-  await 60 test -s nbdkit.pid || { fail 'nbdkit does not start'; show nbdkit.log; }
-}
-
-# SECONDS that it may take.
-end_nbdkit() {
-  kill "$nbdkit_pid"
-  await "$1" eval '! running $nbdkit_pid' || { fail 'nbdkit does not end'; show nbdkit.log; kill -9 "$nbdkit_pid"; }
-  wait "$nbdkit_pid" 2>/dev/null
-}
-
-# The counter of that name, so far.
-counter() {
-  local lines
-  lines=$(wc -l <server.log)
-  kill -USR1 "$SERVER_PID"
-  await 20 eval '[ "$(wc -l <server.log)" -gt '"$lines"' ]'
-  tail -n 1 server.log | grep -o "\"$1\":[0-9]*" | cut -d: -f2
-}
-
 all_exports() {
   local i
   for ((i = 1; i <= disks; i++)); do echo "export=disk$i" "url=$images/disk-$i"; done

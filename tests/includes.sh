@@ -13,11 +13,12 @@ allowed() {
     base) echo "" ;;
     http) echo "base" ;;
     target) echo "base http" ;;
-    upstream) echo "base http" ;;
+    login) echo "base http" ;;
+    upstream) echo "base http login" ;;
     journal) echo "base" ;;
     volume) echo "base http target upstream journal" ;;
-    process) echo "base http target upstream journal volume" ;;
-    .) echo "base http target upstream journal volume process ." ;;
+    process) echo "base http target login upstream journal volume" ;;
+    .) echo "base http target login upstream journal volume process ." ;;
   esac
 }
 

@@ -11,6 +11,10 @@
 #   run CMD...             runs CMD with a time limit; $status, $TMP/out, $TMP/err
 #   start_server ARGS...   upload-server; sets $PORT, $CAFILE, $SERVER_PID
 #   upload ARGS...         nbdkit with the plugin, as `run`
+#   start_nbdkit ARGS...   the same in the background; its errors are in nbdkit.log
+#   end_nbdkit SECONDS     ends it; it may take so long
+#   uri EXPORT             that of its export; without a name of the only one
+#   counter NAME           of the server that start_server has started
 
 set -u
 # Loopback only.
@@ -96,6 +100,34 @@ start_server() {
   pids+=("$SERVER_PID")
   await 20 test -s "$TMP/port" || { echo "the server does not start" >&2; cat "$TMP/server.log" >&2; exit 99; }
   PORT=$(cat "$TMP/port") CAFILE=$CERTS/ca.pem
+}
+
+sock=$TMP/nbd.sock
+uri() { echo "nbd+unix:///${1:-}?socket=$sock"; }
+
+start_nbdkit() {
+  rm -f "$TMP/nbdkit.pid" "$sock"
+  "$UPLOAD_SRCDIR/tests/run-nbdkit" --foreground --unix "$sock" --pidfile "$TMP/nbdkit.pid" \
+    "cafile=$CAFILE" "$@" 2>"$TMP/nbdkit.log" &
+  nbdkit_pid=$!
+  pids+=("$nbdkit_pid")
+  await 60 eval '[ -s "$TMP/nbdkit.pid" ] || ! running $nbdkit_pid'
+  [ -s "$TMP/nbdkit.pid" ] || { fail 'nbdkit does not start'; show "$TMP/nbdkit.log"; }
+}
+
+end_nbdkit() {
+  kill "$nbdkit_pid"
+  await "$1" eval '! running $nbdkit_pid' ||
+    { fail 'nbdkit does not end'; show "$TMP/nbdkit.log"; kill -9 "$nbdkit_pid"; }
+  wait "$nbdkit_pid" 2>/dev/null
+}
+
+counter() {
+  local lines
+  lines=$(wc -l <"$TMP/server.log")
+  kill -USR1 "$SERVER_PID"
+  await 20 eval '[ "$(wc -l <"$TMP/server.log")" -gt '"$lines"' ]'
+  tail -n 1 "$TMP/server.log" | grep -o "\"$1\":[0-9]*" | cut -d: -f2
 }
 
 stop_server() {

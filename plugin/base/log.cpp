@@ -22,6 +22,7 @@ EXPORTED_FLAG(keeper);
 EXPORTED_FLAG(http);
 EXPORTED_FLAG(queue);
 EXPORTED_FLAG(journal);
+EXPORTED_FLAG(session);
 EXPORTED_FLAG(stats);
 EXPORTED_FLAG(core);
 }

@@ -13,7 +13,9 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
@@ -28,11 +30,23 @@ namespace {
 
 constexpr size_t kExcerpt = 200;
 
+// Of those that pass. A session has one or two at a time.
+constexpr size_t kPassing = 32;
+
 struct Secrets {
   std::vector<std::string> known;  // longer ones first
   std::vector<std::string> short_ones;
   bool short_credential = false;
 };
+
+// All forms of each, the newest secret last.
+using Passing = std::vector<Secrets>;
+
+std::atomic<std::shared_ptr<const Passing>>& passing() {
+  static auto* const list =
+      new std::atomic<std::shared_ptr<const Passing>>(std::make_shared<const Passing>());
+  return *list;
+}
 
 Secrets& secrets() {
   static auto* const lists = new Secrets;
@@ -164,6 +178,36 @@ void add(std::vector<std::string>& list, const std::string& secret) {
   list.insert(place, secret);
 }
 
+// With all forms of it in which it may be met.
+void add_forms(Secrets& secrets, std::string_view secret) {
+  std::string query(secret);  // as a form's fields are decoded
+  std::replace(query.begin(), query.end(), '+', ' ');
+  for (const std::string& form :
+       {std::string(secret), percent_decoded(secret), percent_decoded(query)}) {
+    if (form.empty()) continue;
+    add(form.size() < kShortestSecret ? secrets.short_ones : secrets.known, form);
+    const std::string encoded = base64(form);
+    for (const std::string& text : {encoded, encoded.substr(0, encoded.find('='))})
+      if (text.size() >= kShortestSecret) add(secrets.known, text);
+  }
+}
+
+void add_credential(Secrets& secrets, std::string_view secret) {
+  if (!secret.empty() && secret.size() < kShortestSecret) secrets.short_credential = true;
+  add_forms(secrets, secret);
+}
+
+void redact(std::string& text, const Secrets& secrets) {
+  for (const std::string& secret : secrets.known) {
+    for (size_t at = 0; at < text.size(); ++at) {
+      const size_t length = match(std::string_view(text).substr(at), secret);
+      if (length == 0) continue;
+      text.replace(at, length, "...");
+      at += 2;
+    }
+  }
+}
+
 bool any_occurs(const std::string& text, const std::vector<std::string>& list) {
   return std::any_of(list.begin(), list.end(),
                      [&](const std::string& secret) { return occurs(text, secret); });
@@ -171,18 +215,7 @@ bool any_occurs(const std::string& text, const std::vector<std::string>& list) {
 
 }  // namespace
 
-void register_secret(std::string_view secret) {
-  std::string query(secret);  // as a form's fields are decoded
-  std::replace(query.begin(), query.end(), '+', ' ');
-  for (const std::string& form :
-       {std::string(secret), percent_decoded(secret), percent_decoded(query)}) {
-    if (form.empty()) continue;
-    add(form.size() < kShortestSecret ? secrets().short_ones : secrets().known, form);
-    const std::string encoded = base64(form);
-    for (const std::string& text : {encoded, encoded.substr(0, encoded.find('='))})
-      if (text.size() >= kShortestSecret) add(secrets().known, text);
-  }
-}
+void register_secret(std::string_view secret) { add_forms(secrets(), secret); }
 
 void register_parts(std::string_view secret) {
   while (!secret.empty()) {
@@ -192,32 +225,47 @@ void register_parts(std::string_view secret) {
   }
 }
 
-void register_credential(std::string_view secret) {
-  if (!secret.empty() && secret.size() < kShortestSecret) secrets().short_credential = true;
-  register_secret(secret);
+void register_credential(std::string_view secret) { add_credential(secrets(), secret); }
+
+void register_passing_secret(std::string_view secret) {
+  Secrets forms;
+  add_credential(forms, secret);
+  std::shared_ptr<const Passing> before = passing().load();
+  std::shared_ptr<const Passing> after;
+  do {
+    Passing list = *before;
+    list.push_back(forms);
+    if (list.size() > kPassing) list.erase(list.begin());
+    after = std::make_shared<const Passing>(std::move(list));
+  } while (!passing().compare_exchange_weak(before, after));
 }
 
 std::string redacted(std::string text) {
-  for (const std::string& secret : secrets().known) {
-    for (size_t at = 0; at < text.size(); ++at) {
-      const size_t length = match(std::string_view(text).substr(at), secret);
-      if (length == 0) continue;
-      text.replace(at, length, "...");
-      at += 2;
-    }
-  }
+  redact(text, secrets());
+  for (const Secrets& secret : *passing().load()) redact(text, secret);
   return text;
 }
 
 bool has_secret(const std::string& text) {
-  return any_occurs(text, secrets().known) || any_occurs(text, secrets().short_ones);
+  const auto is_in = [&](const Secrets& secrets) {
+    return any_occurs(text, secrets.known) || any_occurs(text, secrets.short_ones);
+  };
+  const std::shared_ptr<const Passing> list = passing().load();
+  return is_in(secrets()) || std::any_of(list->begin(), list->end(), is_in);
 }
 
-void forget_secrets() { secrets() = {}; }
+void forget_secrets() {
+  secrets() = {};
+  passing().store(std::make_shared<const Passing>());
+}
 
 std::string excerpt(const std::string& text) {
   if (text.empty()) return text;
-  if (secrets().short_credential || any_occurs(text, secrets().short_ones)) return "...";
+  const auto forbids = [&](const Secrets& secrets) {
+    return secrets.short_credential || any_occurs(text, secrets.short_ones);
+  };
+  const std::shared_ptr<const Passing> list = passing().load();
+  if (forbids(secrets()) || std::any_of(list->begin(), list->end(), forbids)) return "...";
   // Before the cut, which might leave the half of a secret; and after it, since it might
   // leave the half of a character.
   return printable(redacted(text).substr(0, kExcerpt));

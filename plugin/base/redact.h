@@ -9,8 +9,8 @@
 // escaped as in JSON, C or Python, or as HTML's character references; and a secret that is
 // percent-encoded itself also when it is decoded.
 //
-// Register while the configuration is read, before any thread is started;
-// the others may then be called from any thread.
+// Register while the configuration is read, before any thread is started, but for
+// register_passing_secret(); that and the others may then be called from any thread.
 
 #pragma once
 
@@ -32,6 +32,10 @@ void register_parts(std::string_view secret);
 // A secret for which that is not enough, since whoever chose it may use it elsewhere: a
 // password, a token. If it is shorter, excerpt() shows nothing at all.
 void register_credential(std::string_view secret);
+
+// A credential that is used for a while only, of which there come ever more: a token that a
+// login has given. The last few are remembered.
+void register_passing_secret(std::string_view secret);
 
 // `text` with each registered secret replaced by "...".
 [[nodiscard]] std::string redacted(std::string text);

@@ -27,6 +27,8 @@ enum class Kind {
   kMalformed,     // a reply that contradicts HTTP or the request; the connection is lost
   kServerError,   // 500: what was written since the last flush may be gone
   kUnauthorized,  // 401
+  kLogin,         // there is no login; nothing was done, and the connection is as it was
+  kLoggedOut,     // refused for want of a valid login, with the connection; there is a new one
   kDenied,        // 403, 404, 410: the ticket does not allow this (any more)
   kForgotten,     // as kDenied, where a server that was restarted may learn its tickets yet
   kUnavailable,   // 408, 429, 503: not now
@@ -39,11 +41,10 @@ enum class Kind {
   kNoMemory,
 };
 inline constexpr std::array kKinds = {
-    Kind::kOk,        Kind::kInvalid,     Kind::kConnect,      Kind::kLost,
-    Kind::kMalformed, Kind::kServerError, Kind::kUnauthorized, Kind::kDenied,
-    Kind::kForgotten, Kind::kUnavailable, Kind::kGateway,      Kind::kNoSpace,
-    Kind::kRejected,  Kind::kPoolWait,    Kind::kSpool,        Kind::kShutdown,
-    Kind::kNoMemory,
+    Kind::kOk,          Kind::kInvalid,      Kind::kConnect,  Kind::kLost,      Kind::kMalformed,
+    Kind::kServerError, Kind::kUnauthorized, Kind::kLogin,    Kind::kLoggedOut, Kind::kDenied,
+    Kind::kForgotten,   Kind::kUnavailable,  Kind::kGateway,  Kind::kNoSpace,   Kind::kRejected,
+    Kind::kPoolWait,    Kind::kSpool,        Kind::kShutdown, Kind::kNoMemory,
 };
 static_assert(kKinds.size() == static_cast<size_t>(Kind::kNoMemory) + 1);
 

@@ -174,7 +174,6 @@ class CurlConnection final : public Connection {
   void set_up_connecting();
   void set_pem(CURLoption option, const std::string& pem);
   void set_up_tls();
-  void set_up_credentials();
   void set_up_callbacks();
   void set_up_request(const Request& request);
   enum class Unasked { kNothing, kHandshake, kData, kEnd };
@@ -252,7 +251,6 @@ CurlConnection::CurlConnection(std::shared_ptr<const Origin> origin,
     if (!handle_) throw std::bad_alloc();
     set_up_connecting();
     set_up_tls();
-    set_up_credentials();
     set_up_callbacks();
   } catch (const std::bad_alloc&) {
     handle_.reset();  // each request says so
@@ -320,17 +318,6 @@ void CurlConnection::set_up_tls() {
   set(CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   set(CURLOPT_SSL_VERIFYPEER, origin_->insecure ? 0L : 1L);
   set(CURLOPT_SSL_VERIFYHOST, origin_->insecure ? 0L : 2L);
-}
-
-void CurlConnection::set_up_credentials() {
-  if (!origin_->user.empty()) {
-    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
-    set(CURLOPT_USERNAME, origin_->user.c_str());
-    set(CURLOPT_PASSWORD, origin_->password.c_str());
-  } else if (!origin_->token.empty()) {
-    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BEARER));
-    set(CURLOPT_XOAUTH2_BEARER, origin_->token.c_str());
-  }
 }
 
 // Runs a callback's body; no exception passes through libcurl (invariant 9).
@@ -654,6 +641,7 @@ Result<Reply> CurlConnection::perform_throwing(const Request& request) {
   append(headers, "Expect:");
   for (const std::string& line : request.headers) append(headers, line);
   for (const std::string& line : origin_->headers) append(headers, line);
+  if (!request.authorization.empty()) append(headers, "Authorization: " + request.authorization);
   set(CURLOPT_HTTPHEADER, headers.get());
 
   const TimePoint start = std::chrono::steady_clock::now();

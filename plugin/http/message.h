@@ -45,6 +45,8 @@ struct Request {
   std::string target;
   // "Name: value" lines, beside those that the origin adds to every request.
   std::vector<std::string> headers;
+  // The value of the Authorization field, a secret; empty: there is none.
+  std::string authorization;
   // The body is `text`, or else `parts` one after another.
   std::string text;
   std::vector<BodyPart> parts;

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,8 @@
 #include "http/url.h"
 
 namespace upload::http {
+
+class Credentials;
 
 struct Origin {
   // Scheme, host and port are used; path and query belong to a volume.
@@ -26,10 +30,9 @@ struct Origin {
   std::string key_pem;
   bool insecure = false;
 
-  // Credentials. Empty: none. At most one of user and token.
-  std::string user;
-  std::string password;
-  std::string token;
+  // What a connection's requests show (http/authorized_connection.h); the same object may
+  // serve many. Empty: nothing.
+  std::function<std::shared_ptr<Credentials>()> make_credentials;
   // "Name: value" lines sent with every request.
   std::vector<std::string> headers;
 

@@ -127,13 +127,38 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "    of the same URL, too."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
-     "    User name for Basic authentication."},
+     "    User name for Basic authentication, or for token-url=."},
     {"password", &ConfigParser::set_password, false,
      "<PASSWORD>|+<FILE>|-<FD>|-\n"
-     "    Password for Basic authentication."},
+     "    Password for Basic authentication, or for token-url=."},
     {"token", &ConfigParser::set_token, false,
      "<TOKEN>|+<FILE>|-<FD>|-\n"
      "    Token for Bearer authentication."},
+    {"token-url", &ConfigParser::set_token_url, true,
+     "<URL>\n"
+     "    Get tokens from this OAuth 2.0 token endpoint, as a client (client-id=,\n"
+     "    client-secret=) or as a user (user=, password=)."},
+    {"client-id", &ConfigParser::set_client_id, true,
+     "<NAME>\n"
+     "    Name of the client for token-url=."},
+    {"client-secret", &ConfigParser::set_client_secret, false,
+     "<SECRET>|+<FILE>|-<FD>|-\n"
+     "    Secret of the client for token-url=."},
+    {"scope", &ConfigParser::set_scope, true,
+     "<SCOPE>\n"
+     "    Scope to ask for at token-url=."},
+    {"token-script", &ConfigParser::set_token_script, false,
+     "<COMMAND>\n"
+     "    Get tokens from this shell command. It prints a token and, on a second\n"
+     "    line, may print its life time in seconds."},
+    {"reuse-session", &ConfigParser::set_reuse_session, true,
+     "true|false\n"
+     "    Share one login; false: each connection logs in by itself\n"
+     "    (default: true)."},
+    {"validate-session", &ConfigParser::set_validate_session, true,
+     "true|false\n"
+     "    Ask the server whether the credentials are good when a client\n"
+     "    connects (default: false)."},
     {"header", &ConfigParser::set_header, false,
      "<NAME: VALUE>|+<FILE>|-<FD>|-\n"
      "    Header field for every request. May be given more than once."},
@@ -478,12 +503,12 @@ Status ConfigParser::set_spool_leftovers(const std::string& value) {
 Status ConfigParser::set_user(const std::string& value) {
   if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
     return bad("must be a name without a colon");
-  config_.origin.user = value;
+  config_.access.user = value;
   return {};
 }
 
 Status ConfigParser::set_password(const std::string& value) {
-  std::string& password = config_.origin.password;
+  std::string& password = config_.access.password;
   if (Status status = read_secret(value, password); !status.ok()) return status;
   if (password.empty() || has_control_characters(password))
     return bad("must not be empty or have control characters in it");
@@ -492,12 +517,58 @@ Status ConfigParser::set_password(const std::string& value) {
 }
 
 Status ConfigParser::set_token(const std::string& value) {
-  std::string& token = config_.origin.token;
+  std::string& token = config_.access.token;
   if (Status status = read_secret(value, token); !status.ok()) return status;
   if (token.empty() || token.find(' ') != token.npos || has_control_characters(token))
     return bad("must not be empty or have blanks or control characters in it");
   register_credential(token);
   return {};
+}
+
+Status ConfigParser::set_token_url(const std::string& value) {
+  Result<http::Url> url = http::parse_url(value);
+  // RFC 6749, section 3.2, wants TLS.
+  if (!url.ok() || url.value().scheme != "https")
+    return bad("must be a URL with a host and a path that begins with https:");
+  config_.access.token_url = std::move(url.value());
+  return {};
+}
+
+Status ConfigParser::set_client_id(const std::string& value) {
+  if (value.empty() || has_control_characters(value)) return bad("must be a name");
+  config_.access.client_id = value;
+  return {};
+}
+
+Status ConfigParser::set_client_secret(const std::string& value) {
+  std::string& secret = config_.access.client_secret;
+  if (Status status = read_secret(value, secret); !status.ok()) return status;
+  if (secret.empty() || has_control_characters(secret))
+    return bad("must not be empty or have control characters in it");
+  register_credential(secret);
+  return {};
+}
+
+Status ConfigParser::set_scope(const std::string& value) {
+  if (value.empty() || has_control_characters(value))
+    return bad("must be words with blanks between them");
+  config_.access.scope = value;
+  return {};
+}
+
+Status ConfigParser::set_token_script(const std::string& value) {
+  if (value.find_first_not_of(" \t\n") == value.npos) return bad("must be a shell command");
+  config_.access.token_script = value;
+  return {};
+}
+
+Status ConfigParser::set_reuse_session(const std::string& value) {
+  reuse_session_given_ = true;
+  return parse_flag(value, config_.access.reuse_session);
+}
+
+Status ConfigParser::set_validate_session(const std::string& value) {
+  return parse_flag(value, config_.access.validate_session);
 }
 
 Status ConfigParser::set_header(const std::string& value) {
@@ -581,16 +652,7 @@ Result<Config> ConfigParser::complete() const {
                       " is too small for what is in memory, replay=%" PRIu64,
                       *config.spool_size, config.replay));
   if (Status status = check_exports(config); !status.ok()) return status;
-  if (!origin.password.empty() && origin.user.empty()) return bad("password= needs user=");
-  if (!origin.user.empty()) register_secret(origin.user + ":" + origin.password);
-  if (!origin.user.empty() && origin.password.empty())
-    return bad("user=" + origin.user + " needs password=");
-  if (!origin.user.empty() && !origin.token.empty())
-    return bad("user=" + origin.user + " and token= exclude each other");
-  for (const std::string& header : origin.headers)
-    if (strncasecmp(header.c_str(), "authorization:", 14) == 0 &&
-        (!origin.user.empty() || !origin.token.empty()))
-      return bad("header=Authorization and user= or token= exclude each other");
+  if (Status status = check_access(config); !status.ok()) return status;
   if (origin.cert_pem.empty() != origin.key_pem.empty())
     return bad(origin.cert_pem.empty() ? "key= needs cert=" : "cert= needs key=");
   const std::string socket =
@@ -602,6 +664,46 @@ Result<Config> ConfigParser::complete() const {
   if (!origin.unix_socket.empty() && !origin.proxy.empty())
     return bad("unix-socket=" + socket + " and proxy= exclude each other");
   return config;
+}
+
+Status ConfigParser::check_access(const Config& config) const {
+  const Config::Access& access = config.access;
+  if (!access.password.empty() && access.user.empty()) return bad("password= needs user=");
+  if (!access.user.empty() && access.password.empty())
+    return bad("user=" + access.user + " needs password=");
+  // Only what is said of a login that there is not.
+  const char* const needs = "token-url=";
+  if (!access.token_url) {
+    if (!access.client_id.empty())
+      return bad("client-id=" + access.client_id + " needs " + needs);
+    if (!access.client_secret.empty()) return bad(std::string("client-secret= needs ") + needs);
+    if (!access.scope.empty()) return bad("scope=" + access.scope + " needs " + needs);
+  } else {
+    if (!access.client_secret.empty() && access.client_id.empty())
+      return bad("client-secret= needs client-id=");
+    if (access.user.empty() && access.client_id.empty())
+      return bad("token-url= needs client-id= and client-secret=, or user= and password=");
+    if (access.user.empty() && access.client_secret.empty())
+      return bad("client-id=" + access.client_id + " needs client-secret=, or user=");
+  }
+  if (!access.has_login() && reuse_session_given_)
+    return bad(std::string("reuse-session=") + (access.reuse_session ? "true" : "false") +
+               " needs token-url= or token-script=");
+  // At most one way.
+  std::vector<std::string> ways;
+  if (access.token_url)
+    ways.emplace_back("token-url=");
+  else if (!access.user.empty())
+    ways.emplace_back("user=" + access.user);
+  if (!access.token.empty()) ways.emplace_back("token=");
+  if (!access.token_script.empty()) ways.emplace_back("token-script=");
+  for (const std::string& header : config.origin.headers)
+    if (strncasecmp(header.c_str(), "authorization:", 14) == 0)
+      ways.emplace_back("header=Authorization");
+  if (ways.size() > 1) return bad(ways[0] + " and " + ways[1] + " exclude each other");
+  if (!access.user.empty()) register_secret(access.user + ":" + access.password);
+  if (!access.client_id.empty()) register_secret(access.client_id + ":" + access.client_secret);
+  return {};
 }
 
 Status ConfigParser::check_exports(const Config& config) const {

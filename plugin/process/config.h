@@ -36,7 +36,26 @@ struct Config {
     std::optional<uint64_t> size;  // bytes
   };
 
-  http::Origin origin;  // its url is the upload URL; unix_socket as below
+  // How requests show that they are allowed; at most one of the ways. Empty: not given.
+  struct Access {
+    // With token_url: who asks for a token (RFC 6749, section 4.3). Without: as in RFC 7617.
+    std::string user;
+    std::string password;
+    std::string token;  // the same for ever
+    std::optional<http::Url> token_url;
+    std::string client_id;
+    std::string client_secret;
+    std::string scope;
+    std::string token_script;
+    bool reuse_session = true;      // one login for all; else each connection has its own
+    bool validate_session = false;  // ask the server when a client connects
+
+    [[nodiscard]] bool has_login() const { return token_url || !token_script.empty(); }
+  };
+
+  // Its url is the upload URL; unix_socket as below. Nothing of `access` is in it.
+  http::Origin origin;
+  Access access;
   std::string target = "auto";
   std::optional<uint64_t> size;  // bytes
   // If there are any, url and size are theirs and not the ones above.
@@ -110,16 +129,25 @@ class ConfigParser {
   Status set_user(const std::string& value);
   Status set_password(const std::string& value);
   Status set_token(const std::string& value);
+  Status set_token_url(const std::string& value);
+  Status set_client_id(const std::string& value);
+  Status set_client_secret(const std::string& value);
+  Status set_scope(const std::string& value);
+  Status set_token_script(const std::string& value);
+  Status set_reuse_session(const std::string& value);
+  Status set_validate_session(const std::string& value);
   Status set_header(const std::string& value);
   Status set_proxy(const std::string& value);
   Status add_export(const std::string& name);
   Status check_exports(const Config& config) const;
+  Status check_access(const Config& config) const;
   Status read_secret(const std::string& value, std::string& secret) const;
 
   const SecretReader read_secret_;
   Config config_;  // an export without a URL has none yet
   std::string exports_file_;
   bool spool_flush_given_ = false;
+  bool reuse_session_given_ = false;
   std::string spool_leftovers_;  // as given; empty: not
   bool url_given_ = false;       // before any export
   std::optional<std::string> unix_socket_;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/printable.h"
 #include "base/thread.h"
+#include "http/authorized_connection.h"
 
 namespace upload {
 
@@ -21,38 +22,48 @@ constexpr size_t kAskedAtOnce = 8;
 // Of the names of exports in an error text.
 constexpr size_t kMostNames = 20;
 
-std::vector<std::unique_ptr<Disk>> make_disks(const Config& config,
-                                              const Environment& environment, Stats& stats) {
-  std::vector<std::unique_ptr<Disk>> disks;
-  if (config.exports.empty())
-    disks.push_back(std::make_unique<Disk>("", config, nullptr, environment, stats));
-  // Of the memory half is divided among the disks, but each has enough for a request; the rest
-  // is whose turn it is.
-  const size_t count = std::max<size_t>(1, config.exports.size());
-  const uint64_t own_replay =
-      count == 1 || config.replay == 0
-          ? config.replay
-          : std::max(config.replay / 2 / count, config.least_own_replay());
-  const auto common = std::make_shared<journal::CommonMemory>(
-      config.replay - std::min(config.replay, own_replay * count));
-  for (const Config::Export& one : config.exports) {
-    Config own = config;
-    own.exports.clear();
-    own.origin.url = one.url;
-    own.size = one.size;
-    own.replay = own_replay;
-    disks.push_back(std::make_unique<Disk>(one.name, std::move(own), common, environment, stats));
-  }
-  return disks;
+// All connections show their origin's credentials.
+Environment with_credentials(Environment environment) {
+  environment.connect = http::authorized(std::move(environment.connect));
+  return environment;
 }
 
 }  // namespace
 
 Instance::Instance(const Config& config, Environment environment)
     : config_(config),
-      environment_(std::move(environment)),
+      environment_(with_credentials(std::move(environment))),
       clock_(environment_.clock),
-      disks_(make_disks(config_, environment_, stats_)) {}
+      sessions_(config_, environment_),
+      disks_(make_disks()) {}
+
+std::vector<std::unique_ptr<Disk>> Instance::make_disks() {
+  std::vector<std::unique_ptr<Disk>> disks;
+  const auto add = [&](const std::string& name, Config own,
+                       const std::shared_ptr<journal::CommonMemory>& common) {
+    own.origin.make_credentials = sessions_.credentials_for(own.origin.url);
+    disks.push_back(std::make_unique<Disk>(name, std::move(own), common, environment_, stats_));
+  };
+  if (config_.exports.empty()) add("", config_, nullptr);
+  // Of the memory half is divided among the disks, but each has enough for a request; the rest
+  // is whose turn it is.
+  const size_t count = std::max<size_t>(1, config_.exports.size());
+  const uint64_t own_replay =
+      count == 1 || config_.replay == 0
+          ? config_.replay
+          : std::max(config_.replay / 2 / count, config_.least_own_replay());
+  const auto common = std::make_shared<journal::CommonMemory>(
+      config_.replay - std::min(config_.replay, own_replay * count));
+  for (const Config::Export& one : config_.exports) {
+    Config own = config_;
+    own.exports.clear();
+    own.origin.url = one.url;
+    own.size = one.size;
+    own.replay = own_replay;
+    add(one.name, std::move(own), common);
+  }
+  return disks;
+}
 
 Instance::~Instance() { stop(); }
 
@@ -128,7 +139,8 @@ upstream::Upstream& Instance::upstream_of(const Disk& disk) {
       upstream.pool().lower_limit(connections);
       return upstream;
     }
-  return upstreams_.emplace_back(disk.origin(), environment_.connect, connections,
+  return upstreams_.emplace_back(disk.origin(), environment_.connect,
+                                 sessions_.shared_for(disk.origin()->url), connections,
                                  config_.idle_timeout, clock_);
 }
 
@@ -151,6 +163,8 @@ Result<Disk*> Instance::open(const std::string& name) {
   Result<Disk*> disk = find(name);
   if (!disk.ok()) return disk;
   if (Status status = make_ready(*disk.value()); !status.ok()) return status;
+  if (config_.access.validate_session)
+    if (Status status = disk.value()->volume().validate(); !status.ok()) return status;
   if (Status status = disk.value()->volume().wait_for_leftovers(); !status.ok()) return status;
   return disk;
 }
@@ -190,8 +204,11 @@ bool Instance::a_server_is_away() {
 }
 
 void Instance::give_up() {
-  for (Disk* const disk : running())
-    if (disk->volume().server_is_away()) disk->volume().give_up();
+  for (Disk* const disk : running()) {
+    if (!disk->volume().server_is_away()) continue;
+    disk->volume().give_up();
+    sessions_.stop(disk->origin()->url);
+  }
   MutexLock lock(mutex_);
   for (Disk* const disk : starting_) disk->give_up_discovery();
 }
@@ -209,6 +226,7 @@ void Instance::stop() {
     MutexLock lock(mutex_);
     for (upstream::Upstream& upstream : upstreams_) upstreams.push_back(&upstream);
   }
+  sessions_.stop();
   for (upstream::Upstream* const upstream : upstreams) upstream->request_stop();
   for (Disk* const disk : disks) disk->volume().request_stop();
   for (upstream::Upstream* const upstream : upstreams) upstream->stop();

@@ -3,8 +3,8 @@
 // Instance: the parts of a running plugin, and the order in which they come
 // to life and go: discovery before the fork, pools and keepers after it.
 //
-// Disks of the same origin share an upstream; nothing else is theirs together but the
-// shutdown watch, the statistics, and the memory for replay.
+// Disks of the same origin share an upstream and a session; nothing else is theirs together
+// but the shutdown watch, the statistics, and the memory for replay.
 //
 // discover(), start() and stop() are called by nbdkit on one thread, in this order; the rest
 // between start() and stop(), on any.
@@ -23,6 +23,7 @@
 #include "process/config.h"
 #include "process/disk.h"
 #include "process/environment.h"
+#include "process/sessions.h"
 #include "upstream/upstream.h"
 
 namespace upload {
@@ -50,6 +51,7 @@ class Instance {
   [[nodiscard]] Result<Disk*> open(const std::string& name) EXCLUDES(mutex_);
 
  private:
+  std::vector<std::unique_ptr<Disk>> make_disks();
   std::vector<Status> discover_all();
   [[nodiscard]] Result<Disk*> find(const std::string& name) const;
   Status make_ready(Disk& disk) EXCLUDES(mutex_);
@@ -64,6 +66,7 @@ class Instance {
   const Environment environment_;
   Clock& clock_;
   Stats stats_;
+  Sessions sessions_;
 
   Mutex mutex_;
   CondVar changed_;  // starting_

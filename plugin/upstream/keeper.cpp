@@ -7,7 +7,8 @@
 //
 // Each request has a thread for as long as it takes: it may last, and the loop must not.
 //
-// What failures mean is not known here: a client's keep_alive() reports its own.
+// What failures mean is not known here: a client's keep_alive() reports its own, and a login
+// that fails is told to whoever needs it.
 
 #include "upstream/keeper.h"
 
@@ -27,8 +28,10 @@ constexpr Duration kLasts = std::chrono::seconds(1);
 
 }  // namespace
 
-Keeper::Keeper(Pool& pool, Duration idle_timeout, Clock& clock)
+Keeper::Keeper(Pool& pool, std::shared_ptr<login::Session> session, Duration idle_timeout,
+               Clock& clock)
     : pool_(pool),
+      session_(std::move(session)),
       idle_timeout_(idle_timeout),
       patience_(std::min(kLasts, idle_timeout / 10)),
       clock_(clock),
@@ -69,6 +72,9 @@ void Keeper::run() {
 TimePoint Keeper::keep_due_alive() {
   const Duration due_after = this->due_after();
   const TimePoint now = clock_.now();
+  // First: the requests below show it.
+  if (session_ && session_->renewal_due() && *session_->renewal_due() <= now)
+    start([this] { session_->renew(); });
   // At most one round: a connection served is idle since now, and one that nobody could
   // serve is not tried twice.
   for (unsigned i = 0; i < pool_.limit() && !stopping(); ++i) {
@@ -90,6 +96,8 @@ TimePoint Keeper::keep_due_alive() {
   TimePoint next = now + due_after;
   if (const auto idle_since = pool_.idle_since()) next = std::min(next, *idle_since + due_after);
   for (const Share* const share : shares) next = std::min(next, used(*share) + due_after);
+  if (const auto renewal = session_ ? session_->renewal_due() : std::nullopt)
+    next = std::min(next, *renewal);
   // What is due and could not be served waits for others' requests to end.
   return next > now ? next : now + patience_;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Keeper: the thread that keeps idle connections, and the tickets of the volumes
-// that share them, alive.
+// Keeper: the thread that keeps idle connections, the tickets of the volumes
+// that share them, and their login alive.
 //
 // Servers and proxies close connections that are idle, and a dirty connection
 // that is closed can't be had back. So a connection that has been idle for
@@ -23,18 +23,21 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <memory>
 
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/thread.h"
+#include "login/session.h"
 #include "upstream/pool.h"
 
 namespace upload::upstream {
 
 class Keeper {
  public:
-  // Starts the thread. `pool` and `clock` outlive the keeper.
-  Keeper(Pool& pool, Duration idle_timeout, Clock& clock);
+  // Starts the thread. `session`: may be null. `pool` and `clock` outlive the keeper.
+  Keeper(Pool& pool, std::shared_ptr<login::Session> session, Duration idle_timeout,
+         Clock& clock);
   // request_stop() and join()
   ~Keeper();
   Keeper(const Keeper&) = delete;
@@ -72,6 +75,7 @@ class Keeper {
   [[nodiscard]] Duration due_after() const;
 
   Pool& pool_;
+  const std::shared_ptr<login::Session> session_;
   const Duration idle_timeout_;
   // A request that takes longer lasts.
   const Duration patience_;

@@ -84,8 +84,15 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
     retire(slot_->connection->why_closed());
     return retired_;
   }
-  slot_->performed = true;
   Result<http::Reply> reply = slot_->connection->perform(request);
+  if (reply.status().kind() == Kind::kLoggedOut && !pool_->is_dirty(slot_->id)) {
+    // Nothing is lost with it, so another one will do.
+    pool_->replace_connection(*slot_, reply.status());
+    reply = slot_->connection->perform(request);
+  }
+  // Then nothing has gone over it.
+  if (reply.status().kind() == Kind::kLogin && !slot_->connection->closed()) return reply;
+  slot_->performed = true;
   if (!reply.ok())
     retire(reply.status());
   else if (reply.value().last)
@@ -432,6 +439,14 @@ void Pool::replace_connection(Slot& slot, const Status& why) noexcept {
                number(slot.id));
   gone.reset();
   hand_out(std::move(grants));
+}
+
+bool Pool::is_dirty(ConnectionId id) {
+  const std::vector<Share*> shares = this->shares();
+  return std::any_of(shares.begin(), shares.end(), [id](const Share* share) {
+    const PoolClient* const client = share->client();
+    return client != nullptr && client->is_dirty(id);
+  });
 }
 
 void Pool::tell_lost(ConnectionId id, const Status& why) {

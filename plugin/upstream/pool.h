@@ -118,6 +118,8 @@ class Pool {
   void retire_slot(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void replace_connection(Slot& slot, const Status& why) noexcept EXCLUDES(mutex_);
   void tell_lost(ConnectionId id, const Status& why) EXCLUDES(mutex_);
+  // Any client has unflushed changes on it.
+  bool is_dirty(ConnectionId id) EXCLUDES(mutex_);
   std::unique_ptr<http::Connection> make_connection(const Slot& slot);
   std::string describe_connections() const REQUIRES(mutex_);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Upstream: what all volumes of one origin share: a pool, and a keeper.
+// Upstream: what all volumes of one origin share: a pool, a keeper, and a session.
 //
 // Not thread safe but for what its parts are; one thread makes and ends it.
 
@@ -11,6 +11,7 @@
 
 #include "http/connection.h"
 #include "http/origin.h"
+#include "login/session.h"
 #include "upstream/keeper.h"
 #include "upstream/pool.h"
 
@@ -18,9 +19,11 @@ namespace upload::upstream {
 
 class Upstream {
  public:
-  // At most so many connections. `clock` outlives the upstream.
+  // At most so many connections. `session`: what the keeper renews; may be null. `clock`
+  // outlives the upstream.
   Upstream(std::shared_ptr<const http::Origin> origin, const http::Connector& connect,
-           unsigned connections, Duration idle_timeout, Clock& clock)
+           std::shared_ptr<login::Session> session, unsigned connections, Duration idle_timeout,
+           Clock& clock)
       : origin_(std::move(origin)),
         pool_(
             {connections, origin_->connect_timeout, origin_->timeout},
@@ -28,6 +31,7 @@ class Upstream {
               return connect(origin, id, std::move(events));
             },
             clock),
+        session_(std::move(session)),
         idle_timeout_(idle_timeout),
         clock_(clock) {}
 
@@ -42,7 +46,7 @@ class Upstream {
 
   // When there is a volume whose ticket may need it. Repeatable.
   void start_keeper() {
-    if (!keeper_) keeper_ = std::make_unique<Keeper>(pool_, idle_timeout_, clock_);
+    if (!keeper_) keeper_ = std::make_unique<Keeper>(pool_, session_, idle_timeout_, clock_);
   }
 
   // Ends requests under way and all connections, and the keeper.
@@ -57,6 +61,7 @@ class Upstream {
  private:
   const std::shared_ptr<const http::Origin> origin_;
   Pool pool_;
+  const std::shared_ptr<login::Session> session_;
   const Duration idle_timeout_;
   Clock& clock_;
   std::unique_ptr<Keeper> keeper_;

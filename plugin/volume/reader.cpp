@@ -69,6 +69,12 @@ Status Reader::read_from_server(ByteRange range, void* data) {
   return exchange_.read(lease.value(), range, data);
 }
 
+Status Reader::probe() {
+  Result<upstream::Lease> lease = lease_for(": could not OPTIONS");
+  if (!lease.ok()) return lease.status();
+  return exchange_.probe(lease.value());
+}
+
 // Unless an error has latched meanwhile. `doing` goes into the text of a failure.
 Result<upstream::Lease> Reader::lease_for(const char* doing) {
   Result<upstream::Lease> lease = core_.lease();

@@ -35,6 +35,8 @@ class Reader {
   Status read(ByteRange range, void* data) EXCLUDES(core_.mutex);
   // Of the whole disk; they cover it exactly. Remembered until the next change.
   Result<Extents> extents() EXCLUDES(core_.mutex, extents_mutex_);
+  // One question that any server answers.
+  Status probe() EXCLUDES(core_.mutex);
 
  private:
   Status read_once(ByteRange range, void* data, bool& gone) EXCLUDES(core_.mutex);

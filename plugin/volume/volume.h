@@ -53,6 +53,8 @@ class Volume final : public upstream::PoolClient {
   Status read(ByteRange range, void* data) { return reader_.read(range, data); }
   Status flush() { return flusher_.flush(); }
   Result<Extents> extents() { return reader_.extents(); }
+  // Asks the server once whether it takes the ticket and the credentials.
+  Status validate() { return reader_.probe(); }
 
   void connection_lost(ConnectionId id, const Status& why) override;
   [[nodiscard]] bool is_dirty(ConnectionId id) const override;

@@ -37,7 +37,7 @@ void check_promises(const Config& config) {
   check(config.origin.url.path.size() > 1 && !has_control_characters(config.origin.url.target()));
   // Nothing that ends a header field early.
   for (const std::string& header : config.origin.headers) check(!has_control_characters(header));
-  for (const std::string& text : {config.origin.user, config.origin.password, config.origin.token,
+  for (const std::string& text : {config.access.user, config.access.password, config.access.token,
                                   config.origin.proxy, config.origin.url.host})
     check(!has_control_characters(text));
 }

@@ -271,10 +271,10 @@ TEST_CASE("credentials are sent once and not again in a weaker way", "[http]") {
           "WWW-Authenticate: Basic realm=\"x\"\r\n\r\n");
       second = talk.request();
     });
-    auto origin = origin_of(peer);
-    origin->token = "token-0123456789";
-    const auto connection = connect(origin);
-    const auto reply = connection->perform(get());
+    const auto connection = connect(origin_of(peer));
+    http::Request request = get();
+    request.authorization = "Bearer token-0123456789";
+    const auto reply = connection->perform(request);
     REQUIRE(reply.ok());
     CHECK(reply.value().status == 401);
   }

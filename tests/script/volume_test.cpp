@@ -321,7 +321,7 @@ SCRIPT("the keeper's flush makes a connection clean", "[volume]") {
   Fixture f(1);
   CHECK(f.write(0).ok());
   {
-    upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
+    upload::upstream::Keeper keeper(f.pool, nullptr, 30s, f.clock);
     pass(26s);  // a tenth earlier than the idle time-out at most
     CHECK(f.server.requests() == Requests{wrote(0)});
     pass(4s);
@@ -337,7 +337,7 @@ SCRIPT("a keeper's failure is told by the next request and by flush, also when c
   CHECK(f.write(0, 'a', 1, true).ok());
   f.server.refuse(Verb::kFlush, 503);
   {
-    upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
+    upload::upstream::Keeper keeper(f.pool, nullptr, 30s, f.clock);
     pass(30s);
   }
   f.server.on_request(nullptr);
@@ -354,7 +354,7 @@ SCRIPT("a server without flush is kept alive by OPTIONS", "[volume]") {
     return reply;
   });
   CHECK(f.write(0).ok());
-  upload::upstream::Keeper keeper(f.pool, 30s, f.clock);
+  upload::upstream::Keeper keeper(f.pool, nullptr, 30s, f.clock);
   pass(30s);
   CHECK(f.server.requests() == Requests{wrote_stable(0), kAskedOptions});
   CHECK(f.write(1).ok());

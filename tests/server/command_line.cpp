@@ -39,6 +39,9 @@ usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
   --idle-ms N           close connections that are idle for so long; 0: never
   --late-apply-ms N     apply changes that met close_after_body so much later
   --authorization VALUE refuse requests without exactly this Authorization header
+  --tokens FILE         refuse requests without a bearer token of FILE: lines "TOKEN EXPIRES",
+                        the latter in seconds since 1970
+  --token-status N      with that status; default 401
   --ticket ...          offer an image as /images/ID
         file:PATH         a file or block device
         nbd:unix:PATH     an NBD server; also nbd://... and the like
@@ -237,6 +240,8 @@ enum Option : int {
   kIdle,
   kLateApply,
   kAuthorization,
+  kTokens,
+  kTokenStatus,
   kTicket,
   kFault,
   kSaveStable,
@@ -255,6 +260,8 @@ constexpr option kOptions[] = {
     {"idle-ms", required_argument, nullptr, kIdle},
     {"late-apply-ms", required_argument, nullptr, kLateApply},
     {"authorization", required_argument, nullptr, kAuthorization},
+    {"tokens", required_argument, nullptr, kTokens},
+    {"token-status", required_argument, nullptr, kTokenStatus},
     {"ticket", required_argument, nullptr, kTicket},
     {"fault", required_argument, nullptr, kFault},
     {"save-stable", required_argument, nullptr, kSaveStable},
@@ -277,6 +284,8 @@ bool apply(int option, const char* value, CommandLine& line, Problems& problems)
     case kIdle: return parse_ms(value, server.idle_close);
     case kLateApply: return parse_ms(value, server.late_apply);
     case kAuthorization: server.require_authorization = value; return true;
+    case kTokens: server.token_file = value; return *value != 0;
+    case kTokenStatus: return parse_number(value, server.token_status);
     case kTicket: parse_ticket(value, line, problems); return true;
     case kFault: parse_fault(value, line, problems); return true;
     case kSaveStable: line.stable_dir = value; return !line.stable_dir.empty();

@@ -21,6 +21,8 @@
 #include "image_api.h"
 
 #include <algorithm>
+#include <chrono>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -102,6 +104,19 @@ class ActiveRequest {
   const ConnectionId connection_;
   std::shared_ptr<Ticket> ticket_;
 };
+
+// Whether the field's value is "Bearer" with a token of the file that is still good.
+bool is_valid_token(const std::string& token_file, std::string_view authorization) {
+  std::ifstream file(token_file);
+  std::string token;
+  for (double expires = 0; file >> token >> expires;) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    if (authorization == "Bearer " + token) {
+      return std::chrono::duration<double>(now).count() < expires;
+    }
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -262,6 +277,12 @@ void ImageApi::authorize(HttpReader& http, Exchange& exchange) {
   const std::string wanted = state_.require_authorization();
   if (!wanted.empty() && http.field("authorization") != wanted) {
     exchange.refusal = {401, "Authorization is required"};
+    return;
+  }
+  const std::string& token_file = state_.options.token_file;
+  if (!token_file.empty() &&
+      !is_valid_token(token_file, http.field("authorization").value_or(""))) {
+    exchange.refusal = {state_.options.token_status, "The token is not valid (any more)"};
     return;
   }
   for (const auto& [name, value] : state_.options.required_headers) {

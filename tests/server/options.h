@@ -67,6 +67,11 @@ struct ServerOptions {
   std::string advertised_unix_socket{};  // tell this instead (and always); @NAME as above
 
   std::string require_authorization{};  // exact Authorization header, else 401
+  // A file of bearer tokens, one on each line, with the time when it expires, in seconds since
+  // 1970, after a blank. It is read for each request. One of them that has not expired is
+  // needed, else token_status.
+  std::string token_file{};
+  int token_status = 401;
   // Further headers that must be there, else 403; an empty value: any will do.
   std::vector<std::pair<std::string, std::string>> required_headers{};
 

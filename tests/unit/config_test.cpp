@@ -225,7 +225,7 @@ TEST_CASE("secrets come from files too, and are blanked out afterwards", "[confi
                             .set("password", "+" + file)
                             .set("header", "X-Auth: header-secret-2")
                             .complete();
-  CHECK(config.origin.password == "file-secret-1");
+  CHECK(config.access.password == "file-secret-1");
   CHECK(upload::redacted("file-secret-1 header-secret-2 ticket-0123456789") == "... ... ...");
   // admin:file-secret-1
   CHECK(upload::redacted("Basic YWRtaW46ZmlsZS1zZWNyZXQtMQ==") == "Basic ...");
@@ -326,12 +326,89 @@ TEST_CASE("contradictions are named", "[config]") {
   unlink(file.c_str());
 }
 
+TEST_CASE("ways to be allowed that contradict each other, or lack something, are named",
+          "[config]") {
+  using Parameters = std::vector<std::pair<const char*, const char*>>;
+  const auto wrong = [](const Parameters& parameters) {
+    Fixture f;
+    f.set("url", kUrl);
+    for (const auto& [key, value] : parameters) f.set(key, value);
+    return f.incomplete();
+  };
+  const std::pair<const char*, const char*> endpoint = {"token-url", "https://login/token"};
+  CHECK(wrong({endpoint}) ==
+        "token-url= needs client-id= and client-secret=, or user= and password=");
+  CHECK(wrong({endpoint, {"client-id", "me"}}) == "client-id=me needs client-secret=, or user=");
+  CHECK(wrong({endpoint, {"client-secret", "s"}}) == "client-secret= needs client-id=");
+  CHECK(wrong({endpoint, {"user", "me"}}) == "user=me needs password=");
+  CHECK(wrong({{"client-id", "me"}}) == "client-id=me needs token-url=");
+  CHECK(wrong({{"client-secret", "s"}}) == "client-secret= needs token-url=");
+  CHECK(wrong({{"scope", "all"}}) == "scope=all needs token-url=");
+  CHECK(wrong({{"reuse-session", "false"}, {"token", "t"}}) ==
+        "reuse-session=false needs token-url= or token-script=");
+  const char* const exclude = " exclude each other";
+  CHECK(wrong({endpoint, {"client-id", "me"}, {"client-secret", "s"}, {"token", "t"}}) ==
+        std::string("token-url= and token=") + exclude);
+  CHECK(wrong({endpoint, {"user", "me"}, {"password", "p"}, {"token-script", "x"}}) ==
+        std::string("token-url= and token-script=") + exclude);
+  CHECK(wrong({{"user", "me"}, {"password", "p"}, {"token-script", "x"}}) ==
+        std::string("user=me and token-script=") + exclude);
+  CHECK(wrong({{"token-script", "x"}, {"header", "Authorization: Basic abc"}}) ==
+        std::string("token-script= and header=Authorization") + exclude);
+  CHECK(Fixture().error("token-url", "http://login/token") ==
+        "token-url=http://login/token: must be a URL with a host and a path that begins with "
+        "https:");
+  CHECK(Fixture().error("token-url", "https://login").find("must be a URL") != std::string::npos);
+  CHECK(Fixture().error("token-script", " ").find("must be a shell command") !=
+        std::string::npos);
+  CHECK(Fixture().error("validate-session", "maybe") ==
+        "validate-session=maybe: must be true or false");
+  upload::forget_secrets();
+}
+
+TEST_CASE("a login is a client's or a user's", "[config]") {
+  upload::forget_secrets();
+  Fixture client;
+  const Config::Access by_client = client.set("url", kUrl)
+                                       .set("token-url", "https://login:8443/token")
+                                       .set("client-id", "me")
+                                       .set("client-secret", "client-secret-1")
+                                       .set("scope", "read write")
+                                       .set("reuse-session", "false")
+                                       .complete()
+                                       .access;
+  CHECK(by_client.has_login());
+  CHECK(by_client.token_url->origin() == "https://login:8443");
+  CHECK(by_client.scope == "read write");
+  CHECK_FALSE(by_client.reuse_session);
+  CHECK(upload::redacted("client-secret-1") == "...");
+  CHECK(upload::redacted(upload::base64("me:client-secret-1")) == "...");
+  Fixture user;
+  CHECK(user.set("url", kUrl)
+            .set("token-url", "https://login/token")
+            .set("user", "joe")
+            .set("password", "p")
+            .complete()
+            .access.has_login());
+  Fixture basic;
+  CHECK_FALSE(basic.set("url", kUrl)
+                  .set("user", "joe")
+                  .set("password", "p")
+                  .complete()
+                  .access.has_login());
+  upload::forget_secrets();
+}
+
 TEST_CASE("help has each key at the start of a line", "[config]") {
   const std::string help = ConfigParser::help();
   for (const char* key :
-       {"url=", "size=", "target=", "cafile=", "cert=", "key=", "insecure=", "unix-socket=",
-        "is_ovirt_host=", "connections=", "max-request=", "connect-timeout=", "timeout=",
-        "idle-timeout=", "user=", "password=", "token=", "header=", "proxy="}) {
+       {"url=",           "size=",         "target=",        "cafile=",
+        "cert=",          "key=",          "insecure=",      "unix-socket=",
+        "is_ovirt_host=", "connections=",  "max-request=",   "connect-timeout=",
+        "timeout=",       "idle-timeout=", "user=",          "password=",
+        "token=",         "token-url=",    "client-id=",     "client-secret=",
+        "scope=",         "token-script=", "reuse-session=", "validate-session=",
+        "header=",        "proxy="}) {
     INFO(key);
     CHECK((help.find(key) == 0 || help.find(std::string("\n") + key) != std::string::npos));
   }

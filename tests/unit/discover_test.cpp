@@ -12,6 +12,7 @@
 #include "base/redact.h"
 #include "catch.h"
 #include "fakes.h"
+#include "http/credentials.h"
 
 using upload::Kind;
 using upload::Result;
@@ -70,14 +71,18 @@ struct Fixture {
                                 bool auto_socket = false) {
     http::Origin origin;
     origin.url = http::parse_url("https://host/images/a-secret").value();
-    origin.token = "a token";
+    origin.make_credentials = [] {
+      return std::make_shared<http::FixedCredentials>("Bearer a-token");
+    };
     origin.headers = {"X-Key: another"};
     const auto imageio = target::make_target("imageio", origin.url);
     // A connection each, all open until they are closed.
     const http::Connector connector = [this](std::shared_ptr<const http::Origin> to,
                                              upload::ConnectionId, http::ConnectionEvents) {
       sockets.push_back(to->unix_socket);
-      credentials.push_back(to->user + to->password + to->token + to->cert_pem + to->key_pem);
+      credentials.push_back(to->cert_pem + to->key_pem);
+      if (to->make_credentials)
+        credentials.back() += to->make_credentials()->current("").value()->authorization;
       for (const std::string& header : to->headers) credentials.back() += header;
       alive_before.push_back(server.connections_alive());
       return server.factory()(sockets.size(), {[] {}, [] {}});

@@ -57,6 +57,8 @@ constexpr Name kNames[] = {
     {Kind::kForgotten, "403, 404, 410 within denied-wait"},
     {Kind::kDenied, "403, 404, 410"},
     {Kind::kUnauthorized, "401, 407"},
+    {Kind::kLogin, "no login"},
+    {Kind::kLoggedOut, "401 to an old login, connection closed"},
     {Kind::kNoSpace, "413, 507"},
     {Kind::kRejected, "other 4xx"},
     {Kind::kNoMemory, "out of memory"},

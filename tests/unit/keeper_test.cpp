@@ -56,7 +56,7 @@ struct Fixture {
     share.remove_client();
   }
   void start() {
-    keeper = std::make_unique<Keeper>(pool, 30s, clock);
+    keeper = std::make_unique<Keeper>(pool, nullptr, 30s, clock);
     clock.await_sleepers(1);
   }
   // Until the keeper has nothing to do but to sleep; with a request under way it sleeps for

@@ -149,3 +149,13 @@ TEST_CASE("what is printed is one line that a terminal only shows", "[redact]") 
   CHECK(printable(" ") == "");
   CHECK(printable("") == "");
 }
+
+TEST_CASE("of the secrets that pass the last are remembered", "[redact]") {
+  const Secrets none;
+  for (int i = 100; i < 200; ++i) register_passing_secret("a-token-" + std::to_string(i));
+  CHECK(redacted("a-token-199 a-token-190") == "... ...");
+  CHECK(redacted("a-token-100") == "a-token-100");
+  CHECK(redacted(base64("a-token-199")) == "...");
+  CHECK(has_secret("my a-token-199"));
+  CHECK(excerpt("my a-token-199") == "my ...");
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// TokenRequest: a login at an OAuth 2.0 token endpoint, with the credentials of a client
+// (RFC 6749, section 4.4) or with a user's name and password (section 4.3).
+//
+// Each login has a connection of its own: there is one in an hour, say, and none has to be
+// kept alive. The reply has to be whole within the origin's time-out.
+
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+#include "http/connection.h"
+#include "http/origin.h"
+#include "login/login.h"
+
+namespace upload::login {
+
+// Secrets but for the scope. Empty: not given.
+struct OauthClient {
+  std::string id;
+  std::string secret;
+  std::string user;
+  std::string password;
+  std::string scope;
+};
+
+class TokenRequest final : public Login {
+ public:
+  // `origin`: its URL is the endpoint's; it has no credentials and no header fields.
+  TokenRequest(std::shared_ptr<const http::Origin> origin, const OauthClient& client,
+               http::Connector connect);
+
+  [[nodiscard]] Result<Token> log_in() override EXCLUDES(mutex_);
+  void stop() override EXCLUDES(mutex_);
+
+ private:
+  const std::shared_ptr<const http::Origin> origin_;
+  const http::Connector connect_;
+  const http::Request request_;
+
+  Mutex mutex_;
+  http::Connection* connection_ GUARDED_BY(mutex_) = nullptr;  // of a login under way
+  bool stopped_ GUARDED_BY(mutex_) = false;
+};
+
+// What the endpoint has answered (RFC 6749, sections 5.1 and 5.2). Pure.
+[[nodiscard]] Result<Token> read_token_reply(const http::Reply& reply);
+
+}  // namespace upload::login
