@@ -14,6 +14,9 @@ namespace upload::http {
 namespace {
 
 constexpr int kUnauthorized = 401;
+// Of one request. More than two are made only where a token expires on its way, since the
+// process, or the link, was stopped just then.
+constexpr int kMostAttempts = 5;
 constexpr int kForbidden = 403;  // what some servers answer to a token that has expired
 
 class AuthorizedConnection final : public Connection {
@@ -30,9 +33,9 @@ class AuthorizedConnection final : public Connection {
     for (int attempt = 1;; ++attempt) {
       if (events_.progress) events_.progress();  // a login may have taken its time
       Result<Reply> reply = perform_showing(*credential.value(), request);
-      if (attempt > 1 || !reply.ok() || !is_refusal(reply.value())) return reply;
-      Result<CredentialPtr> other =
-          credentials_->after_refusal(*credential.value(), reply.value().status, request.what);
+      if (attempt == kMostAttempts || !reply.ok() || !is_refusal(reply.value())) return reply;
+      Result<CredentialPtr> other = credentials_->after_refusal(
+          *credential.value(), reply.value().status, attempt > 1, request.what);
       if (other.ok() && other.value() == nullptr) return reply;
       if (reply.value().last)
         return Status(Kind::kLoggedOut, "the server refused the login (HTTP status " +

@@ -34,8 +34,11 @@ class Credentials {
   [[nodiscard]] virtual Result<CredentialPtr> current(const std::string& what) = 0;
 
   // The server has answered `what` with this status, 401 or 403, and was shown `refused`.
-  // Another that it may take; null: there is none, and the answer stands. May log in, too.
+  // Another that it may take; null: there is none, and the answer stands. `again`: that
+  // request has been refused before; then only what has expired meanwhile is worth another.
+  // May log in, too.
   [[nodiscard]] virtual Result<CredentialPtr> after_refusal(const Credential& refused, int status,
+                                                            bool again,
                                                             const std::string& what) = 0;
 };
 
@@ -46,7 +49,7 @@ class FixedCredentials final : public Credentials {
       : credential_(std::make_shared<Credential>(std::move(authorization))) {}
 
   [[nodiscard]] Result<CredentialPtr> current(const std::string&) override { return credential_; }
-  [[nodiscard]] Result<CredentialPtr> after_refusal(const Credential&, int,
+  [[nodiscard]] Result<CredentialPtr> after_refusal(const Credential&, int, bool,
                                                     const std::string&) override {
     return CredentialPtr();
   }

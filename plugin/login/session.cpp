@@ -62,11 +62,11 @@ Result<http::CredentialPtr> Session::current(const std::string& what) {
 }
 
 Result<http::CredentialPtr> Session::after_refusal(const http::Credential& refused, int status,
-                                                   const std::string& what) {
+                                                   bool again, const std::string& what) {
   constexpr int kForbidden = 403;
   const IssuedPtr now = current_.load();
   if (now.get() != &refused) return http::CredentialPtr(now);
-  if (status == kForbidden && !may_have_expired(*now)) return http::CredentialPtr();
+  if ((status == kForbidden || again) && !may_have_expired(*now)) return http::CredentialPtr();
   return log_in_after(&refused, "HTTP status " + std::to_string(status) + " to: " + what);
 }
 

@@ -38,7 +38,7 @@ class Session final : public http::Credentials {
       EXCLUDES(mutex_);
   // 401: it is not valid any more. 403: the same, if its time is over, or may be.
   [[nodiscard]] Result<http::CredentialPtr> after_refusal(const http::Credential& refused,
-                                                          int status,
+                                                          int status, bool again,
                                                           const std::string& what) override
       EXCLUDES(mutex_);
 

@@ -85,8 +85,10 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
     return retired_;
   }
   Result<http::Reply> reply = slot_->connection->perform(request);
-  if (reply.status().kind() == Kind::kLoggedOut && !pool_->is_dirty(slot_->id)) {
-    // Nothing is lost with it, so another one will do.
+  // If nothing is lost with it another one will do. What this lease has carried before, its
+  // holder alone knows.
+  if (reply.status().kind() == Kind::kLoggedOut && !slot_->performed &&
+      !pool_->is_dirty(slot_->id)) {
     pool_->replace_connection(*slot_, reply.status());
     reply = slot_->connection->perform(request);
   }

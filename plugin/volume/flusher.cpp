@@ -7,6 +7,8 @@
 
 #include <optional>
 
+#include "base/process_stop.h"
+
 namespace upload::volume {
 
 Status Flusher::flush() {
@@ -39,6 +41,7 @@ Status Flusher::flush() {
 Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowledged,
                                                                 TimePoint start) {
   MutexLock lock(core_.mutex);
+  LastLook last_look;
   for (;;) {
     if (core_.health.latched()) return *core_.health.latched();
     if (!core_.must_wait(acknowledged))
@@ -48,9 +51,10 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
     if (core_.health.stopping()) return Status(Kind::kShutdown, "the plugin is shutting down");
     // The threads behind see to it, or latch.
     const TimePoint give_up = core_.give_up_on_spool_at(start);
-    if (core_.clock.now() >= give_up) return core_.waited_for_spool("flush");
+    const auto until = last_look.wait_until(give_up, core_.clock.now());
+    if (!until) return core_.waited_for_spool("flush");
     const auto waiting = core_.waiting_flushes.insert(acknowledged);
-    core_.wait_for(core_.became_stable, give_up);
+    core_.wait_for(core_.became_stable, *until);
     core_.waiting_flushes.erase(waiting);
   }
 }

@@ -78,6 +78,7 @@ Status Writer::commit(Change& change, bool fua) noexcept {
 // Waits until the change may enter the queue, with room for it in the log.
 Status Writer::admit(Change& change) {
   const TimePoint start = core_.clock.now();
+  LastLook last_look;
   for (;;) {
     if (core_.health.latched()) return *core_.health.latched();
     if (core_.health.stopping()) return {Kind::kShutdown, "the plugin is shutting down"};
@@ -93,12 +94,13 @@ Status Writer::admit(Change& change) {
     }
     if (core_.budget.reserve(change, spooling, core_.unflushed.rows().used())) return {};
     const TimePoint give_up = core_.give_up_on_spool_at(start);
-    if (core_.clock.now() >= give_up) return core_.waited_for_spool("write");
+    const auto until = last_look.wait_until(give_up, core_.clock.now());
+    if (!until) return core_.waited_for_spool("write");
     // The replayer makes room by a flush; without a spool it latches when it can't.
     core_.room_wanted = true;
     core_.wake_workers();
     const auto waiting = core_.waiting_for_room.insert(Budget::data_bytes(change));
-    core_.wait_for(core_.room_made, give_up);
+    core_.wait_for(core_.room_made, *until);
     core_.waiting_for_room.erase(waiting);
   }
 }

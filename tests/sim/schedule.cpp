@@ -65,7 +65,9 @@ struct Plan {
   Duration longest_outage{0};
   bool freezes = false;
   bool denies = false;
-  bool stops = false;  // the process is stopped now and then (SIGSTOP)
+  bool tokens = false;           // a login is needed
+  std::optional<Duration> life;  // of a token
+  bool stops = false;            // the process is stopped now and then (SIGSTOP)
   bool disk_fills = false;
   bool disk_fails = false;
   bool real_store = false;  // SQLite's, in place of one in memory
@@ -162,6 +164,10 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.freezes = random.percent(30);
   plan.denies = random.percent(5);
   plan.stops = random.percent(15);
+  plan.tokens = random.percent(25);
+  plan.life = pick(random, {std::optional<Duration>(), std::optional<Duration>(10s),
+                            std::optional<Duration>(60s), std::optional<Duration>(3600s)});
+  plan.server.expired_is_403 = random.percent(30);
   plan.disk_fills = random.percent(10);
   plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
   plan.disk_fails = random.percent(6);
@@ -194,6 +200,13 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   if (plan.storm) config.connections = std::max(config.connections, 2U);
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
   config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
+  if (plan.tokens) {
+    config.access.token_url = http::parse_url("https://login/token").value();
+    config.access.client_id = "simulation";
+    config.access.client_secret = "a-secret-0123456789";
+    config.access.reuse_session = random.percent(80);
+    config.access.validate_session = random.percent(20);
+  }
   config.retry_time = pick(random, {Duration(5s), Duration(30s), Duration(300s)});
   if (plan.mode == Mode::kOff) return config;
   config.replay = plan.server.disks *
@@ -221,9 +234,14 @@ struct World {
       disk = std::make_unique<SqliteDisk>();
     else
       disk = std::make_unique<MemoryDisk>();
+    if (p.tokens) server.tokens = &tokens;
+    tokens.life = p.life;
   }
+  // Of both servers.
+  [[nodiscard]] uint64_t faults() const { return server.faults() + tokens.faults(); }
   const Plan plan;
   Server server;
+  TokenServer tokens;
   std::unique_ptr<Disk> disk;
   SimClock clock;
   std::vector<std::unique_ptr<Model>> models;  // of each disk
@@ -260,10 +278,12 @@ void World::judge_failure(const char* what, unsigned number, const Status& statu
       connections >= plan.server.disks ? server.well_since(number) : server.well_since();
   // A request that nobody answers takes its time to fail.
   const Duration to_notice =
-      20s + (server.has_hung() || plan.stops
+      20s + (server.has_hung() || tokens.has_hung() || plan.stops
                  ? Duration(config.origin.timeout + config.origin.connect_timeout)
                  : Duration(0));
-  if (!well_since || scheduler().now() - *well_since < to_notice) return;
+  const auto can_log_in_since = tokens.well_since();
+  if (!well_since || !can_log_in_since || tokens.fails > 0) return;
+  if (scheduler().now() - std::max(*well_since, *can_log_in_since) < to_notice) return;
   fail(std::string(what) + " fails although the server is well: " + status.text());
 }
 
@@ -389,7 +409,7 @@ void Client::read(Cells cells) {
     const auto wrong = model_.check_read(began, cells, data);
     // Without replay a server that has lost something shows it before anybody
     // can know.
-    if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
+    if (!wrong.empty() && (config_.replay > 0 || world_.faults() == 0))
       fail("a read of " + std::to_string(range.length) + " bytes at offset " +
            std::to_string(range.offset) + " is wrong: " + model_.describe(wrong.front()));
   }
@@ -409,7 +429,7 @@ void Client::extents() {
       const Cells cells{first, Geometry::cell_at(extent.range.end()) - first};
       const std::vector<char> zeroes(extent.range.length, 0);
       const auto wrong = model_.check_read(began, cells, zeroes);
-      if (!wrong.empty() && (config_.replay > 0 || world_.server.faults() == 0))
+      if (!wrong.empty() && (config_.replay > 0 || world_.faults() == 0))
         fail("an extent is said to be zero: " + model_.describe(wrong.front()));
     }
   }
@@ -477,7 +497,7 @@ void Client::ended(const char* what, const Status& status) {
   if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
       !world_.plan.disk_fails && !world_.plan.denies)
     fail("a flush that the spool satisfies fails: " + status.text());
-  if (world_.server.faults() == 0 && !world_.plan.disk_fills && !world_.plan.disk_fails &&
+  if (world_.faults() == 0 && !world_.plan.disk_fills && !world_.plan.disk_fails &&
       !world_.plan.denies && world_.plan.outages == 0 && !world_.plan.freezes)
     fail(std::string(what) + " fails although nothing has gone wrong: " + status.text());
 }
@@ -494,6 +514,10 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
   if (plan.stops && random.percent(30)) {
     scheduler().note("the process is stopped");
     scheduler().stop_process(time);
+  } else if (plan.tokens && random.percent(30)) {
+    world.tokens.take_back();
+  } else if (plan.tokens && random.percent(30)) {
+    world.tokens.go_away(time, random.percent(30));
   } else if (plan.denies && random.percent(20)) {
     world.server.deny(0, time);
   } else if (plan.freezes && plan.server.disks > 1 && random.percent(50)) {
@@ -524,8 +548,17 @@ void plan_trouble(World& world, std::shared_ptr<bool> over) {
 
 // --- Lives ----------------------------------------------------------------
 
+http::Connector connector_of(World& world) {
+  return [upload = world.server.connector(), login = world.tokens.connector()](
+             std::shared_ptr<const http::Origin> origin, ConnectionId id,
+             http::ConnectionEvents events) {
+    return origin->url.host == "login" ? login(std::move(origin), id, std::move(events))
+                                       : upload(std::move(origin), id, std::move(events));
+  };
+}
+
 Environment environment_of(World& world) {
-  return {world.clock, world.server.connector(),
+  return {world.clock, connector_of(world),
           [&world](const std::string&, const journal::SpoolName& name) {
             return world.disk->take(name, world.clock);
           },
@@ -549,6 +582,11 @@ bool use_disk(World& world, unsigned number, upload::Disk& disk, const Config& c
     scheduler().note("the disk is not opened: %s", status.text().c_str());
     world.judge_failure("opening the disk", number, status, config);
     return false;
+  }
+  if (config.access.validate_session) {
+    const Status status = volume.validate();
+    scheduler().note("validated: %s", status.ok() ? "ok" : status.text().c_str());
+    if (!status.ok()) world.judge_failure("a client's connecting", number, status, config);
   }
   std::vector<Thread> threads;
   std::vector<std::unique_ptr<Client>> clients;
@@ -609,11 +647,13 @@ bool run_life(World& world, const Config& config, unsigned operations,
   if (operations > 0) plan_trouble(world, over);
   bool all_flushed = false;
   world.not_started.clear();
+  world.tokens.one_at_a_time = config.access.reuse_session;
   scheduler().spawn("main", [&] { live(world, config, operations, all_flushed); });
   const bool ended = scheduler().run(kill_after);
   *over = true;
   if (ended) {
-    require(world.server.open_connections() == 0, "connections are left open");
+    require(world.server.open_connections() + world.tokens.open_connections() == 0,
+            "connections are left open");
     require(!world.disk->in_use(), "a spool or its lock is left open");
     // What was acknowledged and not flushed may be lost with the process.
     if (!all_flushed)
@@ -627,6 +667,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
   stop_checking();
   ++world.tally.kills;
   world.server.lose_all_connections(config.origin.timeout);
+  world.tokens.lose_all_connections();
   world.disk->killed();
   if (scheduler().random().percent(30)) lose_power(world);
   for (const auto& model : world.models) model->crashed();
@@ -648,6 +689,8 @@ void run_plan(World& world, Random& random) {
     // What the lives before had under way only a spool can tell.
     if (life > 0 && config.spool.empty() && plan.mode != Mode::kReplay) wait_for_late(world);
     world.server.behaviour = plan.trouble;
+    world.tokens.fails = plan.trouble.refused;
+    world.tokens.latency = plan.trouble.latency;
     std::optional<uint64_t> kill_after;
     if (random.percent(plan.kills_percent))
       kill_after = random.below(200 + 60 * plan.clients * plan.operations);
@@ -661,12 +704,14 @@ void run_plan(World& world, Random& random) {
   }
   // The last: all is well, and all that is left arrives.
   world.server.behaviour = Behaviour();
+  world.tokens.fails = 0;
   world.disk->mend();
-  while (!world.server.well_since()) pass_time(10min);
+  while (!world.server.well_since() || !world.tokens.well_since()) pass_time(10min);
   Config config = draw_config(random, plan, true);
   config.retry_time = 300s;
   bool flushed = false;
   world.not_started.clear();
+  world.tokens.one_at_a_time = config.access.reuse_session;
   scheduler().spawn("main", [&] { live(world, config, 0, flushed); });
   (void)scheduler().run();
   if (world.may_be_damaged && world.not_started.find("is damaged") != std::string::npos) {
@@ -734,7 +779,7 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   run_plan(world, random);
   Tally tally = world.tally;
   tally.schedules = 1;
-  tally.faults = world.server.faults();
+  tally.faults = world.faults();
   tally.steps = one.steps();
   tally.hash = one.trace_hash();
   return tally;

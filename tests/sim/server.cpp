@@ -56,7 +56,8 @@ class SimConnection final : public http::Connection {
   ~SimConnection() override { close(); }
 
   Result<http::Reply> perform(const http::Request& request) override {
-    if (closed_ || aborted_) return Status(Kind::kLost, "the connection is closed");
+    // The server may have closed it since anybody has looked.
+    if (closed() || aborted_) return Status(Kind::kLost, "the connection is closed");
     if (!wire_.open && wire_.id == 0)
       if (Status status = open(); !status.ok()) {
         scheduler().note("%s: %s", printed(request).c_str(), status.text().c_str());
@@ -248,6 +249,7 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   const TimePoint began = scheduler().now();
   const Request request = parse(asked);
   wire.request = request;
+  const std::optional<int> unauthorized = refusal(asked);
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok()) {
     settle(wire, request, origin.timeout, false);
     return lost(wire, "connection reset while sending");
@@ -279,7 +281,9 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
   }
   http::Reply reply;
-  if (scheduler().now() < disks_[request.disk].denied_until) {
+  if (unauthorized) {
+    reply = error(*unauthorized);
+  } else if (scheduler().now() < disks_[request.disk].denied_until) {
     reply = error(403);
   } else if (per_mille(behaviour.refused)) {
     static constexpr int kStatuses[] = {500, 503, 503, 502, 504, 429, 408};
@@ -327,6 +331,14 @@ bool Server::thaws(Wire& wire, const Request& request, const http::Origin& origi
     apply_at(std::max(frozen_until(request), scheduler().now()) + some_of(origin.timeout / 2),
              request);
   return false;
+}
+
+// For want of a good token.
+std::optional<int> Server::refusal(const http::Request& asked) const {
+  if (tokens == nullptr) return std::nullopt;
+  const TokenServer::Verdict verdict = tokens->judge(asked.authorization);
+  if (verdict == TokenServer::Verdict::kGood) return std::nullopt;
+  return verdict == TokenServer::Verdict::kExpired && options_.expired_is_403 ? 403 : 401;
 }
 
 void Server::close_later(const Wire& wire) {

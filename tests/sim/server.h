@@ -22,6 +22,7 @@
 #include "http/origin.h"
 #include "sim/image.h"
 #include "sim/scheduler.h"
+#include "sim/token_server.h"
 
 namespace upload::sim {
 
@@ -52,6 +53,8 @@ struct ServerOptions {
   bool can_zero = true;
   bool can_extents = true;
   unsigned max_connections = 8;
+  // 403 in place of 401 for a token whose time is over.
+  bool expired_is_403 = false;
   // Each request of a connection goes on over any of so many upstream
   // connections; 0: there is no proxy.
   unsigned upstreams = 0;
@@ -64,6 +67,8 @@ class Server {
 
   // What the plugin connects with; the server outlives the connections.
   [[nodiscard]] http::Connector connector();
+  // Who says which tokens are good; null: none is needed.
+  const TokenServer* tokens = nullptr;
 
   Behaviour behaviour;
   // Connections are refused, or not answered, until then; those there are are
@@ -116,6 +121,7 @@ class Server {
   [[nodiscard]] Request parse(const http::Request& asked) const;
   http::Reply answer(Wire& wire, const Request& request, const http::Request& asked);
   http::Reply error(int status);
+  [[nodiscard]] std::optional<int> refusal(const http::Request& asked) const;
   void lose(Wire& wire);
   Image::Client client_of(Wire& wire);
   [[nodiscard]] static std::string extents(const Image& image);

@@ -160,7 +160,7 @@ TEST_CASE("64 threads whose token is refused make one login", "[session]") {
   std::vector<std::thread> threads;
   for (int i = 0; i < 64; ++i)
     threads.emplace_back([&] {
-      const auto other = f.session->after_refusal(*first, 401, "a request");
+      const auto other = f.session->after_refusal(*first, 401, false, "a request");
       if (other.ok() && other.value()->authorization == "Bearer token-2") ++renewed;
     });
   f.login->await_logins(2);
@@ -179,7 +179,7 @@ TEST_CASE("a login that fails is the failure of all who wait for it", "[session]
   std::vector<std::thread> threads;
   for (int i = 0; i < 64; ++i)
     threads.emplace_back([&] {
-      const auto other = f.session->after_refusal(*first, 401, "a request");
+      const auto other = f.session->after_refusal(*first, 401, false, "a request");
       if (other.status().kind() == Kind::kLogin) ++failed;
     });
   f.login->await_logins(2);
@@ -188,11 +188,12 @@ TEST_CASE("a login that fails is the failure of all who wait for it", "[session]
   CHECK(failed == 64);
   CHECK(f.login->logins() == 2);
   // And of those who come at once; after a second it is tried again.
-  CHECK_FALSE(f.session->after_refusal(*first, 401, "").ok());
+  CHECK_FALSE(f.session->after_refusal(*first, 401, false, "").ok());
   CHECK(f.login->logins() == 2);
   f.clock.advance(1s);
   f.login->fail(false);
-  CHECK(f.session->after_refusal(*first, 401, "").value()->authorization == "Bearer token-3");
+  CHECK(f.session->after_refusal(*first, 401, false, "").value()->authorization ==
+        "Bearer token-3");
 }
 
 TEST_CASE("a login that throws keeps nobody waiting", "[session]") {
@@ -227,15 +228,17 @@ TEST_CASE("403 is the answer, unless the token's time is over", "[session]") {
     f.login->life.reset();
     const auto young = f.session->current("").value();
     f.clock.advance(59s);
-    CHECK(f.session->after_refusal(*young, 403, "").value() == nullptr);
+    CHECK(f.session->after_refusal(*young, 403, false, "").value() == nullptr);
   }
   const auto first = f.session->current("").value();
-  CHECK(f.session->after_refusal(*first, 403, "").value() == nullptr);
+  CHECK(f.session->after_refusal(*first, 403, false, "").value() == nullptr);
   CHECK(f.login->logins() == 1);
   f.clock.advance(60s);
-  CHECK(f.session->after_refusal(*first, 403, "").value()->authorization == "Bearer token-2");
+  CHECK(f.session->after_refusal(*first, 403, false, "").value()->authorization ==
+        "Bearer token-2");
   // Whoever was shown the old one meanwhile takes the new one.
-  CHECK(f.session->after_refusal(*first, 403, "").value()->authorization == "Bearer token-2");
+  CHECK(f.session->after_refusal(*first, 403, false, "").value()->authorization ==
+        "Bearer token-2");
   CHECK(f.login->logins() == 2);
 }
 
@@ -294,13 +297,13 @@ TEST_CASE("the end ends a login under way, and what there is stays good", "[sess
   const auto first = f.session->current("").value();
   f.login->hold(true);
   std::thread waiting(
-      [&] { CHECK_FALSE(f.session->after_refusal(*first, 401, "a request").ok()); });
+      [&] { CHECK_FALSE(f.session->after_refusal(*first, 401, false, "a request").ok()); });
   f.login->await_logins(2);
   f.session->stop();
   waiting.join();
   CHECK(f.shows() == "Bearer token-1");
   f.clock.advance(2s);
-  CHECK_FALSE(f.session->after_refusal(*first, 401, "").ok());
+  CHECK_FALSE(f.session->after_refusal(*first, 401, false, "").ok());
   CHECK(f.login->logins() == 2);
 }
 
@@ -318,6 +321,18 @@ TEST_CASE("a request whose token is refused is made again with another, once", "
   f.good = {"none"};
   CHECK(connection->perform(a_request()).value().status == 401);
   CHECK(f.shown.size() == 5);
+}
+
+TEST_CASE("a token that expires on its way is worth another login, but not for ever",
+          "[session]") {
+  Upload f;
+  f.login->life = 10s;
+  f.server.on_request([&](const http::Request&) -> Result<http::Reply> {
+    f.clock.advance(10s);
+    return FakeServer::ok(401);
+  });
+  CHECK(f.connect()->perform(a_request()).value().status == 401);
+  CHECK(f.login->logins() == 5);
 }
 
 TEST_CASE("a login that fails leaves the connection as it is", "[session]") {
@@ -408,6 +423,17 @@ TEST_CASE("a clean connection that ends with its login is replaced, a dirty one 
     CHECK(lease.id() != before);
     CHECK(f.server.connections_alive() == 1);
   }
+  // Whoever sends what was lost again, and then flushes, does it with one lease.
+  SECTION("dirty with what was sent in the same lease") {
+    f.good = {};
+    {
+      Lease lease = f.lease();
+      CHECK(lease.perform(a_request()).ok());
+      f.good = {"Bearer token-2"};
+      CHECK(lease.perform(a_request()).status().kind() == Kind::kLoggedOut);
+    }
+    CHECK(f.client.lost.size() == 1);
+  }
   SECTION("dirty") {
     f.client.dirty = true;
     {
@@ -432,6 +458,20 @@ TEST_CASE("a login that fails does not cost the connection", "[session]") {
   }
   CHECK(f.client.lost.empty());
   CHECK(f.server.connections_alive() == 1);
+}
+
+TEST_CASE("what has no login is tried again soon, and not when it would be due", "[session]") {
+  Pooled f;
+  CHECK(f.lease().perform(a_request()).ok());
+  f.good = {"Bearer token-2"};
+  f.login->fail(true);
+  const TimePoint idle_since = *f.pool.idle_since();
+  f.clock.advance(30s);
+  CHECK(f.lease().perform(a_request()).status().kind() == Kind::kLogin);
+  CHECK(*f.pool.idle_since() == idle_since);
+  f.good = {};
+  CHECK(f.lease().perform(a_request()).ok());
+  CHECK(*f.pool.idle_since() == f.clock.now());
 }
 
 TEST_CASE("the keeper renews the login, also when it lasts long and fails", "[session]") {
