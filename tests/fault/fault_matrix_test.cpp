@@ -7,7 +7,10 @@
 //   after every flush that succeeds, what was acknowledged before it is in
 //   the stable image.
 //
-// Each cell has a server, an nbdkit and a client of its own, and goes on
+// Beside it, over the same connections, another disk is used whose requests the server
+// answers: it never fails (invariant 11).
+//
+// Each cell has a server, an nbdkit and two clients of its own, and goes on
 // after an error: later requests may fail too, but not hang, and not succeed
 // with data missing. Data that was acknowledged is remembered per block; a
 // block whose write failed may hold the old or the new content.
@@ -90,13 +93,32 @@ class Cell {
     TicketOptions ticket;
     ticket.size_bytes = kSize;
     server_.add_ticket(ticket);
-    std::vector<std::string> keys = {"url=" + server_.url("ticket"),
-                                     "cafile=" + server_.ca_file(), "timeout=0.7",
-                                     "connect-timeout=2"};
+    ticket.id = "neighbour";
+    server_.add_ticket(ticket);
+    std::vector<std::string> keys = {"cafile=" + server_.ca_file(),
+                                     "timeout=0.7",
+                                     "connect-timeout=2",
+                                     "export=disk",
+                                     "url=" + server_.url("ticket"),
+                                     "export=neighbour",
+                                     "url=" + server_.url("neighbour")};
     keys.insert(keys.end(), more.begin(), more.end());
     nbdkit_ = std::make_unique<Nbdkit>(keys);
     if (!nbdkit_->serves()) throw std::runtime_error(nbdkit_->log());
     client_ = std::make_unique<NbdClient>(*nbdkit_);
+    neighbour_ = std::make_unique<NbdClient>(*nbdkit_, true, "neighbour");
+  }
+
+  // The other disk is well: what it is given is stable after a flush, which succeeds.
+  void use_neighbour() {
+    const uint64_t block = ++neighbours_;
+    const auto data = Expectation::content_of(block);
+    CHECK(neighbour_->write(block * kBlock, data.data(), kBlock) == 0);
+    std::vector<char> read(kBlock);
+    CHECK(neighbour_->read(block * kBlock, read.data(), kBlock) == 0);
+    CHECK(read == data);
+    CHECK(neighbour_->flush() == 0);
+    CHECK(server_.read_stable("neighbour", block * kBlock, kBlock) == data);
   }
 
   bool write(uint64_t block, bool fua = false) {
@@ -162,6 +184,8 @@ class Cell {
   Server server_;
   std::unique_ptr<Nbdkit> nbdkit_;
   std::unique_ptr<NbdClient> client_;
+  std::unique_ptr<NbdClient> neighbour_;
+  uint64_t neighbours_ = 0;  // blocks that it has written
   Expectation expectation_;
   uint64_t number_ = 0;
   bool failed_ = false;
@@ -229,6 +253,7 @@ uint64_t times_in_a_row = 1;
 
 Fault fault_of(const Schedule& schedule, Op op, uint64_t nth) {
   Fault fault;
+  fault.ticket = "ticket";
   fault.op = op;
   fault.nth = nth;
   fault.times = times_in_a_row;
@@ -243,6 +268,7 @@ Fault fault_of(const Schedule& schedule, Op op, uint64_t nth) {
 void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op op) {
   const auto meet = [&] { op == Op::zero ? cell.zero(100) : cell.write(100); };
   cell.write(0);
+  cell.use_neighbour();
   switch (situation) {
     case Situation::kInFlight:
       cell.server().add_fault(fault_of(schedule, Op::put, 3));
@@ -272,7 +298,9 @@ void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op
       cell.write(100, true);
       break;
   }
+  cell.use_neighbour();
   cell.go_on();
+  cell.use_neighbour();
 }
 
 }  // namespace

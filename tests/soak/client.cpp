@@ -58,7 +58,7 @@ std::string Shared::describe(const Wrong& wrong) const {
   for (const testserver::Event& event : server.events()) {
     const bool all = event.op == testserver::Op::flush;
     const bool here = offset >= event.range.offset && offset < event.range.end();
-    if (!here && !all) continue;
+    if (event.ticket != name || (!here && !all)) continue;
     text += " " + std::string(testserver::name_of(event.op)) + (event.flush ? "+flush" : "") +
             "@" + std::to_string(event.connection) + "=" + std::to_string(event.status);
   }
@@ -68,7 +68,7 @@ std::string Shared::describe(const Wrong& wrong) const {
 Client::Client(const fixture::Nbdkit& nbdkit, Shared& shared, Random random)
     : shared_(shared),
       random_(random),
-      nbd_(nbdkit),
+      nbd_(nbdkit, true, shared.name),
       depth_(random_.between(1, kMostDepth)),
       slots_(depth_) {}
 
@@ -296,7 +296,7 @@ void Client::check_stable(Cells cells) {
   if (shared_.flush_is_local) return;
   const std::vector<Model::Time> floors = shared_.model.floors(cells);
   const std::vector<char> data = shared_.server.read_stable(
-      kTicket, Geometry::offset_of(cells.first), Geometry::bytes_of(cells));
+      shared_.name, Geometry::offset_of(cells.first), Geometry::bytes_of(cells));
   shared_.judge_stable(shared_.model.check_stable(cells, floors, data), "after a flush");
 }
 

@@ -29,8 +29,6 @@ using fixture::Geometry;
 using fixture::Model;
 using fixture::Wrong;
 
-inline constexpr const char* kTicket = "ticket";
-
 // What a round has found out. Thread safe.
 class Findings {
  public:
@@ -66,8 +64,9 @@ struct Style {
   bool late = false;   // the server may apply a change after its connection has gone
 };
 
-// What all clients of a round have in common.
+// What all clients of one disk have in common.
 struct Shared {
+  std::string name;  // of the export, and of the ticket
   Mode mode;
   bool stale_reads_allowed;
   bool flush_is_local;  // what is flushed may be in the spool only
@@ -76,7 +75,7 @@ struct Shared {
   Model& model;
   Findings& findings;
   // nbdkit is killed, or will be in a moment: no client is to be answered.
-  std::atomic<bool> killed = false;
+  const std::atomic<bool>& killed;
 
   // Tells of the cells that are not as they have to be.
   void judge_stable(const std::vector<Wrong>& wrong, const char* when);

@@ -16,6 +16,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -131,11 +132,11 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
 // Kills nbdkit when the clients have done so many operations, or are done.
 class Killer {
  public:
-  Killer(fixture::Nbdkit& nbdkit, Shared& shared, uint64_t operations)
-      : thread_([&nbdkit, &shared, operations, this] {
-          while (!stop_ && shared.findings.operations < operations)
-            std::this_thread::sleep_for(1ms);
-          shared.killed = true;
+  Killer(fixture::Nbdkit& nbdkit, const Findings& findings, std::atomic<bool>& killed,
+         uint64_t operations)
+      : thread_([&nbdkit, &findings, &killed, operations, this] {
+          while (!stop_ && findings.operations < operations) std::this_thread::sleep_for(1ms);
+          killed = true;
           nbdkit.crash();
         }) {}
   // The clients are done.
@@ -159,7 +160,8 @@ class Round {
   void start_nbdkit();
   void live(uint64_t life);
   void end();
-  void check_all();
+  void end_disk(size_t number);
+  void check_all(Shared& disk);
   [[nodiscard]] std::string situation() const;
   [[nodiscard]] RoundResult result(const Chaos& chaos) const;
 
@@ -169,13 +171,15 @@ class Round {
   // Of nbdkit.
   const uint64_t lives_;
   const bool local_flush_;
-  const uint64_t number_of_clients_;
+  const uint64_t number_of_disks_;
+  const uint64_t number_of_clients_;  // of all disks together, each at least one
   Style style_;
   const fixture::TemporaryDirectory spool_;
   testserver::Server server_;
-  Model model_;
+  std::vector<std::unique_ptr<Model>> models_;
   Findings findings_;
-  Shared shared_;
+  std::atomic<bool> killed_ = false;
+  std::vector<std::unique_ptr<Shared>> disks_;
   std::string description_;
   std::vector<std::string> keys_;
   std::string earlier_log_;
@@ -190,27 +194,32 @@ Round::Round(const RoundOptions& options)
       size_(kMiB * (options.mode != Mode::off ? random_.between(8, 64) : random_.between(1, 8))),
       lives_(options.mode == Mode::spool ? random_.between(1, 4) : 1),
       local_flush_(options.mode == Mode::spool && random_.percent(60)),
-      number_of_clients_(options.clients > 0 ? options.clients : random_.between(2, 6)),
+      number_of_disks_(options.disks > 0 ? options.disks : random_.between(1, 3)),
+      number_of_clients_(std::max(number_of_disks_,
+                                  options.clients > 0 ? options.clients : random_.between(2, 6))),
       style_(random_style(random_, options)),
-      server_(server_options()),
-      model_(size_),
-      shared_{options.mode, options.mode == Mode::off || !options.strict_reads,
-              local_flush_, style_,
-              server_,      model_,
-              findings_} {
+      server_(server_options()) {
   server_.start();
-  testserver::TicketOptions ticket;
-  ticket.id = kTicket;
-  ticket.size_bytes = size_;
-  server_.add_ticket(ticket);
+  style_.operations = (style_.operations + lives_ - 1) / lives_;
+  keys_ = {"cafile=" + server_.ca_file()};
+  for (uint64_t i = 0; i < number_of_disks_; ++i) {
+    const std::string name = "disk" + std::to_string(i);
+    testserver::TicketOptions ticket;
+    ticket.id = name;
+    ticket.size_bytes = size_;
+    server_.add_ticket(ticket);
+    models_.push_back(std::make_unique<Model>(size_));
+    disks_.push_back(std::make_unique<Shared>(
+        Shared{name, options.mode, options.mode == Mode::off || !options.strict_reads,
+               local_flush_, style_, server_, *models_.back(), findings_, killed_}));
+    keys_.push_back("export=" + name);
+    keys_.push_back("url=" + server_.url(name));
+  }
   // Later than the next request, sooner than the end of the round.
   if (style_.late) server_.set_late_apply(30ms);
-  shared_.style.operations = (style_.operations + lives_ - 1) / lives_;
-
-  keys_ = {"url=" + server_.url(kTicket), "cafile=" + server_.ca_file()};
-  description_ = std::to_string(size_ / kMiB) + " MiB, " + std::to_string(number_of_clients_) +
-                 " clients, " + std::to_string(lives_) +
-                 " lives, fua=" + std::to_string(style_.fua) +
+  description_ = std::to_string(number_of_disks_) + " disks of " + std::to_string(size_ / kMiB) +
+                 " MiB, " + std::to_string(number_of_clients_) + " clients, " +
+                 std::to_string(lives_) + " lives, fua=" + std::to_string(style_.fua) +
                  "% flush=" + std::to_string(style_.flush) + "%" + (style_.late ? " late" : "");
   for (const std::string& key : random_keys(random_, options, spool_.path(), local_flush_)) {
     keys_.push_back(key);
@@ -234,14 +243,15 @@ void Round::start_nbdkit() {
 // The clients do their part, until the end of nbdkit.
 void Round::live(uint64_t life) {
   const bool last = life + 1 == lives_;
-  shared_.killed = false;
+  killed_ = false;
   for (uint64_t c = 0; c < number_of_clients_; ++c)
-    clients_.push_back(std::make_unique<Client>(
-        *nbdkit_, shared_, Random(options_.seed, 2 + c + life * number_of_clients_)));
+    clients_.push_back(
+        std::make_unique<Client>(*nbdkit_, *disks_[c % number_of_disks_],
+                                 Random(options_.seed, 2 + c + life * number_of_clients_)));
   std::unique_ptr<Killer> killer;
   if (!last) {
-    const uint64_t all = shared_.style.operations * number_of_clients_;
-    killer = std::make_unique<Killer>(*nbdkit_, shared_,
+    const uint64_t all = style_.operations * number_of_clients_;
+    killer = std::make_unique<Killer>(*nbdkit_, findings_, killed_,
                                       findings_.operations + random_.between(1, all));
   }
   std::vector<std::thread> threads;
@@ -250,7 +260,7 @@ void Round::live(uint64_t life) {
   if (last) return;
   killer->join();
   ++kills_;
-  model_.crashed();
+  for (const auto& model : models_) model->crashed();
   clients_.clear();
   start_nbdkit();
 }
@@ -274,27 +284,32 @@ RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
   if (fixture::spool_rows(spool_.path()) != 0)
     findings_.violated("something is left in the spool");
   // Once more: nothing that comes after the last request may take anything away.
-  check_all();
+  for (const auto& disk : disks_) check_all(*disk);
   return result(*chaos);
 }
 
 // What is left of the day: a flush that tells the truth.
 void Round::end() {
-  Client& client = *clients_.front();
-  const bool flushed = client.flush();
-  if (flushed && !local_flush_ && server_.unflushed_bytes(kTicket) > 0 && findings_.failed == 0)
-    findings_.violated("something is unflushed after the last flush");
+  for (size_t number = 0; number < disks_.size(); ++number) end_disk(number);
   if (options_.mode == Mode::off && server_.counters().overlapping_changes > 0)
     findings_.violated("overlapping changes were under way at the same time");
-  if (flushed) client.read_all();
-  if (!local_flush_) check_all();
 }
 
-void Round::check_all() {
-  const Cells all = {0, model_.geometry().cells()};
-  const std::vector<Model::Time> floors = model_.floors(all);
-  const std::vector<char> stable = server_.read_stable(kTicket, 0, size_);
-  shared_.judge_stable(model_.check_stable(all, floors, stable), "in the end");
+void Round::end_disk(size_t number) {
+  Client& client = *clients_[number];
+  Shared& disk = *disks_[number];
+  const bool flushed = client.flush();
+  if (flushed && !local_flush_ && server_.unflushed_bytes(disk.name) > 0 && findings_.failed == 0)
+    findings_.violated("something is unflushed after the last flush");
+  if (flushed) client.read_all();
+  if (!local_flush_) check_all(disk);
+}
+
+void Round::check_all(Shared& disk) {
+  const Cells all = {0, disk.model.geometry().cells()};
+  const std::vector<Model::Time> floors = disk.model.floors(all);
+  const std::vector<char> stable = server_.read_stable(disk.name, 0, size_);
+  disk.judge_stable(disk.model.check_stable(all, floors, stable), "in the end");
 }
 
 std::string Round::situation() const {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One round of the soak: a server, an nbdkit with the plugin, clients that
-// write and read, and chaos. The round's seed decides all that is random in it;
+// One round of the soak: a server with one to three disks, an nbdkit with the plugin, clients
+// that write and read, and chaos. The round's seed decides all that is random in it;
 // only the threads' order of running is left to the machine.
 //
 // What is promised, and checked:
@@ -33,6 +33,7 @@ namespace upload::soak {
 struct RoundOptions {
   uint64_t seed = 1;
   Mode mode = Mode::off;
+  uint64_t disks = 0;               // of one server, in one nbdkit; 0: random
   uint64_t clients = 0;             // 0: random
   uint64_t operations = 0;          // of each client; 0: random
   bool strict_reads = true;         // with replay: stale reads are violations

@@ -4,7 +4,7 @@
 // can, round after round, until time, rounds or faults are used up.
 //
 //   soak [--mode off|replay|spool] [--seed N] [--rounds N] [--seconds N] [--faults N]
-//        [--clients N] [--operations N] [--stale-reads]
+//        [--disks N] [--clients N] [--operations N] [--stale-reads]
 //        [--key KEY=VALUE]... [--verbose]
 //
 // It ends after the first round that reaches one of the limits (10 seconds if
@@ -82,6 +82,8 @@ Options parse(int argc, char** argv) {
       options.seconds = number(option, value);
     else if (option == "--faults")
       options.faults = number(option, value);
+    else if (option == "--disks")
+      options.round.disks = number(option, value);
     else if (option == "--clients")
       options.round.clients = number(option, value);
     else if (option == "--operations")

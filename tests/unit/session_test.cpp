@@ -203,7 +203,7 @@ TEST_CASE("a login that throws keeps nobody waiting", "[session]") {
   };
   FakeClock clock;
   Session session(std::make_shared<Throwing>(), clock);
-  CHECK(session.current("").status().kind() == Kind::kLogin);
+  REQUIRE(session.current("").status().kind() == Kind::kLogin);
   clock.advance(1s);
   CHECK(session.current("").status().text().find("out of memory") != std::string::npos);
 }
