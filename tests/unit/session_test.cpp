@@ -492,6 +492,7 @@ TEST_CASE("the keeper renews the login, also when it lasts long and fails", "[se
     f.clock.await_sleepers(1, 1ms);
   }
   CHECK(f.login->logins() == 2);
+  CHECK_FALSE(f.session->renewal_due());
   f.login->hold(false);
   keeper.request_stop();
   keeper.join();
