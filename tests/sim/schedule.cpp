@@ -60,6 +60,7 @@ struct Plan {
   uint64_t most_bytes = 0;
   bool storm = false;
   unsigned idle_percent = 0;  // before an operation a client may rest for minutes
+  Duration longest_rest{0};   // before its first
   Behaviour trouble;
   unsigned outages = 0;  // of each life
   Duration longest_outage{0};
@@ -76,6 +77,7 @@ struct Plan {
   bool checks = false;
   // The same in each life: it bounds what a server may do late.
   Duration timeout{0};
+  Duration idle_timeout{0};
 };
 
 template <typename T, size_t kSize>
@@ -126,6 +128,23 @@ void make_frost(Random& random, Plan& plan) {
   plan.trouble.latency = pick(random, {Duration(100ms), Duration(1s)});
 }
 
+// Nothing goes wrong, but tickets expire that are not used. Some clients come hours later than
+// others.
+void make_wait(Random& random, Plan& plan) {
+  plan.server.ticket_life = 2 * plan.idle_timeout;
+  plan.server.disks = static_cast<unsigned>(random.between(1, 3));
+  plan.server.upstreams = 0;
+  plan.clients = 1;
+  plan.operations = 4;
+  plan.lives = 1;
+  plan.kills_percent = 0;
+  plan.idle_percent = 0;
+  plan.longest_rest = 3h;
+  plan.outages = 0;
+  plan.freezes = plan.denies = plan.stops = plan.disk_fails = plan.disk_fills = false;
+  plan.trouble = Behaviour();
+}
+
 Plan draw_plan(Random& random, Mode mode) {
   Plan plan;
   plan.mode = mode;
@@ -170,12 +189,15 @@ Plan draw_plan(Random& random, Mode mode) {
   plan.server.expired_is_403 = random.percent(30);
   plan.disk_fills = random.percent(10);
   plan.timeout = pick(random, {Duration(2s), Duration(10s), Duration(60s)});
+  plan.idle_timeout = pick(random, {Duration(5s), Duration(30s)});
   plan.disk_fails = random.percent(6);
   plan.real_store = (mode == Mode::kSpool || mode == Mode::kLocal) && random.percent(12);
   if (random.percent(10))
     make_storm(random, plan);
   else if (random.percent(6))
     make_frost(random, plan);
+  else if (random.percent(1))
+    make_wait(random, plan);
   if (plan.server.disks > 1) plan.clients = std::min(plan.clients, 4U);
   return plan;
 }
@@ -199,7 +221,7 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   config.connections = pick(random, {1U, 2U, 4U});
   if (plan.storm) config.connections = std::max(config.connections, 2U);
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
-  config.idle_timeout = pick(random, {Duration(3s), Duration(30s)});
+  config.idle_timeout = plan.idle_timeout;
   if (plan.tokens) {
     config.access.token_url = http::parse_url("https://login/token").value();
     config.access.client_id = "simulation";
@@ -301,6 +323,9 @@ class Client {
         random_(world.random.next(), stream) {}
 
   void run(unsigned operations) {
+    if (world_.plan.longest_rest > Duration::zero())
+      scheduler().sleep(std::chrono::seconds(random_.below(static_cast<uint64_t>(
+          std::chrono::duration_cast<std::chrono::seconds>(world_.plan.longest_rest).count()))));
     for (unsigned i = 0; i < operations && failures_ < 6; ++i) {
       rest();
       one();
@@ -648,6 +673,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
   bool all_flushed = false;
   world.not_started.clear();
   world.tokens.one_at_a_time = config.access.reuse_session;
+  world.server.renew_tickets();
   scheduler().spawn("main", [&] { live(world, config, operations, all_flushed); });
   const bool ended = scheduler().run(kill_after);
   *over = true;
@@ -712,6 +738,7 @@ void run_plan(World& world, Random& random) {
   bool flushed = false;
   world.not_started.clear();
   world.tokens.one_at_a_time = config.access.reuse_session;
+  world.server.renew_tickets();
   scheduler().spawn("main", [&] { live(world, config, 0, flushed); });
   (void)scheduler().run();
   if (world.may_be_damaged && world.not_started.find("is damaged") != std::string::npos) {

@@ -178,6 +178,10 @@ void Server::deny(unsigned disk, Duration time) {
   until = std::max(until, scheduler().now() + time);
 }
 
+void Server::renew_tickets() {
+  for (Disk& disk : disks_) disk.ticket_used = scheduler().now();
+}
+
 TimePoint Server::frozen_until(const Request& request) const {
   return std::max(frozen_until_, disks_[request.disk].frozen_until);
 }
@@ -281,8 +285,15 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
   }
   http::Reply reply;
+  TimePoint& used = disks_[request.disk].ticket_used;
+  const bool expired =
+      options_.ticket_life > Duration::zero() && scheduler().now() - used > options_.ticket_life;
+  if (!expired && !unauthorized) used = scheduler().now();
   if (unauthorized) {
     reply = error(*unauthorized);
+  } else if (expired) {
+    scheduler().note("server: the ticket of disk %u has expired", request.disk);
+    reply = error(403);
   } else if (scheduler().now() < disks_[request.disk].denied_until) {
     reply = error(403);
   } else if (per_mille(behaviour.refused)) {

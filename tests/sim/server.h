@@ -53,6 +53,8 @@ struct ServerOptions {
   bool can_zero = true;
   bool can_extents = true;
   unsigned max_connections = 8;
+  // A ticket of which no request comes for so long expires; 0: it does not.
+  Duration ticket_life{0};
   // 403 in place of 401 for a token whose time is over.
   bool expired_is_403 = false;
   // Each request of a connection goes on over any of so many upstream
@@ -78,6 +80,8 @@ class Server {
   void freeze(Duration time);
   // Requests for one disk are not answered until then.
   void freeze_disk(unsigned disk, Duration time);
+  // The tickets are new.
+  void renew_tickets();
   // 403 for one disk until then.
   void deny(unsigned disk, Duration time);
 
@@ -103,6 +107,8 @@ class Server {
     Image image;
     TimePoint denied_until{};
     TimePoint frozen_until{};
+    // When the last of its requests came, since it had not expired.
+    TimePoint ticket_used{};
     // When the last of its requests began that were answered.
     TimePoint answered{};
   };

@@ -296,8 +296,10 @@ TEST_CASE("the end ends a login under way, and what there is stays good", "[sess
   Fixture f;
   const auto first = f.session->current("").value();
   f.login->hold(true);
-  std::thread waiting(
-      [&] { CHECK_FALSE(f.session->after_refusal(*first, 401, false, "a request").ok()); });
+  std::thread waiting([&] {
+    const auto other = f.session->after_refusal(*first, 401, false, "a request");
+    CHECK(other.status().text() == "could not log in: stopped");
+  });
   f.login->await_logins(2);
   f.session->stop();
   waiting.join();
