@@ -228,6 +228,30 @@ TEST_CASE("what is no reply of HTTP/1.1 is none", "[http]") {
   }
 }
 
+TEST_CASE("a success that comes before the whole body was sent is none", "[http]") {
+  const std::vector<char> body(size_t{64} << 20, 'x');
+  Request put = get();
+  put.method = Method::kPut;
+  put.parts = {{body.data(), body.size()}};
+  for (const char* end :
+       {"Content-Length: 0\r\n\r\n", "Content-Length: 2\r\n\r\nok",
+        "Content-Length: 0\r\nConnection: close\r\n\r\n", "Connection: close\r\n\r\nok",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}) {
+    for (const bool waits : {false, true}) {
+      INFO(end << (waits ? ", and stays" : ", and goes"));
+      const Peer peer([&](Talk& talk) {
+        talk.send(kOk + end);
+        if (waits) talk.await_close();
+      });
+      auto origin = origin_of(peer);
+      origin->timeout = std::chrono::seconds(1);
+      const auto reply = connect(origin)->perform(put);
+      INFO(said(reply));
+      CHECK_FALSE(reply.ok());
+    }
+  }
+}
+
 TEST_CASE("a redirection is a reply and is not followed", "[http]") {
   const Peer other([](Talk& talk) { talk.request(); });
   const Peer peer([&](Talk& talk) {

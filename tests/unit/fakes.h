@@ -35,7 +35,16 @@ class FakeClock final : public Clock {
     return now_;
   }
 
-  WallTime wall_now() const override { return std::chrono::system_clock::now(); }
+  WallTime wall_now() const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::chrono::system_clock::now() +
+           std::chrono::duration_cast<WallTime::duration>(wall_offset_);
+  }
+  // Somebody sets the time of day.
+  void set_wall_forward(Duration by) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wall_offset_ += by;
+  }
 
   // Looks at the time every now and then: whoever moves it need not know who
   // sleeps, nor whether what they sleep on still exists.
@@ -76,6 +85,7 @@ class FakeClock final : public Clock {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   TimePoint now_ = TimePoint(std::chrono::hours(1));
+  Duration wall_offset_{0};
   std::list<TimePoint> sleepers_;
 };
 

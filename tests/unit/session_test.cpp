@@ -221,6 +221,22 @@ TEST_CASE("a token that is over is not shown", "[session]") {
   CHECK(f.shows() == "could not log in: nobody there");
 }
 
+TEST_CASE("a time of day that jumps costs a login at most", "[session]") {
+  Fixture f;
+  CHECK(f.shows() == "Bearer token-1");
+  f.clock.set_wall_forward(std::chrono::hours(24 * 365));
+  CHECK(f.shows() == "Bearer token-2");
+  f.clock.set_wall_forward(-std::chrono::hours(24 * 700));
+  CHECK(f.shows() == "Bearer token-2");
+  // A machine that was suspended: the monotonic clock stood still.
+  f.clock.set_wall_forward(std::chrono::hours(24 * 700 + 1));
+  CHECK(f.shows() == "Bearer token-3");
+  // And set back, the token still ends.
+  f.clock.set_wall_forward(-std::chrono::hours(24));
+  f.clock.advance(3600s);
+  CHECK(f.shows() == "Bearer token-4");
+}
+
 TEST_CASE("403 is the answer, unless the token's time is over", "[session]") {
   Fixture f;
   SECTION("its life time is known") { f.login->life = 10s; }
