@@ -21,8 +21,8 @@ namespace upload::http {
 
 namespace {
 
-// As resolvers themselves keep what they know, and longer.
-constexpr Duration kFresh = std::chrono::seconds(10);
+// Resolvers keep what they know for longer, as a rule.
+constexpr Duration kFresh = std::chrono::seconds(60);
 
 bool is_number(const std::string& host) {
   in_addr ipv4;
@@ -70,19 +70,9 @@ Clock& steady_clock() {
 Addresses::Addresses() : Addresses(look_up, steady_clock()) {}
 
 Result<std::vector<std::string>> Addresses::attempts(const std::string& host) {
-  std::vector<std::string> all;
-  {
-    MutexLock lock(mutex_);
-    const Found& known = found_[host];
-    if (known.worked && clock_.now() - known.when < kFresh) all = known.addresses;
-  }
-  if (all.empty()) {
-    Result<std::vector<std::string>> found = resolve_(host);
-    if (!found.ok()) return found.status();
-    all = std::move(found.value());
-    MutexLock lock(mutex_);
-    found_[host] = {all, clock_.now()};
-  }
+  Result<std::vector<std::string>> found = find(host);
+  if (!found.ok()) return found.status();
+  std::vector<std::string>& all = found.value();
   {
     MutexLock lock(mutex_);
     const auto good = std::find(all.begin(), all.end(), last_good_);
@@ -104,15 +94,46 @@ Result<std::vector<std::string>> Addresses::attempts(const std::string& host) {
   return attempts;
 }
 
-void Addresses::worked(const std::string& host, const std::string& address) {
+// Whoever waits for another's look-up takes what has come of it, also a failure: they would
+// wait for each other's else, one after the other.
+Result<std::vector<std::string>> Addresses::find(const std::string& host) {
+  {
+    MutexLock lock(mutex_);
+    Known& known = known_[host];
+    const uint64_t before = known.lookups;
+    while (known.busy) changed_.wait(mutex_);
+    const bool fresh = known.found && known.found->ok() && clock_.now() - known.when < kFresh;
+    if (known.found && (fresh || known.lookups != before)) return *known.found;
+    known.busy = true;
+  }
+  return look_up_again(host);
+}
+
+Result<std::vector<std::string>> Addresses::look_up_again(const std::string& host) {
+  Result<std::vector<std::string>> found = Status(Kind::kNoMemory, "out of memory");
+  try {
+    found = resolve_(host);
+  } catch (const std::bad_alloc&) {
+    // All who wait learn it.
+  }
+  MutexLock lock(mutex_);
+  Known& known = known_[host];
+  known.busy = false;
+  ++known.lookups;
+  known.when = clock_.now();
+  known.found = found;
+  changed_.notify_all();
+  return found;
+}
+
+void Addresses::worked(const std::string& address) {
   MutexLock lock(mutex_);
   last_good_ = address;
-  found_[host].worked = true;
 }
 
 void Addresses::failed(const std::string& host) {
   MutexLock lock(mutex_);
-  found_.erase(host);
+  known_[host].found.reset();
 }
 
 }  // namespace upload::http

@@ -2,14 +2,16 @@
 //
 // Addresses: which addresses a host has, and in which order they are tried. One that is
 // dead in front of others would otherwise cost a time-out for each connection that is
-// opened. What was found is used for a few seconds, as long as connections can be made: many
-// disks open many, and a resolver may lose a question in a hundred, which then takes seconds.
+// opened. A name is looked up by one thread at a time, for all that want to know, and what was
+// found is used for a while, as long as connections can be made: many disks open many, and a
+// resolver that is asked by all of them loses questions, each of which then takes seconds.
 // Shared by all connections. Thread safe.
 
 #pragma once
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,22 +38,28 @@ class Addresses {
   [[nodiscard]] Result<std::vector<std::string>> attempts(const std::string& host)
       EXCLUDES(mutex_);
 
-  // A connection to this address of the host was made.
-  void worked(const std::string& host, const std::string& address) EXCLUDES(mutex_);
+  // A connection to this address was made.
+  void worked(const std::string& address) EXCLUDES(mutex_);
   // None could be made to any of them: the host may have moved.
   void failed(const std::string& host) EXCLUDES(mutex_);
 
  private:
-  struct Found {
-    std::vector<std::string> addresses;
+  // Of one host.
+  struct Known {
+    // What the last look-up has found, which may be nothing; empty: none has, or it is no good.
+    std::optional<Result<std::vector<std::string>>> found;
     TimePoint when;
-    bool worked = false;
+    uint64_t lookups = 0;
+    bool busy = false;  // somebody is looking it up
   };
+  Result<std::vector<std::string>> find(const std::string& host) EXCLUDES(mutex_);
+  Result<std::vector<std::string>> look_up_again(const std::string& host) EXCLUDES(mutex_);
 
   const Resolve resolve_;
   Clock& clock_;
   Mutex mutex_;
-  std::map<std::string, Found> found_ GUARDED_BY(mutex_);  // by host
+  CondVar changed_;                                        // a look-up has ended
+  std::map<std::string, Known> known_ GUARDED_BY(mutex_);  // by host; none is ever removed
   std::string last_good_ GUARDED_BY(mutex_);
 };
 

@@ -607,7 +607,7 @@ CURLcode CurlConnection::perform_unopened(const std::vector<std::string>& attemp
     addresses_->failed(origin_->url.host);
   else if (curl_easy_getinfo(handle_.get(), CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
            address != nullptr)
-    addresses_->worked(origin_->url.host, address);
+    addresses_->worked(address);
   return code;
 }
 

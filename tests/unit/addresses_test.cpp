@@ -4,7 +4,11 @@
 
 #include "http/addresses.h"
 
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "catch.h"
@@ -42,16 +46,16 @@ TEST_CASE("the address that worked last is tried first, the others in their orde
           "[addresses]") {
   FakeClock clock;
   Addresses addresses(always({"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}), clock);
-  addresses.worked("host", "127.0.0.3");
+  addresses.worked("127.0.0.3");
   CHECK(attempts(addresses) == List{"127.0.0.3", "127.0.0.1", "127.0.0.2", "127.0.0.4"});
-  addresses.worked("host", "127.0.0.2");
+  addresses.worked("127.0.0.2");
   CHECK(attempts(addresses) == List{"127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.4"});
 }
 
 TEST_CASE("an address that the host has no more is not tried", "[addresses]") {
   FakeClock clock;
   Addresses addresses(always({"127.0.0.1", "127.0.0.2"}), clock);
-  addresses.worked("host", "127.0.0.9");
+  addresses.worked("127.0.0.9");
   CHECK(attempts(addresses) == List{"127.0.0.1", "127.0.0.2"});
 }
 
@@ -59,7 +63,7 @@ TEST_CASE("addresses of two families are tried side by side", "[addresses]") {
   FakeClock clock;
   Addresses addresses(always({"::1", "::2", "127.0.0.1", "::3"}), clock);
   CHECK(attempts(addresses) == List{"[::1],127.0.0.1", "[::2]", "[::3]"});
-  addresses.worked("host", "127.0.0.1");
+  addresses.worked("127.0.0.1");
   CHECK(attempts(addresses) == List{"127.0.0.1,[::1]", "[::2]", "[::3]"});
 }
 
@@ -84,16 +88,68 @@ TEST_CASE("a name is looked up again when that was long ago, or no connection ca
       },
       clock);
   CHECK(attempts(addresses) == List{"127.0.0.1"});
-  // Nobody knows yet whether it works.
-  CHECK(attempts(addresses) == List{"127.0.0.2"});
-  addresses.worked("host", "127.0.0.2");
-  clock.advance(std::chrono::seconds(9));
-  CHECK(attempts(addresses) == List{"127.0.0.2"});
+  clock.advance(std::chrono::seconds(59));
+  CHECK(attempts(addresses) == List{"127.0.0.1"});
   clock.advance(std::chrono::seconds(1));
-  CHECK(attempts(addresses) == List{"127.0.0.3"});
-  addresses.worked("host", "127.0.0.3");
+  CHECK(attempts(addresses) == List{"127.0.0.2"});
   addresses.failed("host");
-  CHECK(attempts(addresses) == List{"127.0.0.4"});
+  CHECK(attempts(addresses) == List{"127.0.0.3"});
+}
+
+TEST_CASE("that a name has no addresses is remembered, too: libcurl may know it", "[addresses]") {
+  FakeClock clock;
+  int lookups = 0;
+  Addresses addresses(
+      [&](const std::string&) -> Result<List> {
+        ++lookups;
+        return List{};
+      },
+      clock);
+  CHECK(attempts(addresses).empty());
+  CHECK(attempts(addresses).empty());
+  CHECK(lookups == 1);
+}
+
+TEST_CASE("many that want to know a name make one look-up, and share what comes of it",
+          "[addresses]") {
+  FakeClock clock;
+  std::mutex mutex;
+  std::condition_variable changed;
+  int lookups = 0;
+  bool go_on = false;
+  bool fails = GENERATE(false, true);
+  Addresses addresses(
+      [&](const std::string&) -> Result<List> {
+        std::unique_lock lock(mutex);
+        ++lookups;
+        changed.notify_all();
+        changed.wait(lock, [&] { return go_on; });
+        if (fails) return Status(Kind::kConnect, "no answer");
+        return List{"127.0.0.1"};
+      },
+      clock);
+  std::atomic<int> found = 0;
+  std::atomic<int> begun = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 16; ++i)
+    threads.emplace_back([&] {
+      ++begun;
+      if (addresses.attempts("host").ok() != fails) ++found;
+    });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return lookups > 0; });
+  }
+  while (begun < 16) std::this_thread::yield();
+  {
+    std::unique_lock lock(mutex);
+    go_on = true;
+    changed.notify_all();
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(found == 16);
+  // Whoever had not come to wait yet looks by himself, if it has failed.
+  CHECK((fails ? lookups < 16 : lookups == 1));
 }
 
 TEST_CASE("what is an address is not looked up", "[addresses]") {
