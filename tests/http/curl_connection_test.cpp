@@ -233,22 +233,27 @@ TEST_CASE("a success that comes before the whole body was sent is none", "[http]
   Request put = get();
   put.method = Method::kPut;
   put.parts = {{body.data(), body.size()}};
-  for (const char* end :
-       {"Content-Length: 0\r\n\r\n", "Content-Length: 2\r\n\r\nok",
-        "Content-Length: 0\r\nConnection: close\r\n\r\n", "Connection: close\r\n\r\nok",
-        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"}) {
-    for (const bool waits : {false, true}) {
-      INFO(end << (waits ? ", and stays" : ", and goes"));
-      const Peer peer([&](Talk& talk) {
-        talk.send(kOk + end);
-        if (waits) talk.await_close();
-      });
-      auto origin = origin_of(peer);
-      origin->timeout = std::chrono::seconds(1);
-      const auto reply = connect(origin)->perform(put);
-      INFO(said(reply));
-      CHECK_FALSE(reply.ok());
-    }
+  // Whoever goes on reading in the end has all of it, but after Connection: close libcurl
+  // sends no more.
+  const struct {
+    const char* end;
+    bool reads_on;
+  } cases[] = {
+      {"Content-Length: 0\r\n\r\n", false},
+      {"Content-Length: 2\r\n\r\nok", false},
+      {"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+      {"Connection: close\r\n\r\nok", false},
+      {"Content-Length: 0\r\nConnection: close\r\n\r\n", true},
+  };
+  for (const auto& example : cases) {
+    INFO(example.end);
+    const Peer peer([&](Talk& talk) {
+      talk.send(kOk + example.end);
+      if (example.reads_on) talk.await_close();
+    });
+    const auto reply = ask(peer, put);
+    INFO(said(reply));
+    CHECK_FALSE(reply.ok());
   }
 }
 
