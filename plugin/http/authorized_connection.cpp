@@ -37,11 +37,11 @@ class AuthorizedConnection final : public Connection {
       Result<CredentialPtr> other = credentials_->after_refusal(
           *credential.value(), reply.value().status, attempt > 1, request.what);
       if (other.ok() && other.value() == nullptr) return reply;
+      if (!other.ok()) return other.status();
       if (reply.value().last)
         return Status(Kind::kLoggedOut, "the server refused the login (HTTP status " +
                                             std::to_string(reply.value().status) +
                                             ") and closed the connection");
-      if (!other.ok()) return other.status();
       credential = std::move(other);
     }
   }

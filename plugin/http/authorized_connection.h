@@ -15,7 +15,7 @@ namespace upload::http {
 // Makes connections with `plain`. Those to an origin with credentials show them. Their
 // perform() fails as theirs does, and besides
 //   - with kLogin when the request was not sent, or was refused, and there is no login: the
-//     connection is as it was;
+//     connection is as it was, or the server has closed it;
 //   - with kLoggedOut when the server has refused it and closed the connection, and there
 //     is a new login: it can be made again over another connection.
 [[nodiscard]] Connector authorized(Connector plain);

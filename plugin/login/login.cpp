@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "base/format.h"
-#include "base/printable.h"
+#include "base/redact.h"
 
 namespace upload::login {
 
@@ -29,11 +29,10 @@ Result<Duration> parse_life(const std::string& text) {
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, seconds);
   if (error != std::errc() || stop != end || !std::isfinite(seconds))
-    return Status(Kind::kLogin, "the life time '" + printable(text.substr(0, 40)) +
-                                    "' is not a number of seconds");
-  if (seconds < 0.001)
     return Status(Kind::kLogin,
-                  "the life time '" + printable(text.substr(0, 40)) + "' is over when it begins");
+                  "the life time '" + excerpt(text) + "' is not a number of seconds");
+  if (seconds < 0.001)
+    return Status(Kind::kLogin, "the life time '" + excerpt(text) + "' is over when it begins");
   const double longest = std::chrono::duration<double>(kLongestLife).count();
   return std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(std::min(seconds, longest)));

@@ -23,6 +23,9 @@ namespace {
 // Those who come so soon after a login has failed are told of that failure: a server that
 // is down, or counts wrong passwords, is not asked by each of many threads.
 constexpr Duration kFailureHolds = std::chrono::seconds(1);
+// A token that lasts less is not renewed before somebody needs it: else an idle process would
+// do nothing but log in.
+constexpr Duration kShortestRenewed = std::chrono::seconds(1);
 // A token of which no life time is known may have expired after so long.
 constexpr Duration kShortestUnknownLife = std::chrono::minutes(1);
 
@@ -142,6 +145,10 @@ void Session::publish(const IssuedPtr& issued) {
     return;
   }
   UPLOAD_DEBUG(session, "session: logged in, for %lld seconds", seconds(*issued->life));
+  if (*issued->life < kShortestRenewed) {
+    renewal_due_ = TimePoint::max();
+    return;
+  }
   renewal_due_ = issued->expires - part_of(*issued->life, 1.0 / 3 + random_between(0, 1.0 / 15));
 }
 

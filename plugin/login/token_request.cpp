@@ -48,8 +48,7 @@ http::Request make_request(const http::Url& url, const OauthClient& client, Dura
   // Section 2.3.1: a client with a secret shows both in its header; section 3.2.1: one
   // without names itself in the body.
   if (!client.secret.empty())
-    request.authorization =
-        "Basic " + base64(form_encoded(client.id) + ":" + form_encoded(client.secret));
+    request.authorization = "Basic " + base64(basic_credentials(client.id, client.secret));
   else if (!client.id.empty())
     request.text += "&client_id=" + form_encoded(client.id);
   request.max_reply = kLongestReply;
@@ -64,10 +63,12 @@ std::string text_in(const json& object, const char* key) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// What an error says of itself, in brackets; else an excerpt of the text.
+// What an error says of itself, in brackets; else an excerpt of the text, unless there may be
+// a token in it.
 std::string explanation(const json& object, const std::string& body) {
   const std::string error = object.is_object() ? text_in(object, "error") : "";
-  if (error.empty()) return body.empty() ? "" : ": " + excerpt(body);
+  if (error.empty())
+    return body.empty() || body.find("token") != body.npos ? "" : ": " + excerpt(body);
   const std::string description = text_in(object, "error_description");
   return ": " + excerpt(error + (description.empty() ? "" : " (" + description + ")"));
 }
@@ -86,9 +87,18 @@ Result<std::optional<Duration>> read_life(const json& object) {
 
 }  // namespace
 
+std::string basic_credentials(const std::string& id, const std::string& secret) {
+  return form_encoded(id) + ":" + form_encoded(secret);
+}
+
 Result<Token> read_token_reply(const http::Reply& reply) {
   constexpr int kOk = 200;
   const json object = json::parse(reply.body, nullptr, false);
+  // Before any of it is shown: access_token, refresh_token, id_token.
+  if (object.is_object())
+    for (const auto& [key, value] : object.items())
+      if (key.ends_with("token") && value.is_string())
+        register_passing_secret(value.get_ref<const std::string&>());
   if (reply.status != kOk)
     return Status(Kind::kLogin, "HTTP status " + std::to_string(reply.status) +
                                     explanation(object, reply.body));
@@ -102,7 +112,7 @@ Result<Token> read_token_reply(const http::Reply& reply) {
   std::string type = text_in(object, "token_type");
   for (char& c : type) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (!type.empty() && type != "bearer")
-    return Status(Kind::kLogin, "the token is of type '" + excerpt(type) + "', not bearer");
+    return Status(Kind::kLogin, "the token's type (token_type) is not bearer");
   Result<std::optional<Duration>> life = read_life(object);
   if (!life.ok()) return life.status();
   token.life = life.value();
@@ -115,18 +125,34 @@ TokenRequest::TokenRequest(std::shared_ptr<const http::Origin> origin, const Oau
       connect_(std::move(connect)),
       request_(make_request(origin_->url, client, origin_->timeout)) {}
 
+// stop() knows of the connection while this is there.
+class TokenRequest::UnderWay {
+ public:
+  UnderWay(TokenRequest& login, http::Connection& connection) : login_(login) {
+    MutexLock lock(login_.mutex_);
+    login_.connection_ = &connection;
+    stopped_ = login_.stopped_;
+  }
+  ~UnderWay() {
+    MutexLock lock(login_.mutex_);
+    login_.connection_ = nullptr;
+  }
+  UnderWay(const UnderWay&) = delete;
+  UnderWay& operator=(const UnderWay&) = delete;
+
+  // stop() has come before.
+  [[nodiscard]] bool stopped() const { return stopped_; }
+
+ private:
+  TokenRequest& login_;
+  bool stopped_ = false;
+};
+
 Result<Token> TokenRequest::log_in() {
   const auto connection = connect_(origin_, 0, {});
-  {
-    MutexLock lock(mutex_);
-    if (stopped_) return Status(Kind::kLogin, "the plugin is shutting down");
-    connection_ = connection.get();
-  }
+  const UnderWay under_way(*this, *connection);
+  if (under_way.stopped()) return Status(Kind::kLogin, "the plugin is shutting down");
   const Result<http::Reply> reply = connection->perform(request_);
-  {
-    MutexLock lock(mutex_);
-    connection_ = nullptr;
-  }
   if (!reply.ok()) return reply.status();
   Result<Token> token = read_token_reply(reply.value());
   if (!token.ok()) return token.status().while_doing(origin_->name());

@@ -27,6 +27,9 @@ struct OauthClient {
   std::string scope;
 };
 
+// What a client's header shows, before Base64. A secret.
+[[nodiscard]] std::string basic_credentials(const std::string& id, const std::string& secret);
+
 class TokenRequest final : public Login {
  public:
   // `origin`: its URL is the endpoint's; it has no credentials and no header fields.
@@ -37,6 +40,8 @@ class TokenRequest final : public Login {
   void stop() override EXCLUDES(mutex_);
 
  private:
+  class UnderWay;
+
   const std::shared_ptr<const http::Origin> origin_;
   const http::Connector connect_;
   const http::Request request_;
@@ -46,7 +51,8 @@ class TokenRequest final : public Login {
   bool stopped_ GUARDED_BY(mutex_) = false;
 };
 
-// What the endpoint has answered (RFC 6749, sections 5.1 and 5.2). Pure.
+// What the endpoint has answered (RFC 6749, sections 5.1 and 5.2). Whatever may be a token in
+// it is a secret from then on.
 [[nodiscard]] Result<Token> read_token_reply(const http::Reply& reply);
 
 }  // namespace upload::login

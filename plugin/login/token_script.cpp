@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <string_view>
 #include <utility>
 
 #include "base/format.h"
@@ -153,6 +154,18 @@ Status failed(std::string why, const std::string& complaints) {
   return {Kind::kLogin, "token-script: " + why};
 }
 
+// Whatever may be a token in it is a secret from then on; the first line is.
+void register_lines(const std::string& printed) {
+  size_t start = 0;
+  for (int number = 0; number < 3 && start < printed.size(); ++number) {
+    const size_t end = std::min(printed.find_first_of("\r\n", start), printed.size());
+    const std::string_view line = std::string_view(printed).substr(start, end - start);
+    if (line.size() <= kLongestToken && (number == 0 || line.size() >= kShortestSecret))
+      register_passing_secret(line);
+    start = end + 1;
+  }
+}
+
 std::string working_directory() {
   char* const name = get_current_dir_name();
   if (name == nullptr) return "";
@@ -204,8 +217,10 @@ Result<Token> TokenScript::log_in() {
   std::string complaints;
   const bool ended = read_both(out, err, until, printed, complaints) && ends(process, until);
   const bool stopped = end();
+  register_lines(printed);
   if (!ended) {
     kill(-process, SIGKILL);
+    kill(process, SIGKILL);  // should it have left its group
     (void)ends(process, std::chrono::steady_clock::now() + kDies);
   }
   const int status = reap(process);
@@ -239,7 +254,9 @@ bool TokenScript::end() {
 void TokenScript::stop() {
   MutexLock lock(mutex_);
   stopped_ = true;
-  if (process_ > 0) kill(-process_, SIGKILL);
+  if (process_ <= 0) return;
+  kill(-process_, SIGKILL);
+  kill(process_, SIGKILL);
 }
 
 }  // namespace upload::login

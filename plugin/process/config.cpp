@@ -25,6 +25,7 @@
 #include "base/parse.h"
 #include "base/printable.h"
 #include "base/redact.h"
+#include "login/token_request.h"
 #include "process/export_list.h"
 #include "target/target.h"
 
@@ -702,7 +703,8 @@ Status ConfigParser::check_access(const Config& config) const {
       ways.emplace_back("header=Authorization");
   if (ways.size() > 1) return bad(ways[0] + " and " + ways[1] + " exclude each other");
   if (!access.user.empty()) register_secret(access.user + ":" + access.password);
-  if (!access.client_id.empty()) register_secret(access.client_id + ":" + access.client_secret);
+  if (!access.client_id.empty())
+    register_secret(login::basic_credentials(access.client_id, access.client_secret));
   return {};
 }
 

@@ -33,6 +33,7 @@ class Disk {
 
   // What clients ask for.
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const http::Url& url() const { return config_.origin.url; }
   // For error texts; no secret in it.
   [[nodiscard]] const std::string& title() const { return title_; }
 

@@ -204,13 +204,25 @@ bool Instance::a_server_is_away() {
 }
 
 void Instance::give_up() {
+  std::set<std::string> well;  // origins of disks that go on
+  std::vector<const Disk*> given_up;
   for (Disk* const disk : running()) {
-    if (!disk->volume().server_is_away()) continue;
+    if (!disk->volume().server_is_away()) {
+      well.insert(disk->url().origin());
+      continue;
+    }
     disk->volume().give_up();
-    sessions_.stop(disk->origin()->url);
+    given_up.push_back(disk);
   }
-  MutexLock lock(mutex_);
-  for (Disk* const disk : starting_) disk->give_up_discovery();
+  {
+    MutexLock lock(mutex_);
+    for (Disk* const disk : starting_) {
+      disk->give_up_discovery();
+      given_up.push_back(disk);
+    }
+  }
+  for (const Disk* const disk : given_up)
+    if (well.count(disk->url().origin()) == 0) sessions_.stop(disk->url());
 }
 
 void Instance::stop() {

@@ -26,7 +26,9 @@ constexpr const char* kDeniedText = "the ticket expired, was cancelled or does n
 
 constexpr Row kRows[] = {
     {400, Kind::kRejected, "the server found the request malformed"},
-    {401, Kind::kUnauthorized, "the server wants other credentials (user=, token=, header=)"},
+    {401, Kind::kUnauthorized,
+     "the server wants other credentials (user=, token=, token-url=, "
+     "token-script=, header=)"},
     {403, Kind::kDenied, kDeniedText},
     {404, Kind::kDenied, kDeniedText},
     {405, Kind::kRejected, "the server does not know this method"},

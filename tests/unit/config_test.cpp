@@ -383,6 +383,13 @@ TEST_CASE("a login is a client's or a user's", "[config]") {
   CHECK_FALSE(by_client.reuse_session);
   CHECK(upload::redacted("client-secret-1") == "...");
   CHECK(upload::redacted(upload::base64("me:client-secret-1")) == "...");
+  Fixture odd;
+  (void)odd.set("url", kUrl)
+      .set("token-url", "https://login/token")
+      .set("client-id", "me@here")
+      .set("client-secret", "se/cr+et 0123")
+      .complete();
+  CHECK(upload::redacted(upload::base64("me%40here:se%2Fcr%2Bet%200123")) == "...");
   Fixture user;
   CHECK(user.set("url", kUrl)
             .set("token-url", "https://login/token")

@@ -275,6 +275,13 @@ TEST_CASE("renewal is due at two thirds of the life time, a bit less at random",
   CHECK(f.shows() == "Bearer token-2");
 }
 
+TEST_CASE("a token that lasts less than a second is not renewed for nobody", "[session]") {
+  Fixture f;
+  f.login->life = 900ms;
+  (void)f.shows();
+  CHECK_FALSE(f.session->renewal_due());
+}
+
 TEST_CASE("a renewal that fails is tried again while the token lasts", "[session]") {
   Fixture f;
   f.login->life = 900s;
@@ -378,6 +385,9 @@ TEST_CASE("a refusal that closes the connection says so when there is a new logi
   CHECK(connection->perform(a_request()).status().kind() == Kind::kLoggedOut);
   CHECK(f.shown.size() == 2);
   CHECK(f.connect()->perform(a_request()).ok());
+  f.good = {"none"};
+  f.login->fail(true);
+  CHECK(f.connect()->perform(a_request()).status().kind() == Kind::kLogin);
 }
 
 TEST_CASE("credentials that are the same for ever are not asked for twice", "[session]") {

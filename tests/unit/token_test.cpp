@@ -98,23 +98,26 @@ TEST_CASE("a token comes with its life time, or without", "[token]") {
 }
 
 TEST_CASE("ten years are as good as for ever, and more is no more", "[token]") {
-  CHECK(reply(R"({"access_token":"t","expires_in":315360000})").value().life == kLongestLife);
-  CHECK(reply(R"({"access_token":"t","expires_in":1e300})").value().life == kLongestLife);
-  CHECK(reply(R"({"access_token":"t","expires_in":18446744073709551615})").value().life ==
+  CHECK(reply(R"({"access_token":"a.long.token","expires_in":315360000})").value().life ==
         kLongestLife);
+  CHECK(reply(R"({"access_token":"a.long.token","expires_in":1e300})").value().life ==
+        kLongestLife);
+  CHECK(reply(R"({"access_token":"a.long.token","expires_in":18446744073709551615})")
+            .value()
+            .life == kLongestLife);
 }
 
 TEST_CASE("what is no token is refused with a reason", "[token]") {
-  CHECK(refused(R"({"access_token":"t","expires_in":0})") ==
+  CHECK(refused(R"({"access_token":"a.long.token","expires_in":0})") ==
         "the life time '0' is over when it begins");
-  CHECK(refused(R"({"access_token":"t","expires_in":-5})") ==
+  CHECK(refused(R"({"access_token":"a.long.token","expires_in":-5})") ==
         "the life time '-5' is over when it begins");
-  CHECK(refused(R"({"access_token":"t","expires_in":"soon"})") ==
+  CHECK(refused(R"({"access_token":"a.long.token","expires_in":"soon"})") ==
         "the life time 'soon' is not a number of seconds");
-  CHECK(refused(R"({"access_token":"t","expires_in":[1]})") ==
+  CHECK(refused(R"({"access_token":"a.long.token","expires_in":[1]})") ==
         "the life time (expires_in) is not a number");
-  CHECK(refused(R"({"access_token":"t","token_type":"mac"})") ==
-        "the token is of type 'mac', not bearer");
+  CHECK(refused(R"({"access_token":"a.long.token","token_type":"mac"})") ==
+        "the token's type (token_type) is not bearer");
   CHECK(refused(R"({"access_token":""})") == "the token is empty");
   CHECK(refused(R"({"access_token":17})") == "the token is empty");
   CHECK(refused(R"({"access_token":"a b"})").find("can't have") != std::string::npos);
@@ -135,6 +138,31 @@ TEST_CASE("what an endpoint says of an error is passed on in one line", "[token]
         "the reply has no access_token: access_denied");
   CHECK(refused("<html>\nNot here", 404) == "HTTP status 404: <html> Not here");
   CHECK(refused("", 503) == "HTTP status 503");
+}
+
+TEST_CASE("no token is shown, whatever else is wrong", "[token]") {
+  const std::string token = "TOP.secret.token-123";
+  for (const std::string& body :
+       {R"({"access_token":")" + token + R"(","token_type":")" + token + "\"}",
+        R"({"access_token":")" + token + R"(","expires_in":")" + token + "\"}",
+        R"({"refresh_token":")" + token + R"(","error":"no )" + token + "\"}",
+        R"({"access_token":")" + token + R"( )", "<html>your token: " + token})
+    for (const int status : {200, 201, 400}) {
+      http::Reply answer = FakeServer::ok(status);
+      answer.body = body;
+      const auto read = read_token_reply(answer);
+      INFO(body);
+      CHECK_FALSE(read.ok());
+      INFO(read.status().text());
+      CHECK(read.status().text().find("secret") == std::string::npos);
+    }
+  for (const std::string& command :
+       {"echo " + token + "; echo bad " + token + " >&2; exit 3", "echo; echo " + token,
+        "echo first-token; echo " + token, "echo a; echo 1; echo " + token}) {
+    INFO(command);
+    CHECK(fails(command).find("secret") == std::string::npos);
+  }
+  upload::forget_secrets();
 }
 
 TEST_CASE("a client asks with its secret in the header, a user with his in the body", "[token]") {
@@ -167,15 +195,16 @@ TEST_CASE("a command that gives no token says why", "[token]") {
   CHECK(fails("true") == "token-script: it has printed no token");
   CHECK(fails("echo; echo 90") == "token-script: it has printed no token");
   CHECK(fails("exit 3") == "token-script: it has ended with status 3");
-  CHECK(fails("echo a.token; echo one >&2; echo why >&2; exit 1") ==
+  CHECK(fails("echo a.long.token; echo one >&2; echo why >&2; exit 1") ==
         "token-script: it has ended with status 1: why");
   CHECK(fails("kill -9 $$") == "token-script: it was ended by signal 9");
   CHECK(fails("echo a token").find("token-script: its first line: the token has characters") ==
         0);
-  CHECK(fails("echo t; echo soon") ==
+  CHECK(fails("echo a.long.token; echo soon") ==
         "token-script: its second line: the life time 'soon' is not a number of seconds");
-  CHECK(fails("echo t; echo 9; echo more") == "token-script: it has printed more than two lines");
-  CHECK(fails("echo t; echo 0").find("is over when it begins") != std::string::npos);
+  CHECK(fails("echo a.long.token; echo 9; echo more") ==
+        "token-script: it has printed more than two lines");
+  CHECK(fails("echo a.long.token; echo 0").find("is over when it begins") != std::string::npos);
   CHECK(fails("exec no-such-command-here").find("status 127") != std::string::npos);
 }
 
