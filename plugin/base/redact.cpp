@@ -13,7 +13,6 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
 #include <memory>
 #include <optional>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "base/printable.h"
+#include "base/snapshot.h"
 #include "base/utf8.h"
 
 namespace upload {
@@ -43,9 +43,8 @@ struct Secrets {
 // All forms of each, the newest secret last.
 using Passing = std::vector<Secrets>;
 
-std::atomic<std::shared_ptr<const Passing>>& passing() {
-  static auto* const list =
-      new std::atomic<std::shared_ptr<const Passing>>(std::make_shared<const Passing>());
+Snapshot<Passing>& passing() {
+  static auto* const list = new Snapshot<Passing>(std::make_shared<const Passing>());
   return *list;
 }
 
@@ -231,14 +230,13 @@ void register_credential(std::string_view secret) { add_credential(secrets(), se
 void register_passing_secret(std::string_view secret) {
   Secrets forms;
   add_credential(forms, secret);
-  std::shared_ptr<const Passing> before = passing().load();
-  std::shared_ptr<const Passing> after;
-  do {
+  for (;;) {
+    const Snapshot<Passing>::Pointer before = passing().load();
     Passing list = *before;
     list.push_back(forms);
     if (list.size() > kPassing) list.erase(list.begin());
-    after = std::make_shared<const Passing>(std::move(list));
-  } while (!passing().compare_exchange_weak(before, after));
+    if (passing().replace(before, std::make_shared<const Passing>(std::move(list)))) return;
+  }
 }
 
 std::string redacted(std::string text) {

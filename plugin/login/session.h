@@ -2,8 +2,8 @@
 //
 // Session: one login, shared by all requests of an upstream.
 //
-//   - A request reads the credential from a snapshot that is swapped atomically: no lock is
-//     between requests, and none is held while somebody logs in.
+//   - A request reads the credential from a snapshot that is swapped in one step: no request
+//     waits for another, and no lock is held while somebody logs in.
 //   - A login is single-flight. Whoever finds that the credential he has seen is the one
 //     there is, and is not accepted any more, logs in; whoever finds that another does so,
 //     waits and takes what comes of it. So any number of refusals of one credential make one
@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/snapshot.h"
 #include "http/credentials.h"
 #include "login/login.h"
 
@@ -66,7 +67,7 @@ class Session final : public http::Credentials {
   Clock& clock_;
 
   // The snapshot; null: nobody has logged in yet.
-  std::atomic<IssuedPtr> current_;
+  Snapshot<Issued> current_;
   // When the keeper is to renew it; TimePoint::max(): not at all.
   std::atomic<TimePoint> renewal_due_ = TimePoint::max();
 
