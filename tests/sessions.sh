@@ -117,6 +117,20 @@ wait $job || { fail 'the copy fails'; show copy.log; }
 same || fail 'the disk is another one'
 end_nbdkit 20
 
+begin 'with a spool changes go there while nobody can log in, and then to the server'
+forget; mkdir -m 700 spool
+head -c 8M /dev/urandom >image
+start_nbdkit "${client[@]}" url="$images/disk-0123456789-a" replay=64M spool="$TMP/spool" spool-flush=local
+: >tokens; behave '{"status": 503}'
+copy || { fail 'the copy fails'; show copy.log; }
+[ "$(find spool -name '*.spool' | wc -l)" = 1 ] || fail 'there is no spool'
+behave '{}'
+end_nbdkit 60
+[ -z "$(find spool -name '*.spool')" ] || fail 'something is left in the spool'
+start_nbdkit "${client[@]}" url="$images/disk-0123456789-a"
+same || fail 'the disk is another one'
+end_nbdkit 20
+
 begin 'without replay it fails the requests that need it, and later ones try again'
 forget
 start_nbdkit "${client[@]}" url="$images/disk-0123456789-a"
@@ -208,6 +222,26 @@ copy || { fail 'the copy fails'; show copy.log; }
 await 30 eval '[ "$(grep -c ran logins)" -ge 4 ]' || fail 'it is not run again'
 same || fail 'the disk is another one'
 end_nbdkit 20
+
+begin 'a client that waits for a login does not keep nbdkit from its end'
+forget
+cat >token <<'END'
+if [ -e hang ]; then echo >>hanging; exec sleep 1000; fi
+token=token-$(date +%s%N)
+echo "$token $(($(date +%s) + 3600))" >>tokens
+echo "$token"
+echo 1
+END
+start_nbdkit token-script='sh ./token' start=any export=here url="$images/disk-0123456789-a" \
+  export=away url=https://localhost:1/images/disk-0123456789-c
+: >hanging; touch hang
+# It is refused until the token that its server was to be shown is over.
+while [ -e hang ]; do timeout "$LIMIT" nbdinfo --size "$(uri away)" >out 2>&1; done & job=$!
+# The keeper, for the other export, and the client.
+await 60 eval '[ "$(wc -l <hanging)" -ge 2 ]' || fail 'nobody logs in'
+rm hang
+end_nbdkit 30
+wait $job
 
 begin 'a command that hangs, floods or gives nothing is named, with the reason'
 refuses 'token-script: it has not ended within 2 seconds \(timeout=\)' token-script='sleep 1000'
