@@ -230,7 +230,7 @@ void upload_dump_plugin() {
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
   printf(
       "upload_features=group-commit keeper native-fua extents unix-socket replay spool "
-      "exports sessions\n");
+      "exports sessions create checksum\n");
 }
 
 // --- Serving --------------------------------------------------------------
@@ -285,8 +285,8 @@ int upload_can_multi_conn(void*) { return 1; }
 
 int upload_can_extents(void* handle) { return volume_of(handle).capabilities().can_extents; }
 
-int upload_block_size(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
-  *minimum = 1;
+int upload_block_size(void* handle, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
+  *minimum = volume_of(handle).capabilities().traits.alignment;
   *preferred = kPreferredBlock;
   *maximum = kMaximumBlock;
   return 0;

@@ -30,4 +30,10 @@ struct ByteRange {
   return {offset, std::min(a.end(), b.end()) - offset};
 }
 
+// The whole blocks that a range touches. `block`: a power of two, in bytes.
+[[nodiscard]] inline ByteRange blocks_of(ByteRange range, uint64_t block) {
+  const uint64_t offset = range.offset & ~(block - 1);
+  return {offset, ((range.end() + block - 1) & ~(block - 1)) - offset};
+}
+
 }  // namespace upload

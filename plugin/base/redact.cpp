@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/percent.h"
 #include "base/printable.h"
 #include "base/snapshot.h"
 #include "base/utf8.h"
@@ -120,17 +121,6 @@ Reading read_plus(std::string_view text) {
 }
 
 Reading read_plain(std::string_view text) { return {std::string(text.substr(0, 1)), 1}; }
-
-std::string percent_decoded(std::string_view text) {
-  std::string decoded;
-  while (!text.empty()) {
-    Reading next = read_percent(text);
-    if (next.length == 0) next = read_plain(text);
-    decoded += next.bytes;
-    text.remove_prefix(next.length);
-  }
-  return decoded;
-}
 
 // --- Finding ----------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class AuthorizedConnection final : public Connection {
 
   Result<Reply> perform_showing(const Credential& credential, const Request& request) {
     Request shown = request;
-    shown.authorization = credential.authorization;
+    credential.authorize(shown);
     return connection_->perform(shown);
   }
 

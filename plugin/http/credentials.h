@@ -10,18 +10,34 @@
 #include <utility>
 
 #include "base/status.h"
+#include "http/message.h"
 
 namespace upload::http {
 
-// The value of the Authorization field (RFC 9110, section 11.6.2). A secret. Constant.
-struct Credential {
-  explicit Credential(std::string value) : authorization(std::move(value)) {}
+// What is put into a request to show that it is allowed. Constant, so any thread may use it.
+class Credential {
+ public:
+  Credential() = default;
   virtual ~Credential() = default;
   Credential(const Credential&) = delete;
   Credential& operator=(const Credential&) = delete;
 
-  const std::string authorization;
+  // Sets the Authorization field (RFC 9110, section 11.6.2), and others that belong to it. Nothing
+  // else of the request is changed after that.
+  virtual void authorize(Request& request) const = 0;
 };
+
+// One that is the same for every request.
+class FixedCredential : public Credential {
+ public:
+  explicit FixedCredential(std::string authorization)
+      : authorization_(std::move(authorization)) {}
+  void authorize(Request& request) const override { request.authorization = authorization_; }
+
+ private:
+  const std::string authorization_;  // a secret
+};
+
 using CredentialPtr = std::shared_ptr<const Credential>;
 
 // Thread safe.
@@ -45,8 +61,7 @@ class Credentials {
 // The same for all requests, for ever.
 class FixedCredentials final : public Credentials {
  public:
-  explicit FixedCredentials(std::string authorization)
-      : credential_(std::make_shared<Credential>(std::move(authorization))) {}
+  explicit FixedCredentials(CredentialPtr credential) : credential_(std::move(credential)) {}
 
   [[nodiscard]] Result<CredentialPtr> current(const std::string&) override { return credential_; }
   [[nodiscard]] Result<CredentialPtr> after_refusal(const Credential&, int, bool,

@@ -186,7 +186,6 @@ class CurlConnection final : public Connection {
   Status explain_unconnected(CURLcode code) const;
   Status check_complete(const Request& request) const;
   void read_headers();
-  std::string header(const char* name) const;
 
   template <typename Body, typename Value>
   Value shielded(Value failure, Body body) noexcept;
@@ -558,6 +557,7 @@ void CurlConnection::set_up_request(const Request& request) {
   set(CURLOPT_CUSTOMREQUEST, static_cast<const char*>(nullptr));
   set(CURLOPT_UPLOAD, 0L);
   set(CURLOPT_POSTFIELDS, static_cast<const char*>(nullptr));
+  set(CURLOPT_NOBODY, 0L);
   set(CURLOPT_HTTPGET, 1L);
   if (!request.parts.empty()) {
     uint64_t length = 0;
@@ -569,7 +569,11 @@ void CurlConnection::set_up_request(const Request& request) {
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.text.size()));
     set(CURLOPT_POSTFIELDS, request.text.c_str());
   }
-  set(CURLOPT_CUSTOMREQUEST, method_name(request.method));
+  // A reply to HEAD has no body, whatever its header says (RFC 9110, section 9.3.2).
+  if (request.method == Method::kHead)
+    set(CURLOPT_NOBODY, 1L);
+  else
+    set(CURLOPT_CUSTOMREQUEST, method_name(request.method));
 }
 
 // Whether the URL's host is a name that is connected as such. What libcurl makes of the
@@ -700,15 +704,9 @@ void CurlConnection::read_headers() {
   long status = 0;
   curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
   reply_.status = static_cast<int>(status);
-  reply_.content_range = header("Content-Range");
-  reply_.allow = header("Allow");
-  reply_.retry_after = header("Retry-After");
-}
-
-std::string CurlConnection::header(const char* name) const {
-  curl_header* found = nullptr;
-  if (curl_easy_header(handle_.get(), name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK) return "";
-  return found->value;
+  curl_header* field = nullptr;
+  while ((field = curl_easy_nextheader(handle_.get(), CURLH_HEADER, -1, field)) != nullptr)
+    reply_.headers.set(field->name, field->value);
 }
 
 Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh) const {

@@ -4,6 +4,8 @@
 
 #include "http/message.h"
 
+#include <algorithm>
+#include <cctype>
 #include <string_view>
 
 #include "base/parse.h"
@@ -13,12 +15,36 @@ namespace upload::http {
 const char* method_name(Method method) {
   switch (method) {
     case Method::kGet: return "GET";
+    case Method::kHead: return "HEAD";
     case Method::kPut: return "PUT";
     case Method::kPatch: return "PATCH";
     case Method::kPost: return "POST";
+    case Method::kDelete: return "DELETE";
     case Method::kOptions: return "OPTIONS";
   }
   return "?";
+}
+
+void Headers::set(std::string_view name, std::string value) {
+  std::string lower(name);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  for (auto& [known, old] : fields_)
+    if (known == lower) {
+      old = std::move(value);
+      return;
+    }
+  fields_.emplace_back(std::move(lower), std::move(value));
+}
+
+const std::string& Headers::get(std::string_view name) const {
+  static const std::string kNone;
+  for (const auto& [known, value] : fields_)
+    if (known.size() == name.size() &&
+        std::equal(known.begin(), known.end(), name.begin(),
+                   [](char a, unsigned char b) { return a == std::tolower(b); }))
+      return value;
+  return kNone;
 }
 
 std::optional<ContentRange> parse_content_range(const std::string& text) {

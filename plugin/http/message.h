@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/byte_range.h"
@@ -21,7 +22,7 @@
 
 namespace upload::http {
 
-enum class Method { kGet, kPut, kPatch, kPost, kOptions };
+enum class Method { kGet, kHead, kPut, kPatch, kPost, kDelete, kOptions };
 
 [[nodiscard]] const char* method_name(Method method);
 
@@ -37,6 +38,20 @@ class BodySink {
   virtual ~BodySink() = default;
   // A failure ends the request, with which it fails. Exceptions: std::bad_alloc.
   [[nodiscard]] virtual Status take(std::string_view piece) = 0;
+};
+
+// The fields of a reply's header, by their names in any case (RFC 9110, section 5.1). Of a name
+// that comes more than once the last value counts. A value.
+class Headers {
+ public:
+  void set(std::string_view name, std::string value);
+  // Empty: there is none.
+  [[nodiscard]] const std::string& get(std::string_view name) const;
+  [[nodiscard]] auto begin() const { return fields_.begin(); }
+  [[nodiscard]] auto end() const { return fields_.end(); }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> fields_;  // names in lower case
 };
 
 struct Request {
@@ -69,10 +84,8 @@ struct Reply {
   std::string body;
   // Bytes put into the sink.
   uint64_t sunk = 0;
-  // Header fields that anybody here asks for; empty when absent.
-  std::string content_range;
-  std::string allow;
-  std::string retry_after;
+  Headers headers;
+
   // The connection can't carry another request.
   bool last = false;
 };

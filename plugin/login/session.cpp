@@ -35,9 +35,9 @@ Duration part_of(Duration time, double part) {
 
 }  // namespace
 
-struct Session::Issued final : http::Credential {
+struct Session::Issued final : http::FixedCredential {
   Issued(const Token& token, TimePoint began, WallTime began_wall)
-      : Credential("Bearer " + token.text),
+      : FixedCredential("Bearer " + token.text),
         life(token.life),
         expires(began + life.value_or(kShortestUnknownLife)),
         expires_wall(began_wall + std::chrono::duration_cast<WallTime::duration>(

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/percent.h"
 #include "base/redact.h"
 
 namespace upload::login {
@@ -18,21 +19,7 @@ using nlohmann::json;
 // A token of the largest size, in JSON, with another one to refresh it.
 constexpr uint64_t kLongestReply = uint64_t{256} << 10;
 
-// As in a form (RFC 6749, appendix B), but for the blank, which may be encoded as well.
-std::string form_encoded(const std::string& text) {
-  static constexpr char kDigits[] = "0123456789ABCDEF";
-  std::string encoded;
-  for (const unsigned char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                       (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-    if (plain)
-      encoded += static_cast<char>(c);
-    else
-      encoded += {'%', kDigits[c >> 4], kDigits[c & 15]};
-  }
-  return encoded;
-}
-
+// Names and values as in a form (RFC 6749, appendix B), with the blank encoded like others.
 http::Request make_request(const http::Url& url, const OauthClient& client, Duration within) {
   http::Request request;
   request.method = http::Method::kPost;
@@ -42,15 +29,15 @@ http::Request make_request(const http::Url& url, const OauthClient& client, Dura
   if (client.user.empty())
     request.text = "grant_type=client_credentials";
   else
-    request.text = "grant_type=password&username=" + form_encoded(client.user) +
-                   "&password=" + form_encoded(client.password);
-  if (!client.scope.empty()) request.text += "&scope=" + form_encoded(client.scope);
+    request.text = "grant_type=password&username=" + percent_encoded(client.user) +
+                   "&password=" + percent_encoded(client.password);
+  if (!client.scope.empty()) request.text += "&scope=" + percent_encoded(client.scope);
   // Section 2.3.1: a client with a secret shows both in its header; section 3.2.1: one
   // without names itself in the body.
   if (!client.secret.empty())
     request.authorization = "Basic " + base64(basic_credentials(client.id, client.secret));
   else if (!client.id.empty())
-    request.text += "&client_id=" + form_encoded(client.id);
+    request.text += "&client_id=" + percent_encoded(client.id);
   request.max_reply = kLongestReply;
   request.within = within;
   request.what = "ask for a token";
@@ -88,7 +75,7 @@ Result<std::optional<Duration>> read_life(const json& object) {
 }  // namespace
 
 std::string basic_credentials(const std::string& id, const std::string& secret) {
-  return form_encoded(id) + ":" + form_encoded(secret);
+  return percent_encoded(id) + ":" + percent_encoded(secret);
 }
 
 Result<Token> read_token_reply(const http::Reply& reply) {

@@ -59,8 +59,15 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "    Whether all exports must be reachable at the start, or one is enough\n"
      "    (default: all)."},
     {"target", &ConfigParser::set_target, true,
-     "auto|imageio\n"
-     "    Protocol of the server (default: auto)."},
+     "auto|imageio|azure|azure-disk|webdav\n"
+     "    Protocol of the server; auto: ovirt-imageio, or an Azure page blob if\n"
+     "    the host or the server says so (default: auto)."},
+    {"create", &ConfigParser::set_create, true,
+     "true|false\n"
+     "    Create the disk if it is not there; needs size= (default: false)."},
+    {"checksum", &ConfigParser::set_checksum, true,
+     "true|false\n"
+     "    Send a checksum with each write, which the server checks (default: false)."},
     {"cafile", &ConfigParser::set_cafile, true,
      "<FILE>\n"
      "    Trust the CA certificates in this file and no others."},
@@ -360,10 +367,18 @@ Status ConfigParser::set_start(const std::string& value) {
 }
 
 Status ConfigParser::set_target(const std::string& value) {
-  if (target::make_target(value, {}) == nullptr)
+  if (value != "auto" && !target::is_target(value))
     return bad("must be auto or one of: " + target::target_names());
   config_.target = value;
   return {};
+}
+
+Status ConfigParser::set_create(const std::string& value) {
+  return parse_flag(value, config_.create);
+}
+
+Status ConfigParser::set_checksum(const std::string& value) {
+  return parse_flag(value, config_.checksum);
 }
 
 Status ConfigParser::set_cafile(const std::string& value) {
@@ -433,6 +448,7 @@ Status ConfigParser::set_connect_timeout(const std::string& value) {
 }
 
 Status ConfigParser::set_timeout(const std::string& value) {
+  config_.timeout_given = true;
   return parse_seconds(value, config_.origin.timeout);
 }
 
@@ -652,6 +668,10 @@ Result<Config> ConfigParser::complete() const {
     return bad(format("spool-size=%" PRIu64
                       " is too small for what is in memory, replay=%" PRIu64,
                       *config.spool_size, config.replay));
+  if (config.target != "auto")
+    if (Status status = target::check_options(config.target, {config.create, config.checksum});
+        !status.ok())
+      return status;
   if (Status status = check_exports(config); !status.ok()) return status;
   if (Status status = check_access(config); !status.ok()) return status;
   if (origin.cert_pem.empty() != origin.key_pem.empty())
@@ -672,6 +692,10 @@ Status ConfigParser::check_access(const Config& config) const {
   if (!access.password.empty() && access.user.empty()) return bad("password= needs user=");
   if (!access.user.empty() && access.password.empty())
     return bad("user=" + access.user + " needs password=");
+  if (!access.user.empty() && !access.token_url && target::signs_requests(config.target) &&
+      from_base64(access.password).empty())
+    return bad("password=...: must be the key of the account, in Base64, with target=" +
+               config.target);
   // Only what is said of a login that there is not.
   const char* const needs = "token-url=";
   if (!access.token_url) {

@@ -56,7 +56,10 @@ struct Config {
   // Its url is the upload URL; unix_socket as below. Nothing of `access` is in it.
   http::Origin origin;
   Access access;
+  bool timeout_given = false;  // else the target's own default counts
   std::string target = "auto";
+  bool create = false;           // a disk that is not there
+  bool checksum = false;         // with each write
   std::optional<uint64_t> size;  // bytes
   // If there are any, url and size are theirs and not the ones above.
   std::vector<Export> exports;
@@ -107,6 +110,8 @@ class ConfigParser {
   Status set_exports(const std::string& value);
   Status set_start(const std::string& value);
   Status set_target(const std::string& value);
+  Status set_create(const std::string& value);
+  Status set_checksum(const std::string& value);
   Status set_cafile(const std::string& value);
   Status set_cert(const std::string& value);
   Status set_key(const std::string& value);

@@ -18,9 +18,6 @@ namespace upload {
 
 namespace {
 
-// Merged zeroes: few requests for a large disk, each quick enough for a
-// server that has to write them out.
-constexpr uint64_t kMaxZero = uint64_t{256} << 20;
 // A disk that takes longer for a transaction hangs.
 constexpr Duration kSlowestDisk = std::chrono::seconds(60);
 // Less than what a request costs on most links.
@@ -51,7 +48,7 @@ Status Disk::discover() {
 }
 
 Status Disk::discover_all() {
-  target_ = target::make_target(config_.target, config_.origin.url);
+  if (Status status = choose_target(); !status.ok()) return status.while_doing(title_);
   leftovers_.emplace(config_, environment_);
   if (Status status = leftovers_->find(); !status.ok()) return status;
   volume::Retry retry(clock_, volume::Purpose::kRead, {.total = config_.retry_time});
@@ -82,6 +79,24 @@ Status Disk::discover_all() {
                                 "the server yet, but the server allows only reading"};
   // Of a disk of this size?
   return open_store(found_->size, false).status();
+}
+
+// With target=auto: what the host's name tells, or else the server.
+Status Disk::choose_target() {
+  const http::Url& url = config_.origin.url;
+  const target::TargetOptions options{config_.create, config_.checksum};
+  std::string name = config_.target;
+  if (name == "auto") name = target::name_for(url);
+  if (name.empty()) {
+    const auto origin = std::make_shared<http::Origin>(config_.origin);
+    const auto connection = environment_.connect(origin, 0, {});
+    const Result<http::Reply> reply = connection->perform(target::who_are_you(url));
+    name = target::name_by(reply.ok() ? reply.value() : http::Reply());
+  }
+  if (Status status = target::check_options(name, options); !status.ok()) return status;
+  target_ = target::make_target(name, url, options);
+  if (!config_.timeout_given) config_.origin.timeout = target_->default_timeout();
+  return {};
 }
 
 Status Disk::discover_volume() {
@@ -115,13 +130,25 @@ Result<std::shared_ptr<journal::Spool>> Disk::open_spool() {
                                           std::max(config_.retry_time, kSlowestDisk));
 }
 
+Status Disk::prepare() {
+  const Status status = volume::prepare(*target_, *found_, environment_.connect);
+  ready_ = status.ok();
+  return status.while_doing(title_);
+}
+
 Status Disk::start(upstream::Pool& pool, size_t disks) {
   volume::VolumeOptions volume;
   volume.name = title_;
   volume.target = target_;
   volume.capabilities = offered();
   volume.size = found_->size;
-  volume.limits = {config_.max_request, kMaxZero, kSmallZero, !offered().can_zero};
+  const target::Traits& traits = offered().traits;
+  volume.limits = {.max_request = std::min(config_.max_request, traits.max_write),
+                   .max_zero = offered().can_zero ? traits.max_zero
+                                                  : std::min(traits.max_zero, traits.max_write),
+                   .small_zero = kSmallZero,
+                   .zero_is_data = !offered().can_zero,
+                   .block = traits.alignment};
   volume.replay = config_.replay;
   volume.common_replay = common_;
   volume.retry_time = config_.retry_time;
@@ -140,7 +167,7 @@ Status Disk::start(upstream::Pool& pool, size_t disks) {
   UPLOAD_DEBUG(pool, "%s: %s; at most %u connections to %s; stable on %s; zero %d, extents %d",
                title_.c_str(), offered().can_write ? "writable" : "read-only", pool.limit(),
                origin()->name().c_str(),
-               offered().durability == target::Durability::kOnFlush ? "flush" : "reply",
+               offered().traits.durability == target::Durability::kOnFlush ? "flush" : "reply",
                offered().can_zero, offered().can_extents);
   return {};
 }
@@ -162,9 +189,9 @@ bool Disk::ask_server() {
     const auto connection = environment_.connect(origin, 0, {});
     bool answered = false;
     const Status status =
-        target::ask(*connection, target_->options(), [&](const http::Reply& reply) {
+        target::ask(*connection, target_->inquire(), [&](const http::Reply& reply) {
           answered = true;
-          return target_->read_options(reply).status();
+          return target_->read_offer(reply).status();
         });
     // Any answer to this question will do, but one that a proxy may give.
     if (answered && (status.ok() || !retry.worthwhile(status))) {

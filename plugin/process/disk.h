@@ -49,6 +49,8 @@ class Disk {
   }
   [[nodiscard]] const target::Capabilities& offered() const { return found_->capabilities; }
 
+  // Between the two: makes the disk ready to be written, when nobody else may write to it.
+  Status prepare();
   // Makes the volume; nbdkit has forked. The pool outlives the disk, and is one of origin()'s;
   // so many disks may come to share it.
   Status start(upstream::Pool& pool, size_t disks);
@@ -71,12 +73,13 @@ class Disk {
 
  private:
   Status discover_all();
+  Status choose_target();
   Status discover_volume();
   Result<std::shared_ptr<journal::Spool>> open_spool();
   Result<std::unique_ptr<journal::Store>> open_store(uint64_t size, bool verify);
 
   const std::string name_;
-  const Config config_;
+  Config config_;  // constant once discover() has chosen what the target leaves open
   const std::string title_;
   const std::shared_ptr<journal::CommonMemory> common_;
   const Environment& environment_;

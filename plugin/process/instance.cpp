@@ -70,7 +70,9 @@ Instance::~Instance() { stop(); }
 // --- The start ------------------------------------------------------------
 
 Status Instance::discover() {
-  const std::vector<Status> results = discover_all();
+  std::vector<Status> results = discover_all();
+  for (size_t i = 0; i < disks_.size(); ++i)
+    if (disks_[i]->discovered()) results[i] = disks_[i]->prepare();
   const auto failed = [](const Status& status) { return !status.ok(); };
   const auto first = std::find_if(results.begin(), results.end(), failed);
   if (first == results.end()) return {};
@@ -96,6 +98,7 @@ std::vector<Status> Instance::discover_all() {
       // The first failure ends the start, unless any will do.
       if (failed && !config_.start_any) return;
       results[i] = disks_[i]->discover();
+
       failed = failed || !results[i].ok();
     }
   };
@@ -122,6 +125,7 @@ Status Instance::start_disk(Disk& disk) {
     MutexLock lock(mutex_);
     upstream = &upstream_of(disk);
   }
+
   if (Status status = disk.start(upstream->pool(), disks_.size()); !status.ok()) return status;
   MutexLock lock(mutex_);
   running_.push_back(&disk);
@@ -178,6 +182,7 @@ Status Instance::make_ready(Disk& disk) {
     starting_.insert(&disk);
   }
   Status status = disk.discover();
+  if (status.ok()) status = disk.prepare();
   if (status.ok()) status = start_disk(disk);
   MutexLock lock(mutex_);
   starting_.erase(&disk);

@@ -9,16 +9,25 @@
 #include "base/redact.h"
 #include "login/token_request.h"
 #include "login/token_script.h"
+#include "target/target.h"
 
 namespace upload {
 
 namespace {
 
-// Empty: the parameters name none that is the same for ever.
-std::string fixed_authorization(const Config::Access& access) {
-  if (access.has_login()) return "";
-  if (!access.user.empty()) return "Basic " + base64(access.user + ":" + access.password);
-  return access.token.empty() ? "" : "Bearer " + access.token;
+// Null: the parameters name none that needs no login.
+http::CredentialPtr make_credential(const Config& config, const http::Url& url,
+                                    const Clock& clock) {
+  const Config::Access& access = config.access;
+  if (access.has_login()) return nullptr;
+  const std::string target = config.target == "auto" ? target::name_for(url) : config.target;
+  if (!access.user.empty() && target::signs_requests(target))
+    return target::make_signature(target, access.user, access.password, clock);
+  if (!access.user.empty())
+    return std::make_shared<http::FixedCredential>("Basic " +
+                                                   base64(access.user + ":" + access.password));
+  if (access.token.empty()) return nullptr;
+  return std::make_shared<http::FixedCredential>("Bearer " + access.token);
 }
 
 }  // namespace
@@ -29,10 +38,10 @@ Sessions::Sessions(const Config& config, const Environment& environment)
 std::function<std::shared_ptr<http::Credentials>()> Sessions::credentials_for(
     const http::Url& url) {
   const Config::Access& access = config_.access;
-  const std::string fixed = fixed_authorization(access);
-  if (!fixed.empty())
-    return
-        [credentials = std::make_shared<http::FixedCredentials>(fixed)] { return credentials; };
+  if (http::CredentialPtr credential = make_credential(config_, url, environment_.clock))
+    return [credentials = std::make_shared<http::FixedCredentials>(std::move(credential))] {
+      return credentials;
+    };
   if (!access.has_login()) return {};
   if (!access.reuse_session) return [this, origin = url.origin()] { return make_own(origin); };
   MutexLock lock(mutex_);

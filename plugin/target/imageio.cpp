@@ -31,10 +31,6 @@ constexpr uint64_t kMaxOptions = uint64_t{64} << 10;
 // More connections than this are never useful; it also keeps lies in bounds.
 constexpr uint64_t kMaxLimit = 1024;
 
-std::string describe(const char* what, ByteRange range) {
-  return format("%s %" PRIu64 " bytes at offset %" PRIu64, what, range.length, range.offset);
-}
-
 // max_readers or max_writers, 1 when missing.
 Result<unsigned> limit(const json& options, const char* key) {
   if (!options.contains(key)) return 1U;
@@ -47,7 +43,7 @@ class Imageio final : public Target {
  public:
   explicit Imageio(http::Url url) : url_(std::move(url)) {}
 
-  http::Request options() const override {
+  http::Request inquire() const override {
     http::Request request;
     request.method = http::Method::kOptions;
     request.target = url_.target();
@@ -56,11 +52,11 @@ class Imageio final : public Target {
     return request;
   }
 
-  Result<Capabilities> read_options(const http::Reply& reply) const override;
+  Result<Capabilities> read_offer(const http::Reply& reply) const override;
 
   // imageio answers it for the ticket "*".
-  http::Request options_without_ticket() const override {
-    http::Request request = options();
+  std::optional<http::Request> inquire_without_ticket() const override {
+    http::Request request = inquire();
     request.target = url_.path.substr(0, url_.path.rfind('/') + 1) + "*";
     request.what = "OPTIONS without a ticket";
     return request;
@@ -69,7 +65,7 @@ class Imageio final : public Target {
   Status check_offers_socket(const http::Reply& reply,
                              const std::string& unix_socket) const override {
     if (Status status = classify(reply, 200); !status.ok()) return status;
-    const Result<Capabilities> offered = read_options(reply);
+    const Result<Capabilities> offered = read_offer(reply);
     if (!offered.ok()) return offered.status();
     if (offered.value().unix_socket != unix_socket)
       return malformed("OPTIONS does not name the socket that it came from");
@@ -120,15 +116,12 @@ class Imageio final : public Target {
   Status check_change(const http::Reply& reply) const override { return classify(reply, 200); }
 
   http::Request read(ByteRange range, void* sink) const override {
-    http::Request request;
-    request.target = url_.target();
-    request.headers = {format("Range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last())};
-    request.sink = {static_cast<std::byte*>(sink), range.length};
-    request.what = describe("read", range);
-    return request;
+    return read_range(url_.target(), range, sink);
   }
 
-  Status check_read(const http::Reply& reply, ByteRange range) const override;
+  Status check_read(const http::Reply& reply, ByteRange range) const override {
+    return check_partial(reply, range);
+  }
 
   std::unique_ptr<ExtentsReader> extents_reader(uint64_t size) const override {
     return std::make_unique<ImageioExtents>(size);
@@ -142,11 +135,7 @@ class Imageio final : public Target {
     return request;
   }
 
-  Result<std::vector<Extent>> read_extents(const http::Reply& reply,
-                                           ExtentsReader& reader) const override {
-    if (Status status = classify(reply, 200); !status.ok()) return status;
-    return reader.finish(reply);
-  }
+  Status check_extents(const http::Reply& reply) const override { return classify(reply, 200); }
 
  private:
   http::Request patch(const json& text, std::string what) const {
@@ -162,7 +151,7 @@ class Imageio final : public Target {
   const http::Url url_;
 };
 
-Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
+Result<Capabilities> Imageio::read_offer(const http::Reply& reply) const {
   // Servers from before OPTIONS.
   if (reply.status == 405 || reply.status == 204) return Capabilities();
   if (Status status = classify(reply, 200); !status.ok()) return status;
@@ -176,7 +165,7 @@ Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
   for (const json& feature : *features) {
     if (feature == "extents") capabilities.can_extents = true;
     if (feature == "zero") capabilities.can_zero = true;
-    if (feature == "flush") capabilities.durability = Durability::kOnFlush;
+    if (feature == "flush") capabilities.traits.durability = Durability::kOnFlush;
   }
   const Result<unsigned> readers = limit(options, "max_readers");
   if (!readers.ok()) return readers.status();
@@ -195,27 +184,14 @@ Result<Capabilities> Imageio::read_options(const http::Reply& reply) const {
     capabilities.unix_socket = path;
   }
   // A ticket for reading only has no PUT.
-  capabilities.can_write = reply.allow.empty() || reply.allow.find("PUT") != std::string::npos;
+  const std::string& allow = reply.headers.get("Allow");
+  capabilities.can_write = allow.empty() || allow.find("PUT") != std::string::npos;
   return capabilities;
-}
-
-Status Imageio::check_read(const http::Reply& reply, ByteRange range) const {
-  if (Status status = classify(reply, 206); !status.ok()) return status;
-  const auto content_range = http::parse_content_range(reply.content_range);
-  if (!content_range)
-    return malformed("206 with the Content-Range '" + excerpt(reply.content_range) + "'");
-  if (content_range->range != range)
-    return malformed("asked for " + describe("", range) + ", it sent '" +
-                     excerpt(reply.content_range) + "'");
-  if (reply.sunk != range.length)
-    return malformed(
-        format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length, reply.sunk));
-  return {};
 }
 
 }  // namespace
 
-std::unique_ptr<Target> make_imageio(const http::Url& url) {
+std::unique_ptr<Target> make_imageio(const http::Url& url, const TargetOptions&) {
   return std::make_unique<Imageio>(url);
 }
 

@@ -11,6 +11,7 @@
 
 namespace upload::target {
 
-[[nodiscard]] std::unique_ptr<Target> make_imageio(const http::Url& url);
+[[nodiscard]] std::unique_ptr<Target> make_imageio(const http::Url& url,
+                                                   const TargetOptions& options);
 
 }  // namespace upload::target

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "target/imageio_json.h"
+#include "target/reply.h"
 
 namespace upload::target {
 
@@ -99,12 +100,12 @@ Status ImageioExtents::end_item() {
   return {};
 }
 
-Result<std::vector<Extent>> ImageioExtents::finish(const http::Reply& reply) {
+Result<bool> ImageioExtents::finish_page(const http::Reply& reply) {
   // What the connection has not passed on.
   if (Status status = take(reply.body); !status.ok()) return status;
   if (place_ == Place::kBegin) return malformed("extents are not a JSON array");
   if (place_ != Place::kEnd) return malformed("the extents are cut short");
-  return list_.take();
+  return false;
 }
 
 }  // namespace upload::target

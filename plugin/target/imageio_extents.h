@@ -23,7 +23,8 @@ class ImageioExtents final : public ExtentsReader {
   explicit ImageioExtents(uint64_t size) : size_(size) {}
 
   Status take(std::string_view piece) override;
-  Result<std::vector<Extent>> finish(const http::Reply& reply) override;
+  Result<bool> finish_page(const http::Reply& reply) override;
+  std::vector<Extent> take_extents() override { return list_.take(); }
 
  private:
   enum class Place { kBegin, kFirst, kNext, kIn, kAfter, kEnd };

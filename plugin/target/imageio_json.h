@@ -13,10 +13,6 @@
 
 namespace upload::target {
 
-inline Status malformed(const std::string& why) {
-  return {Kind::kMalformed, "the server's reply makes no sense: " + why};
-}
-
 // A whole number that is at least `least`, and at most INT64_MAX.
 inline std::optional<uint64_t> number_in(const nlohmann::json& object, const char* key,
                                          uint64_t least) {

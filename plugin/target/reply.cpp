@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The table of status codes.
+// The table of status codes, and replies to ranges.
 
 #include "target/reply.h"
 
 #include <algorithm>
+#include <cinttypes>
+#include <utility>
 
+#include "base/format.h"
 #include "base/parse.h"
 #include "base/redact.h"
 
@@ -47,6 +50,10 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
+Status malformed(const std::string& why) {
+  return {Kind::kMalformed, "the server's reply makes no sense: " + why};
+}
+
 Status classify(const http::Reply& reply, int success) {
   if (reply.status == success) return {};
   const std::string body = excerpt(reply.body);
@@ -62,13 +69,39 @@ Status classify(const http::Reply& reply, int success) {
   if (row != std::end(kRows)) {
     Status status(row->kind, text);
     // In seconds; the other form, a date, would need clocks that agree.
-    const std::optional<uint64_t> wait = parse_number(reply.retry_after);
+    const std::optional<uint64_t> wait = parse_number(reply.headers.get("Retry-After"));
     if (wait) status.set_retry_after(std::chrono::seconds(std::min(*wait, kLongestWait)));
     return status;
   }
   // Another success, or a redirection: what was done is unknown.
   if (reply.status < 400) return {Kind::kMalformed, text};
   return {reply.status >= 500 ? Kind::kServerError : Kind::kRejected, text};
+}
+
+std::string describe(const char* what, ByteRange range) {
+  return format("%s %" PRIu64 " bytes at offset %" PRIu64, what, range.length, range.offset);
+}
+
+http::Request read_range(std::string target, ByteRange range, void* sink) {
+  http::Request request;
+  request.target = std::move(target);
+  request.headers = {format("Range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last())};
+  request.sink = {static_cast<std::byte*>(sink), range.length};
+  request.what = describe("read", range);
+  return request;
+}
+
+Status check_partial(const http::Reply& reply, ByteRange range) {
+  if (Status status = classify(reply, 206); !status.ok()) return status;
+  const std::string& sent = reply.headers.get("Content-Range");
+  const auto content_range = http::parse_content_range(sent);
+  if (!content_range) return malformed("206 with the Content-Range '" + excerpt(sent) + "'");
+  if (content_range->range != range)
+    return malformed("asked for " + describe("", range) + ", it sent '" + excerpt(sent) + "'");
+  if (reply.sunk != range.length)
+    return malformed(
+        format("asked for %" PRIu64 " bytes, it sent %" PRIu64, range.length, reply.sunk));
+  return {};
 }
 
 }  // namespace upload::target

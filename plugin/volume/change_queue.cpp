@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "volume/pieces.h"
+
 namespace upload::volume {
 
 void ChangeQueue::add(Change& change) {
@@ -16,7 +18,7 @@ void ChangeQueue::add(Change& change) {
   change.sequence = ++last_sequence_;
   const bool behind_blocked =
       std::any_of(blocked_.begin(), blocked_.end(),
-                  [&](const Change* earlier) { return earlier->range.overlaps(change.range); });
+                  [&](const Change* earlier) { return overlap(*earlier, change); });
   if (behind_blocked || overlaps_active(change.range)) {
     change.state = Change::State::kBlocked;
     blocked_.push_back(&change);
@@ -28,8 +30,9 @@ void ChangeQueue::add(Change& change) {
 bool ChangeQueue::overlaps_active(ByteRange range) const {
   // Active changes don't overlap: the last that begins before the end of
   // `range` is the only one that has to be looked at.
-  const auto after = active_.lower_bound(range.end());
-  return after != active_.begin() && std::prev(after)->second->range.overlaps(range);
+  const ByteRange blocks = blocks_of(range);
+  const auto after = active_.lower_bound(blocks.end());
+  return after != active_.begin() && blocks_of(std::prev(after)->second->range).overlaps(blocks);
 }
 
 void ChangeQueue::make_ready(Change& change) {
@@ -75,8 +78,9 @@ void ChangeQueue::check() const {
   size_t ready = 0;
   uint64_t end = 0;
   for (const auto& [offset, change] : active_) {
-    assert(offset == change->range.offset && offset >= end);  // invariant 7
-    end = change->range.end();
+    assert(offset == change->range.offset &&
+           blocks_of(change->range).offset >= end);  // invariant 7
+    end = blocks_of(change->range).end();
     const bool taken = change->state == Change::State::kTaken;
     assert(taken || change->state == Change::State::kReady);
     assert(ready_[change->to_spool ? 1 : 0].contains(change->sequence) == !taken);
@@ -87,9 +91,8 @@ void ChangeQueue::check() const {
   for (auto it = blocked_.begin(); it != blocked_.end(); ++it) {
     assert((*it)->state == Change::State::kBlocked);
     assert(overlaps_active((*it)->range) ||
-           std::any_of(blocked_.begin(), it, [&](const Change* earlier) {
-             return earlier->range.overlaps((*it)->range);
-           }));
+           std::any_of(blocked_.begin(), it,
+                       [&](const Change* earlier) { return overlap(*earlier, **it); }));
   }
 }
 
@@ -111,9 +114,9 @@ void ChangeQueue::unblock() {
   std::vector<const Change*> still_blocked;
   for (auto it = blocked_.begin(); it != blocked_.end();) {
     Change* const change = *it;
-    const bool behind = std::any_of(
-        still_blocked.begin(), still_blocked.end(),
-        [&](const Change* earlier) { return earlier->range.overlaps(change->range); });
+    const bool behind =
+        std::any_of(still_blocked.begin(), still_blocked.end(),
+                    [&](const Change* earlier) { return overlap(*earlier, *change); });
     if (behind || overlaps_active(change->range)) {
       still_blocked.push_back(change);
       ++it;
@@ -149,14 +152,6 @@ Change* ChangeQueue::ready_before(const Change& change) const {
   return before;
 }
 
-namespace {
-
-uint64_t total_length(const std::vector<Change*>& run) {
-  return run.back()->range.end() - run.front()->range.offset;
-}
-
-}  // namespace
-
 // The zeroes around `leader`, as many as go into one request.
 std::vector<Change*> ChangeQueue::zero_run(Change& leader) const {
   std::vector<Change*> run = {&leader};
@@ -181,12 +176,12 @@ void ChangeQueue::extend(std::vector<Change*>& run, bool forward) const {
   const auto step = [&](const Change& change) {
     return forward ? ready_after(change) : ready_before(change);
   };
-  uint64_t total = total_length(run);
+  uint64_t total = blocks_of(range_of(run)).length;
   std::vector<Change*> pending;
   uint64_t pending_zero = 0;
   for (Change* next = step(forward ? *run.back() : *run.front()); next != nullptr;
        next = step(*next)) {
-    total += next->range.length;
+    total += blocks_of(next->range).length;
     if (total > limits_.max_request) break;
     pending.push_back(next);
     if (!is_data(*next)) {
@@ -211,9 +206,11 @@ std::vector<Change*> ChangeQueue::take_batch(Change& leader) {
     run = zero_run(leader);
     const Change* const before = ready_before(*run.front());
     const Change* const after = ready_after(*run.back());
-    data = before != nullptr && after != nullptr && is_data(*before) && is_data(*after) &&
-           total_length(run) <= limits_.small_zero &&
-           total_length(run) + before->range.length + after->range.length <= limits_.max_request;
+    data =
+        before != nullptr && after != nullptr && is_data(*before) && is_data(*after) &&
+        range_of(run).length <= limits_.small_zero &&
+        range_of(run).length + blocks_of(before->range).length + blocks_of(after->range).length <=
+            limits_.max_request;
   }
   if (data) {
     extend(run, true);

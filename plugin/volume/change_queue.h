@@ -5,7 +5,10 @@
 //
 // A change is blocked while an earlier change that overlaps it is not done
 // (invariant 7), then ready, then taken by a leader as part of a batch, then
-// done. Changes that are ready or taken never overlap each other.
+// done. Changes that are ready or taken never overlap each other. Where the server takes whole
+// blocks only, changes overlap that touch the same block: to change a part of one is to read
+// it and to write it whole.
+
 //
 // A batch is a run of adjacent changes that becomes one request: data (with
 // small zeroes between data carried along as data), or zeroes.
@@ -68,6 +71,7 @@ struct BatchLimits {
   uint64_t max_zero = 0;      // bytes of zeroes, likewise
   uint64_t small_zero = 0;    // zeroes up to so many bytes go along as data
   bool zero_is_data = false;  // the server can't zero: all zeroes are data
+  uint64_t block = 1;         // bytes; see target::Traits::alignment
 };
 
 class ChangeQueue {
@@ -114,6 +118,12 @@ class ChangeQueue {
  private:
   using Active = std::map<uint64_t, Change*>;
 
+  [[nodiscard]] ByteRange blocks_of(ByteRange range) const {
+    return upload::blocks_of(range, limits_.block);
+  }
+  [[nodiscard]] bool overlap(const Change& one, const Change& other) const {
+    return blocks_of(one.range).overlaps(other.range);
+  }
   [[nodiscard]] bool overlaps_active(ByteRange range) const;
   void make_ready(Change& change);
   void unblock();

@@ -133,6 +133,10 @@ class Core final : private upstream::LeaseWaiter {
 
   // --- Questions that span the parts ---
 
+  // All that a request for it writes; see target::Traits::alignment.
+  [[nodiscard]] ByteRange blocks_of(ByteRange range) const {
+    return upload::blocks_of(range, options.limits.block);
+  }
   // The answer stays true while the caller has the range to itself.
   [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex);
   [[nodiscard]] bool has_room_for(uint64_t bytes, bool own = false) const REQUIRES(mutex);

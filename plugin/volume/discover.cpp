@@ -36,10 +36,26 @@ std::unique_ptr<http::Connection> connect(const http::Connector& connector,
   return connector(std::move(copy), 0, {});
 }
 
-Result<target::Capabilities> ask_options(const target::Target& target,
-                                         http::Connection& connection) {
-  return target::ask(connection, target.options(),
-                     [&](const http::Reply& reply) { return target.read_options(reply); });
+Result<target::Capabilities> ask_offer(const target::Target& target,
+                                       http::Connection& connection) {
+  return target::ask(connection, target.inquire(),
+                     [&](const http::Reply& reply) { return target.read_offer(reply); });
+}
+
+// Creates the disk that is missing.
+Result<target::Capabilities> create_disk(const target::Target& target,
+                                         http::Connection& connection,
+                                         const target::Capabilities& offered,
+                                         std::optional<uint64_t> size) {
+  if (!size)
+    return Status(Kind::kInvalid, "create=true needs size=: there is no such disk at the server");
+  const std::optional<http::Request> request = target.create(*size);
+  if (!request) return offered;  // when it is made ready
+  const Status status = target::ask(connection, *request, [&](const http::Reply& reply) {
+    return target.check_create(reply).while_doing("the disk could not be created");
+  });
+  if (!status.ok()) return status;
+  return ask_offer(target, connection);
 }
 
 // Is the server that answers at this socket the one that has named it?
@@ -54,8 +70,10 @@ Status check_socket(const target::Target& target, const http::Connector& connect
   nobody.url = origin.url;
   nobody.unix_socket = name;
   nobody.connect_timeout = origin.connect_timeout;
+  const std::optional<http::Request> question = target.inquire_without_ticket();
+  if (!question) return {Kind::kInvalid, "the protocol has no unix sockets"};
   const auto connection = connect(connector, nobody, origin.connect_timeout);
-  return target::ask(*connection, target.options_without_ticket(), [&](const http::Reply& reply) {
+  return target::ask(*connection, *question, [&](const http::Reply& reply) {
     return target.check_offers_socket(reply, name)
         .while_doing("unix socket " + name + " is not the server's");
   });
@@ -70,7 +88,7 @@ Status go_local(const target::Target& target, const http::Connector& connector,
   http::Origin local = origin;
   local.unix_socket = name;
   auto local_connection = connect(connector, local, origin.connect_timeout);
-  Result<target::Capabilities> offered = ask_options(target, *local_connection);
+  Result<target::Capabilities> offered = ask_offer(target, *local_connection);
   if (!offered.ok()) return offered.status();
   origin = std::move(local);
   capabilities = std::move(offered.value());
@@ -86,7 +104,8 @@ std::optional<uint64_t> ask_size(const target::Target& target, http::Connection&
   const Status status =
       target::ask(connection, target.read(range, byte.data()), [&](const http::Reply& reply) {
         Status checked = target.check_read(reply, range);
-        if (checked.ok()) size = http::parse_content_range(reply.content_range)->total;
+        if (checked.ok())
+          size = http::parse_content_range(reply.headers.get("Content-Range"))->total;
         return checked;
       });
   if (!status.ok())
@@ -97,12 +116,11 @@ std::optional<uint64_t> ask_size(const target::Target& target, http::Connection&
 Result<uint64_t> add_up_extents(const target::Target& target, const http::Connector& connector,
                                 const http::Origin& origin) {
   const auto connection = connect(connector, origin, origin.timeout);
-  const auto reader = target.extents_reader(static_cast<uint64_t>(INT64_MAX));
-  http::Request request = target.extents(*reader);
-  request.within = target::kLongestList * origin.timeout;
-  const auto extents = target::ask(*connection, request, [&](const http::Reply& reply) {
-    return target.read_extents(reply, *reader);
-  });
+  const auto extents = target::ask_extents(target, static_cast<uint64_t>(INT64_MAX),
+                                           target::kLongestList * origin.timeout,
+                                           [&](const http::Request& request, const auto& read) {
+                                             return target::ask(*connection, request, read);
+                                           });
   if (!extents.ok()) return extents.status();
   return extents.value().empty() ? 0 : extents.value().back().range.end();
 }
@@ -110,7 +128,9 @@ Result<uint64_t> add_up_extents(const target::Target& target, const http::Connec
 Result<uint64_t> find_size(const target::Target& target, const http::Connector& connector,
                            const http::Origin& origin, const target::Capabilities& capabilities,
                            http::Connection& connection, std::optional<uint64_t> size) {
-  const std::optional<uint64_t> told = ask_size(target, connection);
+  const std::optional<uint64_t> told = capabilities.missing ? size
+                                       : capabilities.size  ? capabilities.size
+                                                            : ask_size(target, connection);
   if (told && (*told == 0 || *told > static_cast<uint64_t>(INT64_MAX)))
     return Status(Kind::kMalformed, format("the server says that the size is %" PRIu64, *told));
   if (size && told && *size != *told)
@@ -118,6 +138,10 @@ Result<uint64_t> find_size(const target::Target& target, const http::Connector& 
                   format("size=%" PRIu64 " is not the size of the disk at the server, "
                          "which is %" PRIu64,
                          *size, *told));
+  if (told && *told % capabilities.traits.alignment != 0)
+    return Status(Kind::kInvalid, format("the size of the disk, %" PRIu64
+                                         ", is not a multiple of %u, as the server needs it",
+                                         *told, capabilities.traits.alignment));
   if (size) return *size;
   if (told) return *told;
   if (!capabilities.can_extents)
@@ -148,8 +172,8 @@ target::Durability find_durability(const target::Target& target, const http::Con
                                    const target::Capabilities& capabilities,
                                    std::optional<bool> direct, bool kept_open) {
   using target::Durability;
-  if (capabilities.durability == Durability::kOnReply || !capabilities.can_write)
-    return capabilities.durability;
+  if (capabilities.traits.durability != Durability::kOnFlush || !capabilities.can_write)
+    return capabilities.traits.durability;
   if (direct) return *direct ? Durability::kOnFlush : Durability::kOnReply;
   const Result<bool> asked = ask_direct(target, connector, origin, kept_open);
   if (asked.ok() && asked.value()) return Durability::kOnFlush;
@@ -171,7 +195,9 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
                            const http::Connector& connector, bool auto_socket,
                            std::optional<uint64_t> size, std::optional<bool> direct) {
   auto connection = connect(connector, origin, origin.connect_timeout);
-  Result<target::Capabilities> capabilities = ask_options(target, *connection);
+  Result<target::Capabilities> capabilities = ask_offer(target, *connection);
+  if (capabilities.ok() && capabilities.value().missing)
+    capabilities = create_disk(target, *connection, capabilities.value(), size);
   if (!capabilities.ok()) return capabilities.status();
 
   if (auto_socket && !capabilities.value().unix_socket.empty()) {
@@ -186,9 +212,31 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
       find_size(target, connector, origin, capabilities.value(), *connection, size);
   if (!found.ok()) return found.status();
   connection.reset();  // the server may allow only one
-  capabilities.value().durability =
+  capabilities.value().traits.durability =
       find_durability(target, connector, origin, capabilities.value(), direct, kept_open);
   return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(), found.value()};
+}
+
+Status prepare(const target::Target& target, const Discovery& found,
+               const http::Connector& connector) {
+  if (!found.capabilities.can_write) return {};
+  const auto preparation = target.prepare(found.capabilities, found.size);
+  if (!preparation) return {};
+  auto connection = connect(connector, *found.origin, found.origin->timeout);
+  Status status;
+  while (const std::optional<http::Request> request = preparation->next()) {
+    // Some servers close after a reply.
+    if (connection->closed())
+      connection = connect(connector, *found.origin, found.origin->timeout);
+    status = target::ask(*connection, *request,
+                         [&](const http::Reply& reply) { return preparation->read(reply); });
+    if (!status.ok()) break;
+  }
+  if (const std::optional<http::Request> request = preparation->clean_up()) {
+    connection = connect(connector, *found.origin, found.origin->timeout);
+    (void)connection->perform(*request).ok();
+  }
+  return status;
 }
 
 }  // namespace upload::volume

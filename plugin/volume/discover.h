@@ -26,11 +26,17 @@ struct Discovery {
   uint64_t size = 0;  // bytes
 };
 
-// `auto_socket`: use the unix socket that the server tells of, if it can be
+// A disk that is not there is created, if the target was told so and has a step for it, and
+// `size` is given. `auto_socket`: use the unix socket that the server tells of, if it can be
 // connected. `size`: what the user says; must be the server's if that is known.
 // `direct`: what the user says of whether our connections are the server's; if nothing,
 // the server is asked, and without proof that they are, Capabilities::durability is
 // kOnReply, and a warning says so.
+// After it, and when nobody else may write to the disk: makes it ready to be written
+// (Target::prepare).
+[[nodiscard]] Status prepare(const target::Target& target, const Discovery& found,
+                             const http::Connector& connector);
+
 [[nodiscard]] Result<Discovery> discover(const target::Target& target, http::Origin origin,
                                          const http::Connector& connector, bool auto_socket,
                                          std::optional<uint64_t> size,

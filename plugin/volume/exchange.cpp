@@ -50,7 +50,9 @@ void Exchange::apply_verdict(upstream::Lease& lease, Purpose purpose, const Stat
 // --- Changes --------------------------------------------------------------
 
 Status Exchange::send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again) {
-  const http::Request request = make_request(pieces, purpose);
+  Edges edges;
+  if (Status status = read_edges(lease, pieces, edges); !status.ok()) return status;
+  const http::Request request = make_request(pieces, edges, purpose);
   const auto op = again                   ? Stats::Op::kReplay
                   : request.parts.empty() ? Stats::Op::kZero
                                           : Stats::Op::kWrite;
@@ -69,16 +71,36 @@ Status Exchange::send(upstream::Lease& lease, const Pieces& pieces, Purpose purp
   return status;
 }
 
-http::Request Exchange::make_request(const Pieces& pieces, Purpose purpose) const {
+// Of a request that begins or ends within a block of the server's: what stands around it there. The
+// caller has the blocks to himself (ChangeQueue), so it is the same when they are written.
+Status Exchange::read_edges(upstream::Lease& lease, const Pieces& pieces, Edges& edges) {
+  const ByteRange range = range_of(pieces);
+  const ByteRange blocks = blocks_of(range, core_.options.limits.block);
+  edges.before.resize(range.offset - blocks.offset);
+  edges.after.resize(blocks.end() - range.end());
+  Status status;
+  if (!edges.before.empty())
+    status = read(lease, {blocks.offset, edges.before.size()}, edges.before.data());
+  if (status.ok() && !edges.after.empty())
+    status = read(lease, {range.end(), edges.after.size()}, edges.after.data());
+  return status;
+}
+
+http::Request Exchange::make_request(const Pieces& pieces, const Edges& edges,
+                                     Purpose purpose) const {
   const target::Target& target = *core_.options.target;
   const bool stable = purpose == Purpose::kStableChange;
-  const ByteRange range = range_of(pieces);
+  const ByteRange range = blocks_of(range_of(pieces), core_.options.limits.block);
+  const bool whole_blocks = edges.before.empty() && edges.after.empty();
   const bool all_zero = std::all_of(pieces.begin(), pieces.end(),
                                     [](const Piece& piece) { return piece.data == nullptr; });
-  if (all_zero && core_.options.capabilities.can_zero) return target.zero(range, stable);
+  if (all_zero && whole_blocks && core_.options.capabilities.can_zero)
+    return target.zero(range, stable);
   std::vector<http::BodyPart> parts;
-  parts.reserve(pieces.size());
+  parts.reserve(pieces.size() + 2);
+  if (!edges.before.empty()) parts.push_back({edges.before.data(), edges.before.size()});
   for (const Piece& piece : pieces) parts.push_back({piece.data, piece.range.length});
+  if (!edges.after.empty()) parts.push_back({edges.after.data(), edges.after.size()});
   return target.write(range, std::move(parts), stable);
 }
 
@@ -93,8 +115,8 @@ Status Exchange::flush(upstream::Lease& lease, Purpose purpose) noexcept {
   // Old servers have no flush, and any request keeps a connection alive.
   const Status status =
       core_.options.stable_on_reply()
-          ? ask(lease, target.options(), asked,
-                [&](const http::Reply& reply) { return target.read_options(reply).status(); })
+          ? ask(lease, target.inquire(), asked,
+                [&](const http::Reply& reply) { return target.read_offer(reply).status(); })
           : ask(lease, target.flush(), asked,
                 [&](const http::Reply& reply) { return target.check_change(reply); });
   if (!status.ok()) return status;
@@ -108,9 +130,10 @@ Status Exchange::flush(upstream::Lease& lease, Purpose purpose) noexcept {
 
 Status Exchange::probe(upstream::Lease& lease) {
   const target::Target& target = *core_.options.target;
-  return ask(lease, target.options(), {.purpose = Purpose::kRead, .doing = "could not OPTIONS"},
+  const http::Request question = target.inquire();
+  return ask(lease, question, {.purpose = Purpose::kRead, .doing = "could not " + question.what},
              [&](const http::Reply& reply) {
-               Status status = target.read_options(reply).status();
+               Status status = target.read_offer(reply).status();
                // It answers, whatever it thinks of this question.
                return status.kind() == Kind::kRejected ? Status() : status;
              });
@@ -125,27 +148,22 @@ Status Exchange::read(upstream::Lease& lease, ByteRange range, void* data) {
 }
 
 Result<std::vector<target::Extent>> Exchange::extents(upstream::Lease& lease) {
-  const target::Target& target = *core_.options.target;
   const uint64_t size = core_.options.size;
-  const auto reader = target.extents_reader(size);
-  http::Request request = target.extents(*reader);
-  request.within = target::kLongestList * core_.options.late;
-  std::vector<target::Extent> list;
-  const Status status = ask(lease, request,
-                            {.purpose = Purpose::kRead,
-                             .op = Stats::Op::kExtents,
-                             .doing = "could not get the extents"},
-                            [&](const http::Reply& reply) -> Status {
-                              Result<std::vector<target::Extent>> read =
-                                  target.read_extents(reply, *reader);
-                              if (!read.ok()) return read.status();
-                              list = std::move(read.value());
-                              if (list.empty() || list.back().range.end() < size)
-                                return {Kind::kMalformed, "the extents end before the disk does"};
-                              return {};
-                            });
-  if (!status.ok()) return status;
-  return list;
+  Result<std::vector<target::Extent>> list =
+      target::ask_extents(*core_.options.target, size, target::kLongestList * core_.options.late,
+                          [&](const http::Request& request, const auto& read) {
+                            return ask(lease, request,
+                                       {.purpose = Purpose::kRead,
+                                        .op = Stats::Op::kExtents,
+                                        .doing = "could not get the extents"},
+                                       read);
+                          });
+  if (!list.ok() || (!list.value().empty() && list.value().back().range.end() >= size))
+    return list;
+  const Status status(Kind::kMalformed,
+                      "could not get the extents: they end before the disk does");
+  apply_verdict(lease, Purpose::kRead, status);
+  return status.while_doing(core_.options.name);
 }
 
 }  // namespace upload::volume

@@ -75,7 +75,15 @@ class Exchange {
              const Check& check) EXCLUDES(core_.mutex);
   Status send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again)
       EXCLUDES(core_.mutex);
-  [[nodiscard]] http::Request make_request(const Pieces& pieces, Purpose purpose) const;
+  // Of the blocks that a request touches: what it does not change.
+  struct Edges {
+    std::vector<std::byte> before;
+    std::vector<std::byte> after;
+  };
+  Status read_edges(upstream::Lease& lease, const Pieces& pieces, Edges& edges)
+      EXCLUDES(core_.mutex);
+  [[nodiscard]] http::Request make_request(const Pieces& pieces, const Edges& edges,
+                                           Purpose purpose) const;
 
   Core& core_;
   Mode& mode_;

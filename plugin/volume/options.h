@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -51,15 +52,18 @@ struct VolumeOptions {
 
   // Acknowledged content is kept until it is stable.
   [[nodiscard]] bool keeps_content() const { return replay > 0; }
-  // A write that is larger goes in pieces that fit into the replay log. Bytes; whole blocks of
-  // the server's storage.
+  // A write that is larger goes in pieces that fit into the replay log, and into a request. Bytes;
+  // whole blocks of the server's storage.
   [[nodiscard]] uint64_t largest_write() const {
     constexpr uint64_t kBlock = 4096;
-    return keeps_content() ? replay / 2 / kBlock * kBlock : UINT64_MAX;
+    return std::min(keeps_content() ? replay / 2 / kBlock * kBlock : UINT64_MAX,
+                    capabilities.traits.max_write);
   }
+  // Requests that fail for a reason that passes are tried again.
+  [[nodiscard]] bool persists() const { return replay > 0 || capabilities.traits.throttles; }
   // The server's acknowledgement means stable, with FUA or without: write-through.
   [[nodiscard]] bool stable_on_reply() const {
-    return capabilities.durability == target::Durability::kOnReply;
+    return capabilities.traits.durability != target::Durability::kOnFlush;
   }
 };
 

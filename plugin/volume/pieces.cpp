@@ -29,15 +29,15 @@ std::vector<Pieces> split(const Pieces& pieces, const BatchLimits& limits) {
   const auto is_zero = [&](const Piece& piece) {
     return piece.data == nullptr && !limits.zero_is_data;
   };
-  uint64_t total = 0;
-  for (const Piece& piece : pieces) {
+  const auto goes_with = [&](const Pieces& request, const Piece& piece) {
     const uint64_t most = is_zero(piece) ? limits.max_zero : limits.max_request;
-    if (requests.empty() || requests.back().back().range.end() != piece.range.offset ||
-        is_zero(requests.back().back()) != is_zero(piece) || total + piece.range.length > most) {
-      requests.emplace_back();
-      total = 0;
-    }
-    total += piece.range.length;
+    const uint64_t offset = request.front().range.offset;
+    return request.back().range.end() == piece.range.offset &&
+           is_zero(request.back()) == is_zero(piece) &&
+           blocks_of({offset, piece.range.end() - offset}, limits.block).length <= most;
+  };
+  for (const Piece& piece : pieces) {
+    if (requests.empty() || !goes_with(requests.back(), piece)) requests.emplace_back();
     requests.back().push_back(piece);
   }
   return requests;

@@ -48,7 +48,7 @@ void Spooler::take_leftovers() {
                               ? late
                               : std::min(until_wall_time(core_.clock, row.not_before), late);
     if (wait > Duration::zero())
-      core_.late_copies.add_until(row.range, UINT64_MAX, UINT64_MAX, now + wait);
+      core_.late_copies.add_until(core_.blocks_of(row.range), UINT64_MAX, UINT64_MAX, now + wait);
   }
   if (rows.empty()) {
     if (core_.options.unclean_start)

@@ -14,7 +14,7 @@ namespace upload::volume {
 namespace {
 
 std::unique_ptr<Mode> make_mode(Core& core, Fallback& fallback) {
-  if (core.options.replay == 0) return std::make_unique<FailAtOnce>(core);
+  if (!core.options.persists()) return std::make_unique<FailAtOnce>(core);
   return std::make_unique<Persist>(core, fallback);
 }
 

@@ -14,13 +14,13 @@
 
 namespace upload::volume {
 
-// In pieces that fit into the replay log.
+// In pieces that fit into the replay log and, with the rest of their blocks, into a request.
 Status Writer::write(ByteRange range, const void* data, bool fua) {
   const uint64_t most = core_.options.largest_write();
   const auto* bytes = static_cast<const std::byte*>(data);
   while (range.length > 0) {
     Change change;
-    change.range = {range.offset, std::min(range.length, most)};
+    change.range = {range.offset, std::min(range.length, most - bytes_into_block(range))};
     change.data = bytes;
     if (Status status = commit(change, fua); !status.ok()) return status;
     bytes += change.range.length;
@@ -29,15 +29,28 @@ Status Writer::write(ByteRange range, const void* data, bool fua) {
   return {};
 }
 
-// In pieces that a server can write out within the time-out if it has to.
+// In pieces that a server can write out within the time-out if it has to. A part of a block goes
+// by itself, as it is written.
 Status Writer::zero(ByteRange range, bool fua) {
+  const uint64_t block = core_.options.limits.block;
   while (range.length > 0) {
     Change change;
-    change.range = {range.offset, std::min(range.length, core_.options.limits.max_zero)};
+    const uint64_t into = bytes_into_block(range);
+    uint64_t length = std::min(range.length, core_.options.limits.max_zero);
+    if (into > 0)
+      length = std::min(length, block - into);
+    else if (length > block)
+      length -= length % block;
+    change.range = {range.offset, length};
     if (Status status = commit(change, fua); !status.ok()) return status;
     range = {change.range.end(), range.length - change.range.length};
   }
   return {};
+}
+
+// How far behind the beginning of a block it begins.
+uint64_t Writer::bytes_into_block(ByteRange range) const {
+  return range.offset % core_.options.limits.block;
 }
 
 Status Writer::commit(Change& change, bool fua) noexcept {

@@ -64,6 +64,7 @@ class Writer {
     bool no_connection = false;  // it was given up because there is none
   };
 
+  [[nodiscard]] uint64_t bytes_into_block(ByteRange range) const;
   Status commit(Change& change, bool fua) noexcept EXCLUDES(core_.mutex);
   Status admit(Change& change) REQUIRES(core_.mutex);
   void wait_for_turn(Change& change) REQUIRES(core_.mutex);

@@ -88,7 +88,7 @@ void ask(const target::Target& target, http::Connection& connection, unsigned wh
   const auto reader = target.extents_reader(uint64_t{1} << 40);
   http::Request request;
   switch (what % 5) {
-    case 0: request = target.options(); break;
+    case 0: request = target.inquire(); break;
     case 1: request = target.read(range, sink); break;
     case 2: request = target.write(range, {{sink, kSink}}, false); break;
     case 3: request = target.flush(); break;
@@ -103,7 +103,7 @@ void ask(const target::Target& target, http::Connection& connection, unsigned wh
   check(reply.value().body.size() <= request.max_reply);
   check(reply.value().sunk <= request.sink.size());
   switch (what % 5) {
-    case 0: (void)target.read_options(reply.value()).ok(); break;
+    case 0: (void)target.read_offer(reply.value()).ok(); break;
     case 1: {
       const bool good = target.check_read(reply.value(), range).ok();
       check(!good || (reply.value().status == 206 && reply.value().sunk == kSink));
@@ -115,7 +115,9 @@ void ask(const target::Target& target, http::Connection& connection, unsigned wh
       check(good == (reply.value().status == 200));
       break;
     }
-    default: (void)target.read_extents(reply.value(), *reader).ok(); break;
+    default:
+      (void)(target.check_extents(reply.value()).ok() && reader->finish_page(reply.value()).ok());
+      break;
   }
 }
 

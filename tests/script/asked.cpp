@@ -72,6 +72,8 @@ Asked parse(const http::Request& request) {
       if (body.at("op") != "zero") malformed("the operation");
       return {Verb::kZero, {body.at("offset"), body.at("size")}, body.at("flush")};
     }
+    case http::Method::kHead:
+    case http::Method::kDelete: break;
   }
   malformed("the method");
 }

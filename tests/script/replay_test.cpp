@@ -249,7 +249,7 @@ SCRIPT("reads give what is acknowledged, also while the server has lost it", "[r
     if (asked.verb != Verb::kRead) return Result<http::Reply>(Server::ok());
     memset(request.sink.data(), '-', request.sink.size());
     http::Reply reply = Server::ok(206);
-    reply.content_range = "bytes 0-12287/16777216";
+    reply.headers.set("Content-Range", "bytes 0-12287/16777216");
     reply.sunk = request.sink.size();
     return Result<http::Reply>(reply);
   });
@@ -284,7 +284,7 @@ SCRIPT("Retry-After is honoured, up to a minute", "[replay]") {
   Fixture f(1);
   f.server.on_request([&](const Asked&, const http::Request&) -> Result<http::Reply> {
     http::Reply reply = Server::ok(f.server.sent().size() <= 2 ? 503 : 200);
-    reply.retry_after = "120";
+    reply.headers.set("Retry-After", "120");
     return reply;
   });
   CHECK(f.write(0).ok());

@@ -112,8 +112,9 @@ Result<http::Reply> Server::answer(const Asked& asked, const http::Request& requ
       break;
     case Verb::kRead:
       reply.status = 206;
-      reply.content_range = "bytes " + std::to_string(range.offset) + "-" +
-                            std::to_string(range.last()) + "/" + std::to_string(size_);
+      reply.headers.set("Content-Range", "bytes " + std::to_string(range.offset) + "-" +
+                                             std::to_string(range.last()) + "/" +
+                                             std::to_string(size_));
       reply.sunk = range.length;
       for (uint64_t i = 0; i < range.length; ++i) {
         const auto block = blocks_.find((range.offset + i) / kBlock);

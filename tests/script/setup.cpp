@@ -33,7 +33,7 @@ std::shared_ptr<journal::Spool> open_spool(const Settings& settings, Clock& cloc
 
 volume::VolumeOptions options_of(const Settings& settings, Clock& clock) {
   volume::VolumeOptions options = testing::disk_options(settings.blocks);
-  options.capabilities.durability = settings.durability;
+  options.capabilities.traits.durability = settings.durability;
   options.capabilities.can_zero = settings.can_zero;
   options.capabilities.can_extents = settings.can_extents;
   options.limits.zero_is_data = !settings.can_zero;

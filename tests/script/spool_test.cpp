@@ -584,7 +584,7 @@ SCRIPT("Retry-After is honoured while spooling", "[spool]") {
   f.server.on_request([&](const Asked& asked, const http::Request& request) {
     if (f.server.sent().size() > 1) return f.server.answer(asked, request);
     http::Reply reply = Server::ok(503);
-    reply.retry_after = "120";
+    reply.headers.set("Retry-After", "120");
     return Result<http::Reply>(reply);
   });
   CHECK(f.write(0).ok());

@@ -477,9 +477,9 @@ http::Reply Server::answer(Wire& wire, const Request& request, const http::Reque
     memcpy(asked.sink.data(), image.view().data() + first, asked.sink.size());
     reply.status = 206;
     reply.sunk = asked.sink.size();
-    reply.content_range = "bytes " + std::to_string(first) + "-" +
-                          std::to_string(first + asked.sink.size() - 1) + "/" +
-                          std::to_string(image.size());
+    reply.headers.set("Content-Range", "bytes " + std::to_string(first) + "-" +
+                                           std::to_string(first + asked.sink.size() - 1) + "/" +
+                                           std::to_string(image.size()));
   } else if (request.changes) {
     apply(wire, request, false);
   } else if (request.flushes) {
@@ -495,8 +495,9 @@ http::Reply Server::error(int status) {
   if (status == 503 || status == 429) {
     static const char* const kSane[] = {"", "", "0", "1", "3"};
     static const char* const kSilly[] = {"3600", "99999999999999999999", "-1", "soon", "86400"};
-    reply.retry_after = behaviour.silly_retry_after && random.percent(30) ? random.any_of(kSilly)
-                                                                          : random.any_of(kSane);
+    reply.headers.set("Retry-After", behaviour.silly_retry_after && random.percent(30)
+                                         ? random.any_of(kSilly)
+                                         : random.any_of(kSane));
   }
   return reply;
 }

@@ -244,3 +244,39 @@ TEST_CASE("random changes: none overlaps another that is ready or taken, none is
   CHECK(done == kCount);
   CHECK(f.queue.empty());
 }
+
+TEST_CASE("changes that touch the same block overlap where the server takes whole blocks",
+          "[queue]") {
+  BatchLimits limits = kLimits;
+  limits.block = 512;
+  limits.max_request = 2048;
+  Fixture f(limits);
+  Change& part = f.add(100, 100);
+  Change& neighbour = f.add(200, 100);
+  Change& other = f.add(512, 512);
+  Change& across = f.add(1000, 600);
+  CHECK(part.state == State::kReady);
+  CHECK(neighbour.state == State::kBlocked);
+  CHECK(other.state == State::kReady);
+  CHECK(across.state == State::kBlocked);
+  f.queue.check();
+  f.queue.finish(f.queue.take_batch(part));
+  CHECK(neighbour.state == State::kReady);
+  CHECK(across.state == State::kBlocked);
+  f.queue.finish(f.queue.take_batch(other));
+  CHECK(across.state == State::kReady);
+  f.queue.check();
+  f.queue.finish({&neighbour, &across});
+  CHECK(f.queue.empty());
+}
+
+TEST_CASE("a batch is no larger than a request with the rest of its blocks", "[queue]") {
+  BatchLimits limits = kLimits;
+  limits.block = 512;
+  limits.max_request = 2048;
+  Fixture f(limits);
+  Change& head = f.add(300, 212);
+  f.add(512, 1024);
+  f.add(1536, 600);  // to the next page, with which the request is too large
+  CHECK(offsets(f.queue.take_batch(head)) == Offsets{300, 512});
+}

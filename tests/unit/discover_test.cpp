@@ -49,7 +49,7 @@ struct Fixture {
 
   static http::Reply read(const http::Request& request) {
     http::Reply reply = FakeServer::ok(206);
-    reply.content_range = "bytes 0-0/1048576";
+    reply.headers.set("Content-Range", "bytes 0-0/1048576");
     reply.sunk = request.sink.size();
     return reply;
   }
@@ -72,7 +72,8 @@ struct Fixture {
     http::Origin origin;
     origin.url = http::parse_url("https://host/images/a-secret").value();
     origin.make_credentials = [] {
-      return std::make_shared<http::FixedCredentials>("Bearer a-token");
+      return std::make_shared<http::FixedCredentials>(
+          std::make_shared<http::FixedCredential>("Bearer a-token"));
     };
     origin.headers = {"X-Key: another"};
     const auto imageio = target::make_target("imageio", origin.url);
@@ -82,7 +83,8 @@ struct Fixture {
       sockets.push_back(to->unix_socket);
       credentials.push_back(to->cert_pem + to->key_pem);
       if (to->make_credentials)
-        credentials.back() += to->make_credentials()->current("").value()->authorization;
+        credentials.back() +=
+            upload::testing::shown_by(*to->make_credentials()->current("").value());
       for (const std::string& header : to->headers) credentials.back() += header;
       alive_before.push_back(server.connections_alive());
       return server.factory()(sockets.size(), {[] {}, [] {}});
@@ -103,7 +105,7 @@ struct Fixture {
 
   // Not direct: one line says so, with that text in it, and the rest is as the server says.
   void check_not_direct(const target::Capabilities& found, const std::string& text) const {
-    CHECK(found.durability == Durability::kOnReply);
+    CHECK(found.traits.durability == Durability::kOnReply);
     CHECK(found.can_zero);
     CHECK(found.can_extents);
     CHECK(found.max_readers == 8);
@@ -193,7 +195,7 @@ TEST_CASE(
 TEST_CASE("a server that refuses the probe and closes is direct", "[discover]") {
   Fixture f;
   const target::Capabilities found = f.discover();
-  CHECK(found.durability == Durability::kOnFlush);
+  CHECK(found.traits.durability == Durability::kOnFlush);
   CHECK(f.probes() == 1);
   CHECK(warnings.empty());
 }
@@ -264,7 +266,7 @@ TEST_CASE("what the user says of the way is not asked, nor warned of", "[discove
     Fixture f;
     f.probe = Fixture::reply(405, !direct);  // the opposite
     const target::Capabilities found = f.discover(direct);
-    CHECK(found.durability == (direct ? Durability::kOnFlush : Durability::kOnReply));
+    CHECK(found.traits.durability == (direct ? Durability::kOnFlush : Durability::kOnReply));
     CHECK(found.max_writers == 6);
     CHECK(f.probes() == 0);
     CHECK(warnings.empty());
@@ -275,7 +277,7 @@ TEST_CASE("without flush at the server there is nothing to ask", "[discover]") {
   for (const std::optional<bool> direct : {std::optional<bool>(), std::optional(true)}) {
     Fixture f;
     f.options = Fixture::options_reply(R"("zero")");
-    CHECK(f.discover(direct).durability == Durability::kOnReply);
+    CHECK(f.discover(direct).traits.durability == Durability::kOnReply);
     CHECK(f.probes() == 0);
     CHECK(warnings.empty());
   }
@@ -283,7 +285,7 @@ TEST_CASE("without flush at the server there is nothing to ask", "[discover]") {
 
 TEST_CASE("a ticket for reading only is not probed", "[discover]") {
   Fixture f;
-  f.options.allow = "OPTIONS,GET";
+  f.options.headers.set("Allow", "OPTIONS,GET");
   CHECK_FALSE(f.discover().can_write);
   CHECK(f.probes() == 0);
   CHECK(warnings.empty());
@@ -291,7 +293,7 @@ TEST_CASE("a ticket for reading only is not probed", "[discover]") {
 
 TEST_CASE("the probe goes the way that the volume will use", "[discover]") {
   Fixture f;
-  CHECK(f.discover(std::nullopt, true).durability == Durability::kOnFlush);
+  CHECK(f.discover(std::nullopt, true).traits.durability == Durability::kOnFlush);
   REQUIRE(f.sockets.size() == 4);
   CHECK(f.sockets[0].empty());
   CHECK(f.sockets[1] == "/socket");

@@ -14,7 +14,7 @@ inline volume::VolumeOptions disk_options(uint64_t blocks) {
   volume::VolumeOptions options;
   options.name = "disk";
   options.target = target::make_target("imageio", http::parse_url("https://h/images/t").value());
-  options.capabilities.durability = target::Durability::kOnFlush;
+  options.capabilities.traits.durability = target::Durability::kOnFlush;
   options.capabilities.can_zero = true;
   options.size = blocks * kBlock;
   options.limits = {16 * kBlock, 64 * kBlock, kBlock, false};

@@ -23,10 +23,18 @@
 
 #include "base/clock.h"
 #include "http/connection.h"
+#include "http/credentials.h"
 
 namespace upload::testing {
 
 constexpr std::chrono::seconds kTooLong(30);
+
+// The value of the Authorization field.
+inline std::string shown_by(const http::Credential& credential) {
+  http::Request request;
+  credential.authorize(request);
+  return request.authorization;
+}
 
 class FakeClock final : public Clock {
  public:

@@ -97,8 +97,8 @@ class Blocks {
       reply = FakeServer::ok(206);
       for (size_t i = 0; i < request.sink.size(); ++i)
         request.sink[i] = static_cast<std::byte>(blocks_[block + i / kBlock]);
-      reply.content_range = "bytes " + std::to_string(asked.range.offset) + "-" +
-                            std::to_string(asked.range.last()) + "/16777216";
+      reply.headers.set("Content-Range", "bytes " + std::to_string(asked.range.offset) + "-" +
+                                             std::to_string(asked.range.last()) + "/16777216");
       reply.sunk = request.sink.size();
     } else {
       for (const http::BodyPart& part : request.parts)

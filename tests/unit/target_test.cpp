@@ -28,17 +28,27 @@ http::Reply reply(int status, std::string body = "") {
   return reply;
 }
 
+// The list that the reply ends; it has one page.
+upload::Result<std::vector<Extent>> end_list(const http::Reply& reply,
+                                             upload::target::ExtentsReader& reader) {
+  if (upload::Status status = imageio()->check_extents(reply); !status.ok()) return status;
+  const auto more = reader.finish_page(reply);
+  if (!more.ok()) return more.status();
+  CHECK_FALSE(more.value());
+  return reader.take_extents();
+}
+
 // As a connection passes it on: first whole, then in pieces of each length.
 upload::Result<std::vector<Extent>> read_extents(const std::string& text,
                                                  uint64_t size = uint64_t{1} << 40) {
   const auto whole = imageio()->extents_reader(size);
-  const auto extents = imageio()->read_extents(reply(200, text), *whole);
+  const auto extents = end_list(reply(200, text), *whole);
   for (size_t length = 1; length < 20; ++length) {
     const auto pieces = imageio()->extents_reader(size);
     upload::Status status;
     for (size_t at = 0; at < text.size() && status.ok(); at += length)
       status = pieces->take(std::string_view(text).substr(at, length));
-    if (status.ok()) status = imageio()->read_extents(reply(200), *pieces).status();
+    if (status.ok()) status = end_list(reply(200), *pieces).status();
     CHECK(status.text() == extents.status().text());
   }
   return extents;
@@ -102,34 +112,34 @@ TEST_CASE("OPTIONS tells features, limits, socket and whether writing is allowed
   http::Reply full =
       reply(200, R"({"features":["checksum","extents","flush","zero","new"],"max_readers":8,)"
                  R"("max_writers":6,"unix_socket":"\u0000/org/ovirt","more":{"a":[1]}})");
-  full.allow = "OPTIONS,GET,PUT,PATCH";
-  const auto options = imageio()->read_options(full);
+  full.headers.set("Allow", "OPTIONS,GET,PUT,PATCH");
+  const auto options = imageio()->read_offer(full);
   REQUIRE(options.ok());
-  CHECK(options.value().durability == Durability::kOnFlush);
+  CHECK(options.value().traits.durability == Durability::kOnFlush);
   CHECK(options.value().can_zero);
   CHECK(options.value().can_extents);
   CHECK(options.value().can_write);
   CHECK(options.value().max_readers == 8);
   CHECK(options.value().max_writers == 6);
   CHECK(options.value().unix_socket == "@/org/ovirt");
-  full.allow = "OPTIONS,GET";
-  CHECK_FALSE(imageio()->read_options(full).value().can_write);
+  full.headers.set("Allow", "OPTIONS,GET");
+  CHECK_FALSE(imageio()->read_offer(full).value().can_write);
 }
 
 TEST_CASE("limits that OPTIONS leaves out are 1", "[target]") {
-  const auto options = imageio()->read_options(reply(200, R"({"features":[]})"));
+  const auto options = imageio()->read_offer(reply(200, R"({"features":[]})"));
   REQUIRE(options.ok());
   CHECK(options.value().max_readers == 1);
   CHECK(options.value().max_writers == 1);
-  CHECK(options.value().durability == Durability::kOnReply);
+  CHECK(options.value().traits.durability == Durability::kOnReply);
   CHECK(options.value().unix_socket.empty());
 }
 
 TEST_CASE("servers from before OPTIONS have no features and one connection", "[target]") {
   for (const int status : {405, 204}) {
-    const auto options = imageio()->read_options(reply(status));
+    const auto options = imageio()->read_offer(reply(status));
     REQUIRE(options.ok());
-    CHECK(options.value().durability == Durability::kOnReply);
+    CHECK(options.value().traits.durability == Durability::kOnReply);
     CHECK_FALSE(options.value().can_zero);
     CHECK(options.value().max_writers == 1);
     CHECK(options.value().can_write);
@@ -144,7 +154,7 @@ TEST_CASE("OPTIONS of another shape make no sense", "[target]") {
         R"({"features":[],"unix_socket":7})", R"({"features":[],"unix_socket":"/a\u0000b"})",
         "\xff\xfe"}) {
     INFO(body);
-    const auto options = imageio()->read_options(reply(200, body));
+    const auto options = imageio()->read_offer(reply(200, body));
     REQUIRE_FALSE(options.ok());
     CHECK(options.status().kind() == Kind::kMalformed);
   }
@@ -153,7 +163,7 @@ TEST_CASE("OPTIONS of another shape make no sense", "[target]") {
 TEST_CASE("a read is good only as 206 with exactly the range that was asked for", "[target]") {
   const ByteRange range{1024, 512};
   http::Reply good = reply(206);
-  good.content_range = "bytes 1024-1535/1048576";
+  good.headers.set("Content-Range", "bytes 1024-1535/1048576");
   good.sunk = 512;
   CHECK(imageio()->check_read(good, range).ok());
 
@@ -161,7 +171,7 @@ TEST_CASE("a read is good only as 206 with exactly the range that was asked for"
   for (const char* text : {"bytes 0-511/1048576", "bytes 1024-1534/1048576", "", "bytes */5",
                            "bytes 1024-1535", "bytes 1535-1024/*", "bytes -1-5/*"}) {
     INFO(text);
-    wrong.content_range = text;
+    wrong.headers.set("Content-Range", text);
     CHECK(imageio()->check_read(wrong, range).kind() == Kind::kMalformed);
   }
   http::Reply cut = good;
@@ -343,5 +353,28 @@ TEST_CASE("an error shows the first 200 bytes of the server's text, on one line"
 
 TEST_CASE("an unknown target has no row", "[target]") {
   CHECK(make_target("nonsense", {}) == nullptr);
-  CHECK(make_target("auto", {}) != nullptr);
+  CHECK(upload::target::is_target("webdav"));
+  CHECK(upload::target::target_names() == "imageio, azure, azure-disk, webdav");
+}
+
+TEST_CASE("which target a URL or a reply tells of", "[target]") {
+  using upload::target::name_for;
+  const auto url = [](const char* text) { return http::parse_url(text).value(); };
+  CHECK(name_for(url("https://host:54322/images/ticket")) == "imageio");
+  CHECK(name_for(url("https://me.blob.core.windows.net/disks/one")) == "azure");
+  CHECK(name_for(url("https://md-impexp-1.z1.blob.storage.azure.net/c/d")) == "azure");
+  CHECK(name_for(url("https://blob.example.com/c/d")).empty());
+  http::Reply answer = reply(200);
+  CHECK(upload::target::name_by(answer) == "imageio");
+  answer.headers.set("x-ms-blob-type", "PageBlob");
+  CHECK(upload::target::name_by(answer) == "azure");
+}
+
+TEST_CASE("what a target has not is refused by the name of its parameter", "[target]") {
+  using upload::target::check_options;
+  CHECK(check_options("imageio", {.create = true}).text() ==
+        "create=true: target=imageio can't create a disk");
+  CHECK(check_options("webdav", {.checksum = true}).text() ==
+        "checksum=true: target=webdav takes no checksums");
+  CHECK(check_options("azure", {.create = true, .checksum = true}).ok());
 }
