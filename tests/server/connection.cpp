@@ -39,7 +39,7 @@ Connection::Connection(ServerState& state, ConnectionId id, FileDescriptor fd, S
       fault_(std::move(fault)),
       channel_(std::move(fd)),
       reader_(channel_),
-      api_(state, id, channel_) {}
+      handler_(state, id, channel_) {}
 
 void Connection::run() {
   CloseMode mode = CloseMode::silent;
@@ -67,9 +67,9 @@ bool Connection::meet_fault() {
   }
   switch (fault_->action) {
     case Action::delay: return true;
-    case Action::stall: return api_.stall();
+    case Action::stall: return handler_.stall();
     case Action::no_handshake:
-      while (api_.stall()) {
+      while (handler_.stall()) {
       }
       return false;
     case Action::garbage: send_garbage(channel_); return false;
@@ -97,7 +97,7 @@ bool Connection::wait_for_request() {
   }
   bool readable = reader_.has_buffered();
   while (!readable) {
-    const auto idle = api_.idle_timeout();
+    const auto idle = handler_.idle_timeout();
     auto left = std::chrono::milliseconds(0);
     if (idle.count() > 0) {
       left = std::chrono::ceil<std::chrono::milliseconds>(start + idle - Clock::now());
@@ -117,7 +117,7 @@ bool Connection::wait_for_request() {
 }
 
 std::optional<CloseMode> Connection::serve_one() {
-  const auto idle = api_.idle_timeout();
+  const auto idle = handler_.idle_timeout();
   channel_.set_timeout(idle.count() > 0 ? std::max(idle, kLeastTransferTimeout) : idle);
   std::string problem;
   switch (reader_.read_header(problem)) {
@@ -126,13 +126,17 @@ std::optional<CloseMode> Connection::serve_one() {
     case HttpReader::Header::complete: break;
   }
   Exchange exchange;
-  Reply reply = api_.handle(reader_, exchange);
+  Reply reply = handler_.handle(reader_, exchange);
   after_close_ = std::move(reply.after_close);
   if (reply.drop) {
     return reply.drop;
   }
   reply.close = reply.close || !reader_.keep_alive();
-  return send_reply(channel_, std::move(reply), exchange.fault, exchange.head_only);
+  const auto close = send_reply(channel_, std::move(reply), exchange.fault, exchange.head_only);
+  if (!close && !reader_.discard_body()) {
+    return CloseMode::silent;
+  }
+  return close;
 }
 
 std::optional<CloseMode> Connection::refuse_malformed(const std::string& problem) {
@@ -146,7 +150,7 @@ std::optional<CloseMode> Connection::refuse_malformed(const std::string& problem
 }
 
 void Connection::finish(CloseMode mode) {
-  api_.close_sessions();
+  handler_.close_sessions();
   state_.board.update([](Counters& counters) { --counters.connections_open; });
   channel_.close(mode);
   if (after_close_) {

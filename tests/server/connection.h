@@ -10,7 +10,7 @@
 #include "channel.h"
 #include "fault_plan.h"
 #include "http_reader.h"
-#include "image_api.h"
+#include "request_handler.h"
 #include "server_state.h"
 #include "tls_context.h"
 
@@ -50,7 +50,7 @@ class Connection {
 
   // The owner's.
   HttpReader reader_;
-  ImageApi api_;
+  RequestHandler handler_;
   std::function<void()> after_close_;
 
   std::mutex mutex_;  // protects all below

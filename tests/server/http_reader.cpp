@@ -20,6 +20,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <limits>
+#include <vector>
 
 #include "sync_stream.h"
 
@@ -133,6 +134,16 @@ std::optional<std::size_t> HttpReader::read_body(std::span<char> out) {
   body.data = nullptr;
   body.size = 0;
   return out.size() - left;
+}
+
+bool HttpReader::discard_body() {
+  std::vector<char> unused(body_done() ? 0 : kDiscardBytes);
+  while (!body_done()) {
+    if (!read_body(unused)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace upload::testserver

@@ -50,8 +50,12 @@ class HttpReader {
   /// Fills `out` unless the body ends before; nothing when the connection fails. Sends
   /// `100 Continue` before the first byte if the client waits for that.
   [[nodiscard]] std::optional<std::size_t> read_body(std::span<char> out);
+  /// Reads what is left of the body, and forgets it; false when the connection fails.
+  [[nodiscard]] bool discard_body();
 
  private:
+  static constexpr std::size_t kDiscardBytes = 64 * 1024;
+
   struct Parser;
   std::unique_ptr<Parser> parser_;
 };

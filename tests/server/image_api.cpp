@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What a request does.
+// What requests of the images API do.
 //
-// handle() goes through the same steps for each: find out what is asked for, without
-// touching anything; check whether that is allowed; count it and ask the fault plan;
-// wait if there is a delay; then do it, unless a fault says otherwise before, instead or
-// after. Whoever reads answer() from top to bottom knows where each fault happens.
-//
-// Invariants:
-//   - nothing is applied for a request that is refused;
-//   - a change counts as under way from before the delay until before its reply;
-//   - a body that was not read to its end closes the connection.
-//
-// Threads: the connection's. Bodies pass through one buffer, chunk by chunk; the only
-// body that is held is that of a change to be applied late.
+// Threads: the connection's. Bodies pass through one buffer, chunk by chunk.
 //
 // Errors: refusals have the status of the real daemon; trouble with storage is a 500
-// with one line. Not here: how replies look on the wire, and anything about TLS.
+// with one line. Not here: faults and counters of requests, how replies look on the wire.
 
 #include "image_api.h"
 
@@ -31,79 +20,17 @@ namespace upload::testserver {
 namespace {
 
 constexpr std::size_t kMaxPatchBytes = 64 * 1024;
-constexpr std::size_t kDrainBytes = 64 * 1024;
-
-/// The value, or null with `refusal` set.
-template <class T>
-const T* value_of(const Parsed<T>& parsed, std::optional<Refusal>& refusal) {
-  if (const auto* why = std::get_if<Refusal>(&parsed)) {
-    refusal = *why;
-    return nullptr;
-  }
-  return &std::get<T>(parsed);
-}
 
 Refusal forbidden(const std::string& why) {
   return {403, "You are not allowed to access this resource: " + why, true};
 }
 
-Reply storage_error(const std::string& what) {
-  return Reply::refused({500, "Storage failed: " + what});
-}
+Reply storage_failed(const std::string& what) { return Reply::refused(storage_error(what)); }
 
 bool has_feature(const Ticket& ticket, std::string_view name) {
   const auto& features = ticket.options().features;
   return std::find(features.begin(), features.end(), name) != features.end();
 }
-
-/// An injected status from 400 on means that the request is not done.
-bool fails(const Exchange& exchange) {
-  return exchange.meets(Action::status) && exchange.fault->status >= 400;
-}
-
-/// See "Durability" in server.h.
-bool loses_unflushed(const Exchange& exchange) {
-  const bool flushes = exchange.op == Op::flush || (exchange.is_change() && exchange.flush);
-  return fails(exchange) && (flushes || exchange.fault->status == 500);
-}
-
-/// Counts a request as active, and a change as under way.
-class ActiveRequest {
- public:
-  ActiveRequest(ServerState& state, ConnectionId connection, Channel& channel,
-                const Exchange& exchange)
-      : state_(state), connection_(connection) {
-    bool overlaps = false;
-    if (exchange.is_change() && !exchange.refusal) {
-      ticket_ = exchange.ticket;
-      overlaps = !ticket_->begin_change(connection, exchange.range,
-                                        [&channel] { return channel.gone(); });
-    }
-    state.board.update([&](Counters& counters) {
-      ++counters.requests[static_cast<std::size_t>(exchange.op)];
-      ++counters.active_requests;
-      counters.max_active_requests =
-          std::max(counters.max_active_requests, counters.active_requests);
-      counters.overlapping_changes += overlaps ? 1 : 0;
-      counters.faults_fired += exchange.fault ? 1 : 0;
-    });
-  }
-
-  ~ActiveRequest() {
-    if (ticket_) {
-      ticket_->end_change(connection_);
-    }
-    state_.board.update([](Counters& counters) { --counters.active_requests; });
-  }
-
-  ActiveRequest(const ActiveRequest&) = delete;
-  ActiveRequest& operator=(const ActiveRequest&) = delete;
-
- private:
-  ServerState& state_;
-  const ConnectionId connection_;
-  std::shared_ptr<Ticket> ticket_;
-};
 
 // Whether the field's value is "Bearer" with a token of the file that is still good.
 bool is_valid_token(const std::string& token_file, std::string_view authorization) {
@@ -120,64 +47,16 @@ bool is_valid_token(const std::string& token_file, std::string_view authorizatio
 
 }  // namespace
 
-ImageApi::ImageApi(ServerState& state, ConnectionId connection, Channel& channel)
-    : state_(state), connection_(connection), channel_(channel) {}
-
-std::chrono::milliseconds ImageApi::idle_timeout() const {
-  return ticket_idle_.count() > 0 ? ticket_idle_ : state_.idle_close.load();
-}
-
-Reply ImageApi::handle(HttpReader& http, Exchange& exchange) {
-  classify(http, exchange);
+void ImageApi::classify(HttpReader& http, Exchange& exchange) {
+  read_request(http, exchange);
   if (!exchange.refusal) {
     authorize(http, exchange);
   }
-  exchange.fault = state_.faults.match(exchange.op, exchange.ticket_id);
-  Reply reply;
-  {
-    const ActiveRequest active(state_, connection_, channel_, exchange);
-    reply = answer(http, exchange);
-  }
-  if (!http.body_done()) {
-    reply.close = true;
-  }
-  state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range, exchange.flush,
-                    reply.drop ? 0 : reply.status});
-  if (!reply.drop) {
-    state_.board.update([&](Counters& counters) {
-      ++counters.replies;
-      counters.error_replies += reply.status >= 400 ? 1 : 0;
-    });
-  }
-  return reply;
 }
 
-Reply ImageApi::answer(HttpReader& http, Exchange& exchange) {
-  if (auto reply = fault_before(http, exchange)) {
-    return std::move(*reply);
-  }
-  if (exchange.refusal) {
-    // Unlike the others a 401 leaves the connection as it is: clients come back with
-    // better credentials.
-    if (exchange.refusal->status == 401 && !drain(http)) {
-      return Reply::dropped(CloseMode::silent);
-    }
-    return Reply::refused(*exchange.refusal);
-  }
-  if (auto reply = fault_instead(http, exchange)) {
-    return std::move(*reply);
-  }
-  Reply reply = perform(http, exchange);
-  if (reply.drop) {
-    return reply;
-  }
-  if (auto instead = fault_after(exchange)) {
-    return std::move(*instead);
-  }
-  return reply;
-}
+Reply ImageApi::refused(const Refusal& refusal) const { return Reply::refused(refusal); }
 
-void ImageApi::classify(HttpReader& http, Exchange& exchange) {
+void ImageApi::read_request(HttpReader& http, Exchange& exchange) {
   exchange.target = parse_target(http.target());
   const Route route = parse_route(exchange.target.path);
   const std::string_view method = http.method();
@@ -333,150 +212,14 @@ void ImageApi::limit_range(Exchange& exchange) {
   }
 }
 
-bool ImageApi::stall() {
-  const std::uint64_t release = state_.releases;
-  state_.board.update([](Counters& counters) { ++counters.stalled; });
-  const bool released = channel_.sleep_until([&] { return state_.releases != release; });
-  state_.board.update([](Counters& counters) { --counters.stalled; });
-  return released;
-}
-
-std::optional<Reply> ImageApi::fault_before(HttpReader& http, Exchange& exchange) {
-  auto delay = state_.request_delay.load();
-  if (exchange.fault) {
-    delay += exchange.fault->delay;
-  }
-  if (!channel_.sleep_for(delay)) {
-    return Reply::dropped(CloseMode::silent);
-  }
-  if (exchange.meets(Action::close_before_body)) {
-    return Reply::dropped(CloseMode::silent);
-  }
-  if (exchange.meets(Action::reset)) {
-    return Reply::dropped(CloseMode::reset);
-  }
-  if (exchange.meets(Action::answer_before_body)) {
-    Reply reply;
-    reply.close = true;
-    return reply;
-  }
-  if (exchange.meets(Action::stall) && !stall()) {
-    return Reply::dropped(CloseMode::silent);
-  }
-  if (fails(exchange)) {
-    if (!exchange.fault->early && !drain(http)) {
-      return Reply::dropped(CloseMode::silent);
-    }
-    return status_reply(*exchange.fault, exchange);
-  }
-  return std::nullopt;
-}
-
-std::optional<Reply> ImageApi::fault_instead(HttpReader& http, Exchange& exchange) {
-  if (!exchange.meets(Action::close_after_body)) {
-    return std::nullopt;
-  }
-  Reply reply = Reply::dropped(CloseMode::silent);
-  const bool late = exchange.is_change() && state_.late_apply.load().count() > 0;
-  std::vector<char> data;
-  if (late && exchange.op == Op::put) {
-    data.resize(static_cast<std::size_t>(exchange.range.length));
-    if (http.read_body(data) != data.size()) {
-      return reply;
-    }
-  } else if (!drain(http)) {
-    return reply;
-  }
-  if (late) {
-    reply.after_close = late_change(exchange, std::move(data));
-  }
-  return reply;
-}
-
-std::optional<Reply> ImageApi::fault_after(Exchange& exchange) {
-  if (exchange.meets(Action::status)) {
-    return status_reply(*exchange.fault, exchange);
-  }
-  if (exchange.meets(Action::close_after_apply)) {
-    return Reply::dropped(CloseMode::silent);
-  }
-  if (exchange.meets(Action::reset_after_apply)) {
-    return Reply::dropped(CloseMode::reset);
-  }
-  if (exchange.meets(Action::stall_after_apply) && !stall()) {
-    return Reply::dropped(CloseMode::silent);
-  }
-  return std::nullopt;
-}
-
-Reply ImageApi::status_reply(const Fault& fault, const Exchange& exchange) {
-  if (loses_unflushed(exchange) && exchange.ticket) {
-    const auto found = sessions_.find(exchange.ticket);
-    if (found != sessions_.end()) {
-      found->second->lose_unflushed();
-    }
-  }
-  Reply reply;
-  reply.status = fault.status;
-  reply.headers = fault.headers;
-  reply.body = fault.body;
-  reply.close = fault.early;
-  return reply;
-}
-
-std::function<void()> ImageApi::late_change(const Exchange& exchange, std::vector<char> data) {
-  // A session that is nobody's: flushed and closed at once, so it owns nothing.
-  auto apply = [&state = state_, ticket = exchange.ticket, range = exchange.range,
-                is_put = exchange.op == Op::put, held = std::move(data)] {
-    std::string error;
-    const auto session = ticket->backend().open(
-        0, [] { return false; }, error);
-    if (session && !(is_put ? session->write(range.offset, held) : session->zero(range)) &&
-        !session->flush()) {
-      state.board.update([](Counters& counters) { ++counters.late_applied; });
-    }
-  };
-  const auto after = state_.late_apply.load();
-  return [&state = state_, after, work = std::move(apply)] {
-    state.late_applier.schedule(after, work);
-  };
-}
-
-bool ImageApi::drain(HttpReader& http) {
-  buffer_.resize(std::max(buffer_.size(), kDrainBytes));
-  while (!http.body_done()) {
-    if (!http.read_body(buffer_)) {
-      return false;
-    }
-  }
-  return true;
-}
-
-Session* ImageApi::session_of(const std::shared_ptr<Ticket>& ticket, std::string& error) {
-  const auto found = sessions_.find(ticket);
-  if (found != sessions_.end()) {
-    return found->second.get();
-  }
-  Channel& channel = channel_;
-  auto session = ticket->backend().open(
-      connection_, [&channel] { return channel.gone(); }, error);
-  if (!session) {
-    return nullptr;
-  }
-  if (ticket->options().inactivity_timeout.count() > 0) {
-    ticket_idle_ = ticket->options().inactivity_timeout;
-  }
-  return (sessions_[ticket] = std::move(session)).get();
-}
-
 Reply ImageApi::perform(HttpReader& http, Exchange& exchange) {
   if (!exchange.ticket) {
     return options(exchange);  // of all images: `*`
   }
   std::string error;
-  Session* const session = session_of(exchange.ticket, error);
+  Session* const session = sessions_.open(exchange.ticket, error);
   if (!session) {
-    return storage_error(error);
+    return storage_failed(error);
   }
   Reply reply;
   switch (exchange.op) {
@@ -511,13 +254,13 @@ Reply ImageApi::put(HttpReader& http, Exchange& exchange, Session& session) {
       return Reply::dropped(CloseMode::silent);
     }
     if (ec) {
-      return storage_error(ec.message());
+      return storage_failed(ec.message());
     }
     done += *size;
   }
   if (exchange.flush) {
     if (const auto ec = session.flush()) {
-      return storage_error(ec.message());
+      return storage_failed(ec.message());
     }
   }
   state_.board.update([&](Counters& counters) {
@@ -537,7 +280,7 @@ Reply ImageApi::zero(Exchange& exchange, Session& session) {
     ec = session.flush();
   }
   if (ec) {
-    return storage_error(ec.message());
+    return storage_failed(ec.message());
   }
   state_.board.update([&](Counters& counters) {
     ++counters.changes;
@@ -549,7 +292,7 @@ Reply ImageApi::zero(Exchange& exchange, Session& session) {
 
 Reply ImageApi::flush(Session& session) {
   if (const auto ec = session.flush()) {
-    return storage_error(ec.message());
+    return storage_failed(ec.message());
   }
   state_.board.update([](Counters& counters) { ++counters.flushes; });
   return {};
@@ -571,7 +314,7 @@ Reply ImageApi::extents(Exchange& exchange, Session& session) {
   }
   std::vector<Extent> extents;
   if (const auto ec = session.extents(extents)) {
-    return storage_error(ec.message());
+    return storage_failed(ec.message());
   }
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (const Extent& extent : extents) {

@@ -21,6 +21,11 @@ enum class BackendKind {
   discard,  // writes go nowhere, reads give zeroes: for benchmarks
 };
 
+/// What a server speaks.
+enum class ProtocolKind {
+  imageio,  // the images API of ovirt-imageio
+};
+
 /// How OPTIONS answers for a ticket.
 enum class OptionsMode {
   json,                // as the real daemon does
@@ -53,6 +58,7 @@ struct TicketOptions {
 struct ServerOptions {
   std::string listen_address = "127.0.0.1";
   std::uint16_t port = 0;  // 0: any free one, kept through stop() and start()
+  ProtocolKind protocol = ProtocolKind::imageio;
 
   bool tls = true;  // on TCP; a unix socket is always plain
   // PEM files. Without cert_file a CA and a certificate for localhost are generated in a

@@ -75,13 +75,20 @@ Plan make_plan(const Reply& reply, const FiredFault& fault, bool head_only) {
   Plan plan;
   plan.told_bytes = body_bytes(reply);
   plan.sent_bytes = head_only ? 0 : plan.told_bytes;
-  plan.tell_length = reply.status != 204;
+  plan.chunked = reply.chunked;
+  plan.tell_length = reply.status != 204 && !reply.chunked;
   plan.tell_close = reply.close;
   if (reply.close) {
     plan.after = CloseMode::silent;
   }
   if (!fault) {
     return plan;
+  }
+  if (is(fault, Action::truncate_reply_body) || is(fault, Action::no_content_length) ||
+      is(fault, Action::lie_short_content_length) || is(fault, Action::lie_long_content_length)) {
+    // These are about a length.
+    plan.chunked = false;
+    plan.tell_length = reply.status != 204;
   }
   switch (fault->action) {
     case Action::truncate_reply_body:

@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "api_syntax.h"
 #include "backend.h"
 #include "channel.h"
 #include "fault_plan.h"
+#include "http_syntax.h"
 
 namespace upload::testserver {
 
@@ -32,6 +32,9 @@ struct Reply {
   std::string body{};
   std::optional<ImageData> data{};  // instead of body
   bool close = false;               // says `Connection: close`, and does
+  bool chunked = false;             // in chunks instead of with a length
+  bool body_follows = false;        // sent before the request's body was read, which is then read
+                                    // and forgotten; the connection stays
 
   std::optional<CloseMode> drop{};  // send nothing, close so
   std::function<void()> after_close{};

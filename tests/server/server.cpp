@@ -29,6 +29,7 @@
 #include "acceptor.h"
 #include "certificates.h"
 #include "fixture/temporary_directory.h"
+#include "protocol.h"
 #include "registry.h"
 #include "server_state.h"
 #include "sparse_file.h"
@@ -175,7 +176,7 @@ std::uint16_t Server::port() const { return impl_->acceptor.port(); }
 
 std::string Server::url(const std::string& ticket_id) const {
   return (impl_->state.options.tls ? "https://localhost:" : "http://localhost:") +
-         std::to_string(port()) + "/images/" + ticket_id;
+         std::to_string(port()) + path_of(impl_->state.options, ticket_id);
 }
 
 std::string Server::ca_file() const {
