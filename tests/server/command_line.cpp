@@ -25,11 +25,16 @@ namespace upload::testserver {
 namespace {
 
 constexpr std::string_view kHelp =
-    R"(upload-server: a server that speaks the images API of ovirt-imageio, for tests
+    R"(upload-server: a server that disks are uploaded to, for tests
 
 usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
 
   --listen ADDR:PORT    numeric address; default 127.0.0.1:0 (any free port)
+  --protocol NAME       imageio (default): tickets are /images/ID
+                        azure: page blobs, /ACCOUNT/CONTAINER/ID
+  --azure KEY=VALUE,... keys: account=NAME container=NAME key=BASE64 (requests signed with it are
+                        taken) pages-per-list=N managed (disks: no lease, no Content-MD5)
+  --azure-sas QUERY     requests with it are taken: sp=rw&se=2030-01-01T00:00:00Z&...&sig=...
   --plain               HTTP instead of HTTPS
   --cert-dir DIR        use ca.pem, cert.pem and key.pem of DIR; generated if missing
   --client-ca FILE      clients need a certificate signed by this CA
@@ -42,15 +47,16 @@ usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
   --tokens FILE         refuse requests without a bearer token of FILE: lines "TOKEN EXPIRES",
                         the latter in seconds since 1970
   --token-status N      with that status; default 401
-  --ticket ...          offer an image as /images/ID
+  --ticket ...          offer an image
         file:PATH         a file or block device
         nbd:unix:PATH     an NBD server; also nbd://... and the like
         memory:SIZE       memory, loses unflushed changes with their connection
         discard:SIZE      accepts everything, stores nothing
       keys: size=SIZE readers=N writers=N idle-ms=N readonly
   --fault KEY=VALUE,... misbehave
-      keys: op=any|connect|options|get|put|zero|flush|extents|other
-            nth=N times=N action=NAME status=N delay=MS body=TEXT ticket=ID early
+      keys: op=any|connect|options|get|put|zero|flush|extents|other|head|create|remove|lease|
+            metadata nth=N times=N action=NAME status=N delay=MS body=TEXT ticket=ID
+            retry-after=SECONDS early
   --save-stable DIR     write the stable content of memory tickets to DIR/ID at exit
   --stats               print the counters as JSON to stderr at exit
   --help
@@ -185,6 +191,12 @@ bool parse_fault_key(std::string_view key, std::string_view value, Fault& fault)
   if (key == "delay") {
     return parse_ms(value, fault.delay);
   }
+  if (key == "retry-after") {
+    std::uint32_t seconds = 0;
+    const bool good = parse_number(value, seconds);
+    fault.retry_after = std::chrono::seconds(seconds);
+    return good;
+  }
   if (key == "body") {
     fault.body = value;
     return true;
@@ -216,6 +228,50 @@ void parse_fault(std::string_view text, CommandLine& line, Problems& problems) {
   line.faults.push_back(std::move(fault));
 }
 
+bool parse_protocol(std::string_view name, ServerOptions& server) {
+  constexpr std::pair<std::string_view, ProtocolKind> kNames[] = {
+      {"imageio", ProtocolKind::imageio}, {"azure", ProtocolKind::azure}};
+  for (const auto& [known, kind] : kNames) {
+    if (name == known) {
+      server.protocol = kind;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool parse_azure_key(std::string_view key, std::string_view value, AzureOptions& azure) {
+  if (key == "account") {
+    azure.account = value;
+    return !value.empty();
+  }
+  if (key == "container") {
+    azure.container = value;
+    return !value.empty();
+  }
+  if (key == "key") {
+    azure.shared_key = value;
+    return !value.empty();
+  }
+  if (key == "pages-per-list") {
+    return parse_number(value, azure.pages_per_list) && azure.pages_per_list > 0;
+  }
+  azure.managed_disk = key == "managed";
+  return azure.managed_disk && value.empty();
+}
+
+bool parse_azure(std::string_view text, AzureOptions& azure) {
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto [pair, tail] = split(rest, ',');
+    const auto [key, value] = split(pair, '=');
+    if (!parse_azure_key(key, value, azure)) {
+      return false;
+    }
+    rest = tail;
+  }
+  return true;
+}
+
 bool parse_listen(std::string_view text, ServerOptions& server) {
   const auto colon = text.rfind(':');
   if (colon == std::string_view::npos) {
@@ -231,6 +287,9 @@ bool parse_listen(std::string_view text, ServerOptions& server) {
 
 enum Option : int {
   kListen = 1000,
+  kProtocol,
+  kAzure,
+  kAzureSas,
   kPlain,
   kCertDir,
   kClientCa,
@@ -251,6 +310,9 @@ enum Option : int {
 
 constexpr option kOptions[] = {
     {"listen", required_argument, nullptr, kListen},
+    {"protocol", required_argument, nullptr, kProtocol},
+    {"azure", required_argument, nullptr, kAzure},
+    {"azure-sas", required_argument, nullptr, kAzureSas},
     {"plain", no_argument, nullptr, kPlain},
     {"cert-dir", required_argument, nullptr, kCertDir},
     {"client-ca", required_argument, nullptr, kClientCa},
@@ -275,6 +337,9 @@ bool apply(int option, const char* value, CommandLine& line, Problems& problems)
   ServerOptions& server = line.server;
   switch (option) {
     case kListen: return parse_listen(value, server);
+    case kProtocol: return parse_protocol(value, server);
+    case kAzure: return parse_azure(value, server.azure);
+    case kAzureSas: server.azure.sas = value; return *value != 0;
     case kPlain: server.tls = false; return true;
     case kCertDir: line.cert_dir = value; return !line.cert_dir.empty();
     case kClientCa: server.client_ca_file = value; return true;

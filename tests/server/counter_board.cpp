@@ -73,6 +73,7 @@ std::string to_json(const Counters& counters) {
       {"overlapping_changes", counters.overlapping_changes},
       {"bytes_lost", counters.bytes_lost},
       {"late_applied", counters.late_applied},
+      {"late_refused", counters.late_refused},
       {"faults_fired", counters.faults_fired},
   };
   return json.dump();

@@ -44,6 +44,7 @@ struct Counters {
                                           // overlapping range; a correct client: 0
   std::uint64_t bytes_lost = 0;           // unflushed when their connection went or failed
   std::uint64_t late_applied = 0;         // changes applied after their connection had gone
+  std::uint64_t late_refused = 0;         // and those that their protocol did not let through
   std::uint64_t faults_fired = 0;
 
   [[nodiscard]] std::uint64_t requests_of(Op op) const {

@@ -265,9 +265,6 @@ bool DurableImage::stable_is_hole(const ByteRange& range) const {
 }  // namespace
 
 std::shared_ptr<Backend> make_durable_backend(const TicketOptions& ticket, CounterBoard& board) {
-  if (ticket.size_bytes == 0) {
-    throw std::runtime_error("ticket " + ticket.id + ": memory needs a size");
-  }
   return std::make_shared<DurableImage>(ticket, board);
 }
 

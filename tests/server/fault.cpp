@@ -18,7 +18,8 @@ namespace upload::testserver {
 namespace {
 
 constexpr std::array<std::string_view, kOpCount> kOpNames = {
-    "any", "connect", "options", "get", "put", "zero", "flush", "extents", "other"};
+    "any",     "connect", "options", "get",    "put",    "zero",  "flush",
+    "extents", "other",   "head",    "create", "remove", "lease", "metadata"};
 
 constexpr std::string_view kActionNames[] = {
     "close_before_body",
@@ -28,6 +29,8 @@ constexpr std::string_view kActionNames[] = {
     "delay",
     "close_after_body",
     "status",
+    "server_busy",
+    "operation_timed_out",
     "close_after_apply",
     "reset_after_apply",
     "stall_after_apply",
@@ -48,7 +51,7 @@ constexpr std::string_view kActionNames[] = {
     "refuse",
 };
 
-static_assert(static_cast<std::size_t>(Op::other) == kOpCount - 1);
+static_assert(static_cast<std::size_t>(Op::metadata) == kOpCount - 1);
 static_assert(static_cast<std::size_t>(Action::refuse) == std::size(kActionNames) - 1);
 
 }  // namespace

@@ -17,11 +17,29 @@
 namespace upload::testserver {
 
 /// What a request is. `any` stands in a Fault for every HTTP request (not for connect);
-/// `connect` is an accepted connection; `other` is what the images API does not have
-/// (HEAD, checksum, an unknown path, a request that cannot be parsed).
-enum class Op { any, connect, options, get, put, zero, flush, extents, other };
+/// `connect` is an accepted connection; `other` is what the protocol does not have
+/// (an unknown path, a request that cannot be parsed).
+///
+/// Azure: `put` is Put Page, `zero` the same with clear, `extents` Get Page Ranges, `create` Put
+/// Blob, `remove` Delete Blob; there is neither `options` nor `flush`.
+enum class Op {
+  any,
+  connect,
+  options,
+  get,
+  put,
+  zero,
+  flush,
+  extents,
+  other,
+  head,
+  create,
+  remove,
+  lease,
+  metadata,
+};
 
-inline constexpr std::size_t kOpCount = 9;
+inline constexpr std::size_t kOpCount = 14;
 
 /// What goes wrong. "Change" means put and zero. Unless the words say otherwise a change
 /// (or flush) that meets a fault has been applied (or done) when the fault happens, and
@@ -42,6 +60,10 @@ enum class Action {
                      // and see "Durability" in server.h for what is lost; below, all is
                      // done. With `early` the request's body is left unread and the
                      // connection closes after the reply, which says so
+
+  server_busy,  // nothing is done: 503, by its name in the protocol, with Retry-After; `early` as
+                // above
+  operation_timed_out,  // nothing is done: 500, likewise
 
   // After the request was done.
   close_after_apply,         // no reply, close
@@ -81,8 +103,9 @@ struct Fault {
   std::string body{};                                          // for Action::status and raw_json
   std::vector<std::pair<std::string, std::string>> headers{};  // for Action::status
   std::chrono::milliseconds delay{0};                          // slept before any action
-  bool early = false;    // for Action::status and close_mid_reply
-  std::string ticket{};  // only requests for this ticket; empty: for any
+  bool early = false;                                          // for the actions that say so
+  std::string ticket{};                 // only requests for this ticket; empty: for any
+  std::chrono::seconds retry_after{1};  // for Action::server_busy
 };
 
 [[nodiscard]] std::string_view name_of(Op op);

@@ -17,6 +17,7 @@
 
 #include "http_reader.h"
 
+#include <algorithm>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <limits>
@@ -95,6 +96,19 @@ std::optional<std::string_view> HttpReader::field(std::string_view name) const {
   return from_beast(found->value());
 }
 
+std::map<std::string, std::string> HttpReader::fields_with(std::string_view prefix) const {
+  std::map<std::string, std::string> found;
+  for (const auto& field : parser_->request->get()) {
+    std::string name(from_beast(field.name_string()));
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+    if (name.starts_with(prefix)) {
+      found[name] = from_beast(field.value());
+    }
+  }
+  return found;
+}
+
 bool HttpReader::keep_alive() const { return parser_->request->keep_alive(); }
 
 std::optional<std::uint64_t> HttpReader::content_length() const {
@@ -105,6 +119,8 @@ std::optional<std::uint64_t> HttpReader::content_length() const {
 bool HttpReader::chunked() const { return parser_->request->chunked(); }
 
 bool HttpReader::body_done() const { return parser_->request->is_done(); }
+
+bool HttpReader::continue_awaited() const { return parser_->continue_awaited; }
 
 std::optional<std::size_t> HttpReader::read_body(std::span<char> out) {
   auto& request = *parser_->request;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,6 +40,8 @@ class HttpReader {
   [[nodiscard]] std::string_view method() const;
   [[nodiscard]] std::string_view target() const;
   [[nodiscard]] std::optional<std::string_view> field(std::string_view name) const;
+  /// Those whose names begin with `prefix` (in lower case), by their names in lower case.
+  [[nodiscard]] std::map<std::string, std::string> fields_with(std::string_view prefix) const;
   /// What the client wants.
   [[nodiscard]] bool keep_alive() const;
 
@@ -46,6 +49,8 @@ class HttpReader {
   [[nodiscard]] bool chunked() const;
   /// Whether nothing of the body is left to be read.
   [[nodiscard]] bool body_done() const;
+  /// Whether the client waits for `100 Continue` and has sent nothing of the body, perhaps.
+  [[nodiscard]] bool continue_awaited() const;
 
   /// Fills `out` unless the body ends before; nothing when the connection fails. Sends
   /// `100 Continue` before the first byte if the client waits for that.

@@ -25,6 +25,7 @@ struct Refusal {
   bool close = false;                              // the reply closes the connection
   std::optional<std::uint64_t> available_bytes{};  // 416: what Content-Range tells
   std::string code{};                              // a name for it, where the protocol has names
+  std::string detail{};                            // more, where the protocol has room for it
   std::vector<std::pair<std::string, std::string>> headers{};  // further ones of the reply
 };
 

@@ -10,10 +10,10 @@
 #include "image_api.h"
 
 #include <algorithm>
-#include <chrono>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "token_file.h"
 
 namespace upload::testserver {
 
@@ -30,19 +30,6 @@ Reply storage_failed(const std::string& what) { return Reply::refused(storage_er
 bool has_feature(const Ticket& ticket, std::string_view name) {
   const auto& features = ticket.options().features;
   return std::find(features.begin(), features.end(), name) != features.end();
-}
-
-// Whether the field's value is "Bearer" with a token of the file that is still good.
-bool is_valid_token(const std::string& token_file, std::string_view authorization) {
-  std::ifstream file(token_file);
-  std::string token;
-  for (double expires = 0; file >> token >> expires;) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    if (authorization == "Bearer " + token) {
-      return std::chrono::duration<double>(now).count() < expires;
-    }
-  }
-  return false;
 }
 
 }  // namespace

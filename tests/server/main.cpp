@@ -127,7 +127,7 @@ int serve(CommandLine line) {
     print_counters(server);
   }
   server.stop();
-  for (const TicketOptions& ticket : line.tickets) {
+  for (const TicketOptions& ticket : server.tickets()) {
     if (!line.stable_dir.empty() && ticket.backend == BackendKind::memory) {
       save_stable(server, ticket, line.stable_dir + "/" + ticket.id);
     }

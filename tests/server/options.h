@@ -24,6 +24,7 @@ enum class BackendKind {
 /// What a server speaks.
 enum class ProtocolKind {
   imageio,  // the images API of ovirt-imageio
+  azure,    // page blobs of Azure's blob service
 };
 
 /// How OPTIONS answers for a ticket.
@@ -55,10 +56,25 @@ struct TicketOptions {
                                                     // operation or OPTIONS; 0: never
 };
 
+/// For ProtocolKind::azure. A ticket is the blob /ACCOUNT/CONTAINER/ID, or /CONTAINER/ID. Who may
+/// send requests: see azure_authorization.h; bearer tokens are those of token_file, and
+/// require_authorization.
+struct AzureOptions {
+  std::string account = "account";
+  std::string container = "images";
+  std::string shared_key{};  // base64; empty: no request is signed with a key
+  std::string sas{};         // a query such as "sp=rw&se=...&sig=..."; empty: none is taken
+  // The blobs are managed disks that are uploaded to: they exist, have no lease, can be neither
+  // made nor deleted, and take no Content-MD5.
+  bool managed_disk = false;
+  std::size_t pages_per_list = 10'000;  // further ones need the marker
+};
+
 struct ServerOptions {
   std::string listen_address = "127.0.0.1";
   std::uint16_t port = 0;  // 0: any free one, kept through stop() and start()
   ProtocolKind protocol = ProtocolKind::imageio;
+  AzureOptions azure{};
 
   bool tls = true;  // on TCP; a unix socket is always plain
   // PEM files. Without cert_file a CA and a certificate for localhost are generated in a

@@ -7,6 +7,7 @@
 
 #include "protocol.h"
 
+#include "azure_api.h"
 #include "image_api.h"
 
 namespace upload::testserver {
@@ -24,6 +25,7 @@ Protocol::LateChange Protocol::late_change(const Exchange& exchange) const {
 
 std::unique_ptr<Protocol> make_protocol(ServerState& state, Sessions& sessions) {
   switch (state.options.protocol) {
+    case ProtocolKind::azure: return std::make_unique<AzureApi>(state, sessions);
     case ProtocolKind::imageio: break;
   }
   return std::make_unique<ImageApi>(state, sessions);
@@ -31,6 +33,8 @@ std::unique_ptr<Protocol> make_protocol(ServerState& state, Sessions& sessions) 
 
 std::string path_of(const ServerOptions& options, const std::string& ticket_id) {
   switch (options.protocol) {
+    case ProtocolKind::azure:
+      return "/" + options.azure.account + "/" + options.azure.container + "/" + ticket_id;
     case ProtocolKind::imageio: break;
   }
   return "/images/" + ticket_id;

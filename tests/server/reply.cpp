@@ -233,6 +233,7 @@ Reply Reply::refused(const Refusal& refusal) {
     reply.headers.emplace_back("content-range",
                                "bytes */" + std::to_string(*refusal.available_bytes));
   }
+  reply.headers.insert(reply.headers.end(), refusal.headers.begin(), refusal.headers.end());
   reply.body = refusal.text + "\n";
   reply.close = refusal.close;
   return reply;

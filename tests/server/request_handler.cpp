@@ -27,15 +27,39 @@ namespace upload::testserver {
 
 namespace {
 
+/// What a fault has the request answered with; 0: it is the request's own reply.
+int injected_status(const Exchange& exchange) {
+  if (exchange.meets(Action::server_busy)) {
+    return 503;
+  }
+  if (exchange.meets(Action::operation_timed_out)) {
+    return 500;
+  }
+  return exchange.meets(Action::status) ? exchange.fault->status : 0;
+}
+
 /// An injected status from 400 on means that the request is not done.
-bool fails(const Exchange& exchange) {
-  return exchange.meets(Action::status) && exchange.fault->status >= 400;
+bool fails(const Exchange& exchange) { return injected_status(exchange) >= 400; }
+
+/// As Azure calls it when it has more to do than it can.
+Refusal throttled(const Fault& fault) {
+  if (fault.action == Action::server_busy) {
+    Refusal refusal{503,
+                    "The server is currently unable to receive requests. Please retry your "
+                    "request."};
+    refusal.code = "ServerBusy";
+    refusal.headers.emplace_back("retry-after", std::to_string(fault.retry_after.count()));
+    return refusal;
+  }
+  Refusal refusal{500, "The operation could not be completed within the permitted time."};
+  refusal.code = "OperationTimedOut";
+  return refusal;
 }
 
 /// See "Durability" in server.h.
 bool loses_unflushed(const Exchange& exchange) {
   const bool flushes = exchange.op == Op::flush || (exchange.is_change() && exchange.flush);
-  return fails(exchange) && (flushes || exchange.fault->status == 500);
+  return fails(exchange) && (flushes || injected_status(exchange) == 500);
 }
 
 /// Counts a request as active, and a change as under way.
@@ -98,7 +122,7 @@ Reply RequestHandler::handle(HttpReader& http, Exchange& exchange) {
     const ActiveRequest active(state_, connection_, channel_, exchange);
     reply = answer(http, exchange);
   }
-  if (!http.body_done() && !reply.body_follows) {
+  if (!http.body_done() && (!reply.body_follows || http.continue_awaited())) {
     reply.close = true;
   }
   state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range, exchange.flush,
@@ -225,6 +249,9 @@ Reply RequestHandler::status_reply(const Fault& fault, const Exchange& exchange)
       session->lose_unflushed();
     }
   }
+  if (fault.action != Action::status) {
+    return protocol_->refused(throttled(fault));
+  }
   Reply reply;
   reply.status = fault.status;
   reply.headers = fault.headers;
@@ -237,9 +264,9 @@ std::function<void()> RequestHandler::late_change(const Exchange& exchange,
                                                   std::vector<char> data) {
   auto apply = [&state = state_, change = protocol_->late_change(exchange),
                 held = std::move(data)] {
-    if (change(held)) {
-      state.board.update([](Counters& counters) { ++counters.late_applied; });
-    }
+    const bool applied = change(held);
+    state.board.update(
+        [=](Counters& counters) { ++(applied ? counters.late_applied : counters.late_refused); });
   };
   const auto after = state_.late_apply.load();
   return [&state = state_, after, work = std::move(apply)] {

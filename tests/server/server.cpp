@@ -187,12 +187,26 @@ std::string Server::ca_file() const {
 }
 
 void Server::add_ticket(TicketOptions ticket) {
+  if (ticket.backend == BackendKind::memory && ticket.size_bytes == 0) {
+    throw std::runtime_error("ticket " + ticket.id + ": memory needs a size");
+  }
   auto backend = make_backend(ticket, impl_->state.board);
   impl_->state.tickets.add(std::make_shared<Ticket>(std::move(ticket), std::move(backend)));
 }
 
 void Server::remove_ticket(const std::string& id) {
   impl_->ticket(id)->set_state(Ticket::State::removed);
+}
+
+std::vector<TicketOptions> Server::tickets() const {
+  std::vector<TicketOptions> all;
+  for (const auto& ticket : impl_->state.tickets.all()) {
+    if (ticket->state() != Ticket::State::removed) {
+      all.push_back(ticket->options());
+      all.back().size_bytes = ticket->size();
+    }
+  }
+  return all;
 }
 
 void Server::expire_ticket(const std::string& id) {
@@ -221,6 +235,10 @@ void Server::set_late_apply(std::chrono::milliseconds after) { impl_->state.late
 void Server::set_require_authorization(std::string value) {
   impl_->state.set_require_authorization(std::move(value));
 }
+
+void Server::set_azure_sas(std::string query) { impl_->state.set_azure_sas(std::move(query)); }
+
+void Server::advance_leases(std::chrono::seconds time) { impl_->state.blobs.advance(time); }
 
 Counters Server::counters() const { return impl_->state.board.snapshot(); }
 
@@ -253,6 +271,9 @@ void Server::fill(const std::string& id, std::uint64_t offset, std::span<const c
   const auto ticket = impl_->ticket(id);
   check_inside(*ticket, {offset, data.size()});
   ticket->backend().fill(offset, data);
+  if (const auto blob = ticket->blob()) {
+    blob->filled({offset, data.size()});
+  }
 }
 
 std::optional<std::uint64_t> Server::stable_difference(const std::string& id,

@@ -87,6 +87,8 @@ class Server {
   void add_ticket(TicketOptions ticket);
   /// Requests are answered 403 from now on; the content can still be read here.
   void remove_ticket(const std::string& id);
+  /// All there are, with their sizes, those included that clients have made and not deleted.
+  [[nodiscard]] std::vector<TicketOptions> tickets() const;
   /// The same with another text; renew_ticket() undoes both.
   void expire_ticket(const std::string& id);
   void renew_ticket(const std::string& id);
@@ -98,6 +100,9 @@ class Server {
   void set_idle_close(std::chrono::milliseconds idle);   // 0: never
   void set_late_apply(std::chrono::milliseconds after);  // 0: off
   void set_require_authorization(std::string value);     // empty: none is needed
+  void set_azure_sas(std::string query);                 // see AzureOptions::sas
+  /// Lets Azure's leases grow older by so much, at once.
+  void advance_leases(std::chrono::seconds time);
 
   [[nodiscard]] Counters counters() const;
   /// Waits until the predicate holds, at most `deadline` long; says whether it does. The

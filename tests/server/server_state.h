@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "blob.h"
 #include "counter_board.h"
 #include "fault_plan.h"
 #include "late_applier.h"
@@ -31,7 +32,8 @@ class ServerState {
         request_delay(options.request_delay),
         idle_close(options.idle_close),
         late_apply(options.late_apply),
-        require_authorization_(options.require_authorization) {}
+        require_authorization_(options.require_authorization),
+        azure_sas_(options.azure.sas) {}
 
   [[nodiscard]] std::string require_authorization() const {
     const std::lock_guard lock(mutex_);
@@ -41,12 +43,21 @@ class ServerState {
     const std::lock_guard lock(mutex_);
     require_authorization_ = std::move(value);
   }
+  [[nodiscard]] std::string azure_sas() const {
+    const std::lock_guard lock(mutex_);
+    return azure_sas_;
+  }
+  void set_azure_sas(std::string query) {
+    const std::lock_guard lock(mutex_);
+    azure_sas_ = std::move(query);
+  }
 
   const ServerOptions options;  // what was given; the knobs below may have moved on
   CounterBoard board;
   FaultPlan faults;
   TicketStore tickets;
   LateApplier late_applier;
+  Blobs blobs;
   Knob request_delay;
   Knob idle_close;
   Knob late_apply;
@@ -54,8 +65,9 @@ class ServerState {
   std::atomic<std::uint64_t> releases{0};
 
  private:
-  mutable std::mutex mutex_;  // protects require_authorization_
+  mutable std::mutex mutex_;  // protects all below
   std::string require_authorization_;
+  std::string azure_sas_;
 };
 
 }  // namespace upload::testserver

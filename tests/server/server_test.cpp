@@ -17,8 +17,6 @@
 #include <catch2/catch.hpp>
 #endif
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -29,6 +27,7 @@
 
 #include "certificates.h"
 #include "file_descriptor.h"
+#include "raw_client.h"
 #include "server.h"
 #include "test_client.h"
 
@@ -114,37 +113,6 @@ bool is_lost(CURLcode code) {
   return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
          code == CURLE_PARTIAL_FILE;
 }
-
-/// A connection that sends and receives just what the test says, and closes when it ends.
-class RawClient {
- public:
-  explicit RawClient(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-            0);
-  }
-
-  void send(const std::string& text) {
-    REQUIRE(::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL) ==
-            static_cast<ssize_t>(text.size()));
-  }
-
-  /// Everything up to `end`, or until the connection ends.
-  std::string receive_until(const std::string& end) {
-    std::string text;
-    char byte = 0;
-    while (!text.ends_with(end) && ::recv(fd_.get(), &byte, 1, 0) == 1) {
-      text += byte;
-    }
-    return text;
-  }
-
- private:
-  FileDescriptor fd_;
-};
 
 const std::string kPutAndFlush =
     "PUT /images/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n1111";

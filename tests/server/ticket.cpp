@@ -57,6 +57,16 @@ void Ticket::touch() {
   last_use_ = Clock::now();
 }
 
+std::shared_ptr<Blob> Ticket::blob() const {
+  const std::lock_guard lock(mutex_);
+  return blob_;
+}
+
+void Ticket::set_blob(std::shared_ptr<Blob> blob) {
+  const std::lock_guard lock(mutex_);
+  blob_ = std::move(blob);
+}
+
 bool Ticket::begin_change(ConnectionId connection, const ByteRange& range, PeerGone gone) {
   const std::lock_guard lock(mutex_);
   const bool overlaps = std::any_of(
@@ -76,6 +86,15 @@ void TicketStore::add(std::shared_ptr<Ticket> ticket) {
   const std::string id = ticket->options().id;
   const std::lock_guard lock(mutex_);
   tickets_[id] = std::move(ticket);
+}
+
+std::vector<std::shared_ptr<Ticket>> TicketStore::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Ticket>> tickets;
+  for (const auto& [id, ticket] : tickets_) {
+    tickets.push_back(ticket);
+  }
+  return tickets;
 }
 
 std::shared_ptr<Ticket> TicketStore::find(const std::string& id) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "blob.h"
 #include "byte_range.h"
 #include "counters.h"
 #include "options.h"
@@ -35,6 +36,10 @@ class Ticket {
   /// An operation was completed: the time until expiry starts again.
   void touch();
 
+  /// What Azure knows of it besides its bytes; null until set. Blobs makes it.
+  [[nodiscard]] std::shared_ptr<Blob> blob() const;
+  void set_blob(std::shared_ptr<Blob> blob);
+
   /// A change has begun. False if one of another connection, whose client has not gone,
   /// is under way on an overlapping range. `gone` is called until end_change().
   [[nodiscard]] bool begin_change(ConnectionId connection, const ByteRange& range, PeerGone gone);
@@ -55,6 +60,7 @@ class Ticket {
   mutable std::mutex mutex_;  // protects all below
   State state_ = State::valid;
   Clock::time_point last_use_;
+  std::shared_ptr<Blob> blob_;
   std::vector<ActiveChange> active_;  // at most one for each connection
 };
 
@@ -65,6 +71,8 @@ class TicketStore {
   void add(std::shared_ptr<Ticket> ticket);
   /// Null if there is none.
   [[nodiscard]] std::shared_ptr<Ticket> find(const std::string& id) const;
+  /// By their ids.
+  [[nodiscard]] std::vector<std::shared_ptr<Ticket>> all() const;
 
  private:
   mutable std::mutex mutex_;  // protects tickets_
