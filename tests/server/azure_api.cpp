@@ -542,7 +542,7 @@ Reply AzureApi::create(HttpReader& http, Exchange& exchange) {
   } catch (const std::runtime_error& error) {
     return refused(storage_error(error.what()));
   }
-  const auto lock = state_.blobs.lock_names();
+  const auto lock = state_.tickets.lock_names();
   // Somebody else may have made it meanwhile.
   const auto known = state_.tickets.find(options.id);
   const bool exists = known && known->state() != Ticket::State::removed;

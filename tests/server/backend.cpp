@@ -53,6 +53,11 @@ void append_extent(std::vector<Extent>& extents, const Extent& extent) {
   extents.push_back(extent);
 }
 
+std::error_code Backend::grow(std::uint64_t wanted) {
+  return wanted <= size() ? std::error_code()
+                          : std::make_error_code(std::errc::no_space_on_device);
+}
+
 void Backend::read_stable(std::uint64_t offset, std::span<char> out) {
   check(open_for_tests(*this)->read(offset, out), "reading an image");
 }

@@ -72,6 +72,8 @@ class Backend {
                                                       std::string& error) = 0;
 
   [[nodiscard]] virtual std::uint64_t size() const = 0;
+  /// Makes the image at least so long, by a hole.
+  [[nodiscard]] virtual std::error_code grow(std::uint64_t size);
   /// How much of a body is best handed over at once, in bytes.
   [[nodiscard]] virtual std::size_t chunk_size() const = 0;
   [[nodiscard]] virtual unsigned max_writers() const { return 8; }

@@ -91,18 +91,11 @@ class Blobs {
   /// The ticket's; made when it is asked for the first time, with the pages that have data then.
   [[nodiscard]] std::shared_ptr<Blob> of(Ticket& ticket);
 
-  /// Whoever makes a blob holds it, so that one name is given once.
-  [[nodiscard]] std::unique_lock<std::mutex> lock_names() {
-    return std::unique_lock(names_mutex_);
-  }
-
   [[nodiscard]] Blob::Clock::time_point now() const;
   /// Lets leases grow older.
   void advance(std::chrono::seconds time);
 
  private:
-  std::mutex names_mutex_;
-
   mutable std::mutex mutex_;  // protects all below, and that a ticket gets one blob only
   std::chrono::seconds ahead_{0};
 };

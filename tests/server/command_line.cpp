@@ -32,6 +32,9 @@ usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
   --listen ADDR:PORT    numeric address; default 127.0.0.1:0 (any free port)
   --protocol NAME       imageio (default): tickets are /images/ID
                         azure: page blobs, /ACCOUNT/CONTAINER/ID
+                        webdav: files, /dav/ID
+  --content-range NAME  webdav: what a PUT with it does: applied (default), ignored, refused (501)
+  --max-requests N      the N-th reply of a connection says that it closes
   --azure KEY=VALUE,... keys: account=NAME container=NAME key=BASE64 (requests signed with it are
                         taken) pages-per-list=N managed (disks: no lease, no Content-MD5)
   --azure-sas QUERY     requests with it are taken: sp=rw&se=2030-01-01T00:00:00Z&...&sig=...
@@ -230,10 +233,26 @@ void parse_fault(std::string_view text, CommandLine& line, Problems& problems) {
 
 bool parse_protocol(std::string_view name, ServerOptions& server) {
   constexpr std::pair<std::string_view, ProtocolKind> kNames[] = {
-      {"imageio", ProtocolKind::imageio}, {"azure", ProtocolKind::azure}};
+      {"imageio", ProtocolKind::imageio},
+      {"azure", ProtocolKind::azure},
+      {"webdav", ProtocolKind::webdav}};
   for (const auto& [known, kind] : kNames) {
     if (name == known) {
       server.protocol = kind;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool parse_content_range_mode(std::string_view name, ContentRangeMode& mode) {
+  constexpr std::pair<std::string_view, ContentRangeMode> kNames[] = {
+      {"applied", ContentRangeMode::applied},
+      {"ignored", ContentRangeMode::ignored},
+      {"refused", ContentRangeMode::refused}};
+  for (const auto& [known, kind] : kNames) {
+    if (name == known) {
+      mode = kind;
       return true;
     }
   }
@@ -288,6 +307,8 @@ bool parse_listen(std::string_view text, ServerOptions& server) {
 enum Option : int {
   kListen = 1000,
   kProtocol,
+  kContentRange,
+  kMaxRequests,
   kAzure,
   kAzureSas,
   kPlain,
@@ -311,6 +332,8 @@ enum Option : int {
 constexpr option kOptions[] = {
     {"listen", required_argument, nullptr, kListen},
     {"protocol", required_argument, nullptr, kProtocol},
+    {"content-range", required_argument, nullptr, kContentRange},
+    {"max-requests", required_argument, nullptr, kMaxRequests},
     {"azure", required_argument, nullptr, kAzure},
     {"azure-sas", required_argument, nullptr, kAzureSas},
     {"plain", no_argument, nullptr, kPlain},
@@ -338,6 +361,8 @@ bool apply(int option, const char* value, CommandLine& line, Problems& problems)
   switch (option) {
     case kListen: return parse_listen(value, server);
     case kProtocol: return parse_protocol(value, server);
+    case kContentRange: return parse_content_range_mode(value, server.webdav_content_range);
+    case kMaxRequests: return parse_number(value, server.requests_per_connection);
     case kAzure: return parse_azure(value, server.azure);
     case kAzureSas: server.azure.sas = value; return *value != 0;
     case kPlain: server.tls = false; return true;

@@ -21,6 +21,7 @@
 // Threads: any. Reads take no lock, they may see half of a change that is under way.
 // Not modelled: torn sectors, and other changes that get stable without a flush.
 
+#include <atomic>
 #include <boost/icl/interval_set.hpp>
 #include <map>
 #include <mutex>
@@ -56,6 +57,7 @@ class DurableImage : public Backend {
   std::unique_ptr<Session> open(ConnectionId connection, PeerGone gone,
                                 std::string& error) override;
   std::uint64_t size() const override { return size_; }
+  std::error_code grow(std::uint64_t size) override;
   std::size_t chunk_size() const override { return 1024 * 1024; }
 
   void read_stable(std::uint64_t offset, std::span<char> out) override;
@@ -79,7 +81,7 @@ class DurableImage : public Backend {
  private:
   std::error_code disown_others(ConnectionId owner, const Interval& interval);
 
-  const std::uint64_t size_;
+  std::atomic<std::uint64_t> size_;  // grows under mutex_, when both images have
   CounterBoard& board_;
 
   mutable std::mutex mutex_;  // protects unflushed_ and every change of the two images
@@ -123,6 +125,21 @@ class DurableSession : public Session {
 std::unique_ptr<Session> DurableImage::open(ConnectionId connection, PeerGone gone,
                                             std::string&) {
   return std::make_unique<DurableSession>(*this, connection, std::move(gone));
+}
+
+std::error_code DurableImage::grow(std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  if (size <= size_) {
+    return {};
+  }
+  if (const auto ec = stable_.grow(size)) {
+    return ec;
+  }
+  if (const auto ec = view_.grow(size)) {
+    return ec;
+  }
+  size_ = size;
+  return {};
 }
 
 std::error_code DurableImage::disown_others(ConnectionId owner, const Interval& interval) {
@@ -198,20 +215,21 @@ std::error_code DurableImage::read(std::uint64_t offset, std::span<char> out) co
 }
 
 std::error_code DurableImage::extents(std::vector<Extent>& out) const {
+  const std::uint64_t size = size_;
   std::vector<char> buffer(kExtentBlock);
-  for (std::uint64_t at = 0; at < size_;) {
-    const auto piece = view_.piece_at({at, size_ - at});
+  for (std::uint64_t at = 0; at < size;) {
+    const auto piece = view_.piece_at({at, size - at});
     // Whole blocks only, so that one block is never told in two extents.
     std::uint64_t length = piece.range.length;
     bool zero = piece.hole;
-    if (!piece.hole || (length < kExtentBlock && piece.range.end() < size_)) {
-      length = std::min(kExtentBlock - at % kExtentBlock, size_ - at);
+    if (!piece.hole || (length < kExtentBlock && piece.range.end() < size)) {
+      length = std::min(kExtentBlock - at % kExtentBlock, size - at);
       const auto block = std::span(buffer).first(static_cast<std::size_t>(length));
       if (const auto ec = view_.read(at, block)) {
         return ec;
       }
       zero = is_zero(block);
-    } else if (piece.range.end() < size_) {
+    } else if (piece.range.end() < size) {
       length -= piece.range.end() % kExtentBlock;
     }
     append_extent(out, {{at, length}, zero, zero});

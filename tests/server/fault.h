@@ -22,6 +22,8 @@ namespace upload::testserver {
 ///
 /// Azure: `put` is Put Page, `zero` the same with clear, `extents` Get Page Ranges, `create` Put
 /// Blob, `remove` Delete Blob; there is neither `options` nor `flush`.
+/// WebDAV: `put` is a PUT with Content-Range, `create` one without, `remove` DELETE; there is
+/// neither `zero` nor `flush` nor `extents`.
 enum class Op {
   any,
   connect,

@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <mutex>
 #include <stdexcept>
 
 #include "backend.h"
@@ -90,6 +92,17 @@ class FileBackend : public Backend {
   }
 
   std::uint64_t size() const override { return size_; }
+  std::error_code grow(std::uint64_t size) override {
+    const std::lock_guard lock(mutex_);
+    if (size <= size_) {
+      return {};
+    }
+    if (::truncate(path_.c_str(), static_cast<off_t>(size)) != 0) {
+      return {errno, std::generic_category()};
+    }
+    size_ = size;
+    return {};
+  }
   std::size_t chunk_size() const override { return 1024 * 1024; }
   unsigned max_writers() const override { return 1; }
 
@@ -101,7 +114,9 @@ class FileBackend : public Backend {
   const std::string path_;
   const bool writable_;
   const bool sparse_;
-  std::uint64_t size_ = 0;  // constant after construction
+
+  std::mutex mutex_;                     // held while the file grows
+  std::atomic<std::uint64_t> size_ = 0;  // grows when the file has
 };
 
 }  // namespace

@@ -111,6 +111,11 @@ std::map<std::string, std::string> HttpReader::fields_with(std::string_view pref
 
 bool HttpReader::keep_alive() const { return parser_->request->keep_alive(); }
 
+bool HttpReader::asks_for_keep_alive() const {
+  const auto value = parser_->request->get()[http::field::connection];
+  return http::token_list(value).exists("keep-alive");
+}
+
 std::optional<std::uint64_t> HttpReader::content_length() const {
   const auto length = parser_->request->content_length();
   return length ? std::optional<std::uint64_t>(*length) : std::nullopt;
@@ -122,27 +127,30 @@ bool HttpReader::body_done() const { return parser_->request->is_done(); }
 
 bool HttpReader::continue_awaited() const { return parser_->continue_awaited; }
 
-std::optional<std::size_t> HttpReader::read_body(std::span<char> out) {
-  auto& request = *parser_->request;
-  boost::system::error_code ec;
-  if (parser_->continue_awaited && !request.is_done()) {
-    parser_->continue_awaited = false;
-    http::response<http::empty_body> go_on(http::status::continue_, 11);
-    http::write(parser_->stream, go_on, ec);
-    if (ec) {
-      return std::nullopt;
-    }
+bool HttpReader::send_continue() {
+  if (!parser_->continue_awaited || parser_->request->is_done()) {
+    return true;
   }
+  parser_->continue_awaited = false;
+  boost::system::error_code ec;
+  http::response<http::empty_body> go_on(http::status::continue_, 11);
+  http::write(parser_->stream, go_on, ec);
+  return !ec;
+}
+
+std::optional<std::size_t> HttpReader::read_some_body(std::span<char> out) {
+  if (!send_continue()) {
+    return std::nullopt;
+  }
+  auto& request = *parser_->request;
   auto& body = request.get().body();
   body.data = out.data();
   body.size = out.size();
   body.more = true;
-  while (!request.is_done() && body.size > 0) {
+  boost::system::error_code ec;
+  while (!request.is_done() && body.size == out.size()) {
     http::read_some(parser_->stream, parser_->buffer, request, ec);
-    if (ec == http::error::need_buffer) {
-      break;
-    }
-    if (ec) {
+    if (ec && ec != http::error::need_buffer) {
       return std::nullopt;
     }
   }
@@ -150,6 +158,21 @@ std::optional<std::size_t> HttpReader::read_body(std::span<char> out) {
   body.data = nullptr;
   body.size = 0;
   return out.size() - left;
+}
+
+std::optional<std::size_t> HttpReader::read_body(std::span<char> out) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const auto size = read_some_body(out.subspan(done));
+    if (!size) {
+      return std::nullopt;
+    }
+    if (*size == 0) {
+      break;
+    }
+    done += *size;
+  }
+  return done;
 }
 
 bool HttpReader::discard_body() {

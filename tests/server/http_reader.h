@@ -44,6 +44,8 @@ class HttpReader {
   [[nodiscard]] std::map<std::string, std::string> fields_with(std::string_view prefix) const;
   /// What the client wants.
   [[nodiscard]] bool keep_alive() const;
+  /// Whether it says so, which it need not in HTTP/1.1.
+  [[nodiscard]] bool asks_for_keep_alive() const;
 
   [[nodiscard]] std::optional<std::uint64_t> content_length() const;
   [[nodiscard]] bool chunked() const;
@@ -55,10 +57,13 @@ class HttpReader {
   /// Fills `out` unless the body ends before; nothing when the connection fails. Sends
   /// `100 Continue` before the first byte if the client waits for that.
   [[nodiscard]] std::optional<std::size_t> read_body(std::span<char> out);
+  /// The same, but returns as soon as something has arrived; 0 at the end of the body.
+  [[nodiscard]] std::optional<std::size_t> read_some_body(std::span<char> out);
   /// Reads what is left of the body, and forgets it; false when the connection fails.
   [[nodiscard]] bool discard_body();
 
  private:
+  [[nodiscard]] bool send_continue();
   static constexpr std::size_t kDiscardBytes = 64 * 1024;
 
   struct Parser;

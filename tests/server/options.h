@@ -25,6 +25,14 @@ enum class BackendKind {
 enum class ProtocolKind {
   imageio,  // the images API of ovirt-imageio
   azure,    // page blobs of Azure's blob service
+  webdav,   // files, which a PUT with Content-Range changes in place, as Apache's mod_dav_fs does
+};
+
+/// What a PUT with Content-Range does, for ProtocolKind::webdav.
+enum class ContentRangeMode {
+  applied,  // changes that range
+  ignored,  // replaces the file by the range's data: a server that knows no Content-Range
+  refused,  // 501
 };
 
 /// How OPTIONS answers for a ticket.
@@ -75,6 +83,7 @@ struct ServerOptions {
   std::uint16_t port = 0;  // 0: any free one, kept through stop() and start()
   ProtocolKind protocol = ProtocolKind::imageio;
   AzureOptions azure{};
+  ContentRangeMode webdav_content_range = ContentRangeMode::applied;
 
   bool tls = true;  // on TCP; a unix socket is always plain
   // PEM files. Without cert_file a CA and a certificate for localhost are generated in a
@@ -99,8 +108,11 @@ struct ServerOptions {
 
   std::chrono::milliseconds request_delay{0};    // slept before every request is done
   std::chrono::milliseconds idle_close{60'000};  // 0: never
-  std::chrono::milliseconds late_apply{0};       // 0: off; see server.h
-  std::size_t event_limit = 0;                   // how many entries the event log holds; 0: off
+  // The reply to a connection's last one says `Connection: close`; the others, as Apache's, how
+  // many are left, in Keep-Alive, to a client that asks for keep-alive. 0: no limit.
+  unsigned requests_per_connection = 0;
+  std::chrono::milliseconds late_apply{0};  // 0: off; see server.h
+  std::size_t event_limit = 0;              // how many entries the event log holds; 0: off
 };
 
 }  // namespace upload::testserver

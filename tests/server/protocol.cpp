@@ -9,6 +9,7 @@
 
 #include "azure_api.h"
 #include "image_api.h"
+#include "webdav_api.h"
 
 namespace upload::testserver {
 
@@ -26,6 +27,7 @@ Protocol::LateChange Protocol::late_change(const Exchange& exchange) const {
 std::unique_ptr<Protocol> make_protocol(ServerState& state, Sessions& sessions) {
   switch (state.options.protocol) {
     case ProtocolKind::azure: return std::make_unique<AzureApi>(state, sessions);
+    case ProtocolKind::webdav: return std::make_unique<WebdavApi>(state, sessions);
     case ProtocolKind::imageio: break;
   }
   return std::make_unique<ImageApi>(state, sessions);
@@ -35,6 +37,7 @@ std::string path_of(const ServerOptions& options, const std::string& ticket_id) 
   switch (options.protocol) {
     case ProtocolKind::azure:
       return "/" + options.azure.account + "/" + options.azure.container + "/" + ticket_id;
+    case ProtocolKind::webdav: return "/dav/" + ticket_id;
     case ProtocolKind::imageio: break;
   }
   return "/images/" + ticket_id;

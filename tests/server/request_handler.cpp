@@ -106,7 +106,7 @@ RequestHandler::RequestHandler(ServerState& state, ConnectionId connection, Chan
     : state_(state),
       connection_(connection),
       channel_(channel),
-      sessions_(connection, channel),
+      sessions_(connection, channel, state.options.protocol != ProtocolKind::webdav),
       protocol_(make_protocol(state, sessions_)) {}
 
 std::chrono::milliseconds RequestHandler::idle_timeout() const {
@@ -125,6 +125,7 @@ Reply RequestHandler::handle(HttpReader& http, Exchange& exchange) {
   if (!http.body_done() && (!reply.body_follows || http.continue_awaited())) {
     reply.close = true;
   }
+  limit_requests(http, reply);
   state_.board.log({connection_, exchange.op, exchange.ticket_id, exchange.range, exchange.flush,
                     reply.drop ? 0 : reply.status});
   if (!reply.drop) {
@@ -134,6 +135,22 @@ Reply RequestHandler::handle(HttpReader& http, Exchange& exchange) {
     });
   }
   return reply;
+}
+
+void RequestHandler::limit_requests(const HttpReader& http, Reply& reply) {
+  const unsigned limit = state_.options.requests_per_connection;
+  ++requests_;
+  if (limit == 0 || reply.close || reply.drop) {
+    return;
+  }
+  if (requests_ >= limit) {
+    reply.close = true;
+  } else if (http.asks_for_keep_alive()) {
+    const auto idle = std::chrono::ceil<std::chrono::seconds>(idle_timeout());
+    reply.headers.emplace_back("keep-alive", "timeout=" + std::to_string(idle.count()) +
+                                                 ", max=" + std::to_string(limit - requests_));
+    reply.headers.emplace_back("connection", "Keep-Alive");
+  }
 }
 
 Reply RequestHandler::answer(HttpReader& http, Exchange& exchange) {

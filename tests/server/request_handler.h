@@ -41,6 +41,7 @@ class RequestHandler {
   [[nodiscard]] bool stall();
 
  private:
+  void limit_requests(const HttpReader& http, Reply& reply);
   [[nodiscard]] Reply answer(HttpReader& http, Exchange& exchange);
   [[nodiscard]] Reply refuse(HttpReader& http, const Refusal& refusal);
   [[nodiscard]] std::optional<Reply> fault_before(HttpReader& http, Exchange& exchange);
@@ -55,6 +56,7 @@ class RequestHandler {
   Channel& channel_;
   Sessions sessions_;
   const std::unique_ptr<Protocol> protocol_;
+  unsigned requests_ = 0;
 };
 
 }  // namespace upload::testserver

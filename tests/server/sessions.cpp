@@ -24,7 +24,7 @@ Session* Sessions::open(const std::shared_ptr<Ticket>& ticket, std::string& erro
   }
   Channel& channel = channel_;
   auto session = ticket->backend().open(
-      connection_, [&channel] { return channel.gone(); }, error);
+      connection_, [&channel, heeds = heeds_peer_] { return heeds && channel.gone(); }, error);
   if (!session) {
     return nullptr;
   }

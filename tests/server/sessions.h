@@ -18,8 +18,9 @@ namespace upload::testserver {
 /// connection's thread; the channel, which outlives it, is the connection's.
 class Sessions {
  public:
-  Sessions(ConnectionId connection, Channel& channel)
-      : connection_(connection), channel_(channel) {}
+  /// With `heeds_peer` no change is applied whose client has gone.
+  Sessions(ConnectionId connection, Channel& channel, bool heeds_peer)
+      : connection_(connection), channel_(channel), heeds_peer_(heeds_peer) {}
 
   /// Opened when it is asked for; null with `error` set (one line) when it can't be.
   [[nodiscard]] Session* open(const std::shared_ptr<Ticket>& ticket, std::string& error);
@@ -35,6 +36,7 @@ class Sessions {
  private:
   const ConnectionId connection_;
   Channel& channel_;
+  const bool heeds_peer_;
   std::chrono::milliseconds idle_{0};
   std::map<std::shared_ptr<Ticket>, std::unique_ptr<Session>> sessions_;
 };

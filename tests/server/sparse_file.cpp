@@ -7,7 +7,7 @@
 // mostly holes has to stay cheap. SEEK_DATA and SEEK_HOLE let copying and comparing skip
 // what is not there.
 //
-// Invariant: no function changes the size of the file.
+// Invariant: only grow() changes the size of the file.
 //
 // Threads: no state but the descriptor. Errors: std::error_code of errno; a file that
 // ends too early is EIO. Alignment, O_DIRECT and short-lived caching are not dealt with.
@@ -51,6 +51,10 @@ SparseFile SparseFile::anonymous(const std::string& directory, std::uint64_t siz
     throw std::system_error(last_error(), "cannot size a temporary file");
   }
   return SparseFile(std::move(fd));
+}
+
+std::error_code SparseFile::grow(std::uint64_t size) {
+  return ::ftruncate(fd(), static_cast<off_t>(size)) == 0 ? std::error_code() : last_error();
 }
 
 std::error_code SparseFile::read(std::uint64_t offset, std::span<char> out) const {

@@ -33,6 +33,9 @@ class SparseFile {
   /// With `punch` as a hole, else allocated; written out where neither is possible.
   [[nodiscard]] std::error_code zero(const ByteRange& range, bool punch);
 
+  /// Longer by a hole.
+  [[nodiscard]] std::error_code grow(std::uint64_t size);
+
   /// Makes the range here what it is in `source`; holes stay holes.
   [[nodiscard]] std::error_code copy_from(const SparseFile& source, const ByteRange& range);
 

@@ -71,10 +71,16 @@ class TicketStore {
   void add(std::shared_ptr<Ticket> ticket);
   /// Null if there is none.
   [[nodiscard]] std::shared_ptr<Ticket> find(const std::string& id) const;
+  /// Whoever makes an image for a client holds it, so that one name is given once.
+  [[nodiscard]] std::unique_lock<std::mutex> lock_names() {
+    return std::unique_lock(names_mutex_);
+  }
   /// By their ids.
   [[nodiscard]] std::vector<std::shared_ptr<Ticket>> all() const;
 
  private:
+  std::mutex names_mutex_;
+
   mutable std::mutex mutex_;  // protects tickets_
   std::map<std::string, std::shared_ptr<Ticket>> tickets_;
 };
