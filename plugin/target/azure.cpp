@@ -217,7 +217,7 @@ Result<Capabilities> PageBlob::read_offer(const http::Reply& reply) const {
                     .alignment = kPage,
                     .max_write = kMaxWrite,
                     .max_zero = kMaxZero,
-                    .throttles = true};
+                    .persists = true};
   offered.can_zero = true;
   offered.can_extents = true;
   // The service has no limit of its own.

@@ -40,9 +40,10 @@ struct Traits {
   // Likewise. Without a limit of the protocol's: so much that a server that has to write zeroes
   // out does it within the time-out, and that a large disk takes few requests.
   uint64_t max_zero = uint64_t{256} << 20;
-  // The server refuses requests that come too fast as a matter of course, and a change that it has
-  // acknowledged can't be lost: with a replay log or without, what it refuses is tried again.
-  bool throttles = false;
+    // What fails for a reason that passes is tried again, with a replay log or without: no connection
+  // holds anything that could be lost with it, and servers of this protocol refuse requests that
+  // come too fast, or close connections, as a matter of course.
+  bool persists = false;
 };
 
 // What the server offers for this volume.

@@ -60,7 +60,7 @@ struct VolumeOptions {
                     capabilities.traits.max_write);
   }
   // Requests that fail for a reason that passes are tried again.
-  [[nodiscard]] bool persists() const { return replay > 0 || capabilities.traits.throttles; }
+  [[nodiscard]] bool persists() const { return replay > 0 || capabilities.traits.persists; }
   // The server's acknowledgement means stable, with FUA or without: write-through.
   [[nodiscard]] bool stable_on_reply() const {
     return capabilities.traits.durability != target::Durability::kOnFlush;

@@ -37,6 +37,8 @@ volume::VolumeOptions options_of(const Settings& settings, Clock& clock) {
   options.capabilities.can_zero = settings.can_zero;
   options.capabilities.can_extents = settings.can_extents;
   options.limits.zero_is_data = !settings.can_zero;
+  if (settings.server_block > 0) options.limits.block = settings.server_block * kBlock;
+  options.capabilities.traits.persists = settings.persists;
   options.replay = settings.replay;
   options.retry_time = settings.retry_time;
   options.late = settings.late;

@@ -22,6 +22,8 @@ struct Settings {
   target::Durability durability = target::Durability::kOnFlush;
   bool can_zero = true;
   bool can_extents = false;
+  uint64_t server_block = 0;  // as target::Traits::alignment, in blocks; 0: one byte
+  bool persists = false;
   uint64_t replay = 0;  // as VolumeOptions has them, from here on
   Duration retry_time = std::chrono::seconds(300);
   Duration late = std::chrono::seconds(60);

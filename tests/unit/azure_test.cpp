@@ -81,7 +81,7 @@ TEST_CASE("a page blob takes whole pages, of at most 4 MiB, and its reply means 
   CHECK(offered.value().traits.durability == Durability::kOnReply);
   CHECK(offered.value().traits.alignment == 512);
   CHECK(offered.value().traits.max_write == 4 << 20);
-  CHECK(offered.value().traits.throttles);
+  CHECK(offered.value().traits.persists);
   CHECK(offered.value().can_write);
   CHECK(offered.value().can_zero);
   CHECK(offered.value().can_extents);
