@@ -32,6 +32,7 @@ enum class Kind {
   kDenied,        // 403, 404, 410: the ticket does not allow this (any more)
   kForgotten,     // as kDenied, where a server that was restarted may learn its tickets yet
   kUnavailable,   // 408, 429, 503: not now
+  kBusy,          // the server itself, no proxy, has refused what is too much: nothing was done
   kGateway,       // 502, 504: a proxy can't reach the server, or has lost it
   kNoSpace,       // 413, 507
   kRejected,      // any other status that is not success
@@ -41,10 +42,10 @@ enum class Kind {
   kNoMemory,
 };
 inline constexpr std::array kKinds = {
-    Kind::kOk,          Kind::kInvalid,      Kind::kConnect,  Kind::kLost,      Kind::kMalformed,
-    Kind::kServerError, Kind::kUnauthorized, Kind::kLogin,    Kind::kLoggedOut, Kind::kDenied,
-    Kind::kForgotten,   Kind::kUnavailable,  Kind::kGateway,  Kind::kNoSpace,   Kind::kRejected,
-    Kind::kPoolWait,    Kind::kSpool,        Kind::kShutdown, Kind::kNoMemory,
+    Kind::kOk,          Kind::kInvalid,      Kind::kConnect, Kind::kLost,      Kind::kMalformed,
+    Kind::kServerError, Kind::kUnauthorized, Kind::kLogin,   Kind::kLoggedOut, Kind::kDenied,
+    Kind::kForgotten,   Kind::kUnavailable,  Kind::kBusy,    Kind::kGateway,   Kind::kNoSpace,
+    Kind::kRejected,    Kind::kPoolWait,     Kind::kSpool,   Kind::kShutdown,  Kind::kNoMemory,
 };
 static_assert(kKinds.size() == static_cast<size_t>(Kind::kNoMemory) + 1);
 

@@ -52,7 +52,7 @@ constexpr const char* kLeased = "somebody else has a lease on the blob";
 
 // https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 constexpr Row kRows[] = {
-    {"ServerBusy", Kind::kUnavailable, "the server wants fewer requests"},
+    {"ServerBusy", Kind::kBusy, "the server wants fewer requests"},
     {"OperationTimedOut", Kind::kUnavailable, "the server has given the operation up"},
     {"InternalError", Kind::kUnavailable, "the server failed"},
     {"AuthenticationFailed", Kind::kDenied, kBadSignature},
@@ -73,6 +73,20 @@ constexpr Row kRows[] = {
     {"InvalidRange", Kind::kRejected, "the range is beyond the end of the blob"},
 };
 
+// What the server says of it, for people, from the XML of an error's body.
+std::string message_in(const std::string& body) {
+  std::string message;
+  for (const char* name : {"Message", "AuthenticationErrorDetail"}) {
+    const std::string tag = std::string("<") + name + ">";
+    const size_t start = body.find(tag);
+    if (start == body.npos) continue;
+    const size_t text = start + tag.size();
+    if (!message.empty()) message += " ";
+    message += body.substr(text, std::min(body.find("</", text), body.size()) - text);
+  }
+  return excerpt(message.empty() ? body : message);
+}
+
 Status judge(const http::Reply& reply, int success) {
   const Status plain = classify(reply, success);
   const std::string& code = reply.headers.get("x-ms-error-code");
@@ -84,7 +98,8 @@ Status judge(const http::Reply& reply, int success) {
     kind = row.kind;
     text += std::string(": ") + row.meaning;
   }
-  if (!reply.body.empty()) text += ": " + excerpt(reply.body);
+    const std::string message = message_in(reply.body);
+  if (!message.empty()) text += ": " + message;
   Status status(kind, text);
   status.set_retry_after(plain.retry_after());
   return status;

@@ -69,11 +69,12 @@ constexpr Verdict verdict_of_kind(Kind kind) {
       return {
           .retire = true, .fate_unknown = true, .repeat = true, .latch = Latch::kWithoutReplay};
     case Kind::kUnavailable: return {.fate_unknown = true, .repeat = true};
-    // Refused before its body was read.
+            // Refused before its body was read.
     case Kind::kForgotten: return {.repeat = true};
     // Nothing was sent, or nothing of it was done: what the connection has carried is as it
     // was.
-    case Kind::kLogin: return {.repeat = true};
+        case Kind::kLogin:
+    case Kind::kBusy: return {.repeat = true};
     case Kind::kLoggedOut: return {.retire = true, .repeat = true};
     case Kind::kUnauthorized:
     case Kind::kRejected: return {};
@@ -88,7 +89,7 @@ constexpr Verdict verdict_of_kind(Kind kind) {
 
 constexpr Verdict verdict(Kind kind, Purpose purpose) {
   Verdict verdict = verdict_of_kind(kind);
-  if (kind == Kind::kOk || kind == Kind::kLogin) return verdict;
+  if (kind == Kind::kOk || kind == Kind::kLogin || kind == Kind::kBusy) return verdict;
   switch (purpose) {
     case Purpose::kRead:
       verdict.fate_unknown = false;

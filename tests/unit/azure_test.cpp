@@ -147,7 +147,7 @@ TEST_CASE("a checksum is that of all parts, zeroes among them", "[azure]") {
 
 TEST_CASE("what a refusal means is told by the code, or else by the status", "[azure]") {
   const std::tuple<int, const char*, Kind> rows[] = {
-      {503, "ServerBusy", Kind::kUnavailable},
+      {503, "ServerBusy", Kind::kBusy},
       {500, "OperationTimedOut", Kind::kUnavailable},
       {500, "InternalError", Kind::kUnavailable},
       {500, "", Kind::kServerError},

@@ -58,6 +58,7 @@ constexpr Name kNames[] = {
     {Kind::kDenied, "403, 404, 410"},
     {Kind::kUnauthorized, "401, 407"},
     {Kind::kLogin, "no login"},
+    {Kind::kBusy, "ServerBusy"},
     {Kind::kLoggedOut, "401 to an old login, connection closed"},
     {Kind::kNoSpace, "413, 507"},
     {Kind::kRejected, "other 4xx"},
