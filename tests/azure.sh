@@ -52,7 +52,7 @@ start_azurite() {
   timeout 900 "$azurite" --blobHost 127.0.0.1 --blobPort $PORT --cert "$CERTS/cert.pem" --key "$CERTS/key.pem" \
     --location "$TMP/azurite" --disableTelemetry --skipApiVersionCheck --oauth basic >azurite.log 2>&1 &
   azurite_pid=$!
-  pids+=($azurite_pid)
+  pids+=("$azurite_pid")
   await 60 grep -q 'successfully listens' azurite.log || { echo 'azurite does not start' >&2; cat azurite.log >&2; exit 99; }
   signed PUT "/$account/images?restype=container" >out || fail 'no container'
 }
