@@ -21,6 +21,7 @@
 
 #include <nbdkit-plugin.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -44,6 +45,7 @@
 
 namespace {
 
+using upload::Clients;
 using upload::Config;
 using upload::ConfigParser;
 using upload::Disk;
@@ -230,7 +232,7 @@ void upload_dump_plugin() {
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
   printf(
       "upload_features=group-commit keeper native-fua extents unix-socket replay spool "
-      "exports sessions create checksum\n");
+      "exports sessions create checksum claims\n");
 }
 
 // --- Serving --------------------------------------------------------------
@@ -244,28 +246,49 @@ int upload_list_exports(int, int, nbdkit_exports* exports) {
 
 const char* upload_default_export(int, int) { return instance->disks().front()->name().c_str(); }
 
+// What nbdkit has for each client.
+struct Client {
+  Disk& disk;
+  Clients::Id id;
+};
+
+Disk& disk_of(void* handle) { return static_cast<Client*>(handle)->disk; }
+Volume& volume_of(void* handle) { return disk_of(handle).volume(); }
+
+// Of a client on a unix socket; 0: not known. nbdkit_peer_pid() calls others an error.
+pid_t process_of_client() {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  if (nbdkit_peer_name(reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
+  return address.ss_family == AF_UNIX ? static_cast<pid_t>(nbdkit_peer_pid()) : 0;
+}
+
 // What an earlier run has left in the spool goes before the first client.
 void* upload_open(int) {
-  Disk* disk = nullptr;
+  Client* client = nullptr;
   const int result = guard([&]() -> Status {
     const char* const name = nbdkit_export_name();
     Result<Disk*> opened = instance->open(name == nullptr ? "" : name);
-    if (opened.ok()) disk = opened.value();
-    return opened.status();
+    if (!opened.ok()) return opened.status();
+    Disk& disk = *opened.value();
+    client =
+        new Client{disk, disk.clients().come(disk.counts_clients() ? process_of_client() : 0)};
+    return {};
   });
-  return result == 0 ? disk : nullptr;
+  return result == 0 ? client : nullptr;
 }
 
 // What is shared stays: the login, the connections, what is unflushed.
-void upload_close(void*) {
+void upload_close(void* handle) {
   UPLOAD_DEBUG(session, "session: a client has gone; the login and the connections stay");
+  auto* const client = static_cast<Client*>(handle);
+  client->disk.clients().go(client->id);
+  delete client;
 }
 
 const char* upload_export_description(void* handle) {
-  return static_cast<Disk*>(handle)->description().c_str();
+  return disk_of(handle).description().c_str();
 }
-
-Volume& volume_of(void* handle) { return static_cast<Disk*>(handle)->volume(); }
 
 int64_t upload_get_size(void* handle) { return static_cast<int64_t>(volume_of(handle).size()); }
 

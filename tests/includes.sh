@@ -16,9 +16,10 @@ allowed() {
     login) echo "base http" ;;
     upstream) echo "base http login" ;;
     journal) echo "base" ;;
+    claim) echo "base http" ;;
     volume) echo "base http target upstream journal" ;;
-    process) echo "base http target login upstream journal volume" ;;
-    .) echo "base http target login upstream journal volume process ." ;;
+    process) echo "base http claim target login upstream journal volume" ;;
+    .) echo "base http claim target login upstream journal volume process ." ;;
   esac
 }
 

@@ -23,6 +23,7 @@ EXPORTED_FLAG(http);
 EXPORTED_FLAG(queue);
 EXPORTED_FLAG(journal);
 EXPORTED_FLAG(session);
+EXPORTED_FLAG(claim);
 EXPORTED_FLAG(stats);
 EXPORTED_FLAG(core);
 }

@@ -17,6 +17,7 @@ extern int upload_debug_http;
 extern int upload_debug_queue;
 extern int upload_debug_journal;
 extern int upload_debug_session;
+extern int upload_debug_claim;
 extern int upload_debug_stats;
 // Not of lines: the process may be looked into, by debuggers and in core files.
 extern int upload_debug_core;

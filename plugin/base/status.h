@@ -38,6 +38,8 @@ enum class Kind {
   kRejected,      // any other status that is not success
   kPoolWait,      // no connection became free in time
   kSpool,         // the spool on disk can't be used, or is damaged
+  kClaimed,       // the claim is another's, or the disk is in a state that must not be taken over
+  kClaimLost,     // the claim is not ours any more, or may be another's; whatever was sent
   kShutdown,      // the plugin is being unloaded
   kNoMemory,
 };
@@ -45,7 +47,8 @@ inline constexpr std::array kKinds = {
     Kind::kOk,          Kind::kInvalid,      Kind::kConnect, Kind::kLost,      Kind::kMalformed,
     Kind::kServerError, Kind::kUnauthorized, Kind::kLogin,   Kind::kLoggedOut, Kind::kDenied,
     Kind::kForgotten,   Kind::kUnavailable,  Kind::kBusy,    Kind::kGateway,   Kind::kNoSpace,
-    Kind::kRejected,    Kind::kPoolWait,     Kind::kSpool,   Kind::kShutdown,  Kind::kNoMemory,
+    Kind::kRejected,    Kind::kPoolWait,     Kind::kSpool,   Kind::kClaimed,   Kind::kClaimLost,
+    Kind::kShutdown,    Kind::kNoMemory,
 };
 static_assert(kKinds.size() == static_cast<size_t>(Kind::kNoMemory) + 1);
 

@@ -45,6 +45,9 @@
 // Threads: perform() belongs to the thread that holds the lease. abort() may
 // come from any thread; it shuts the socket down under fds_mutex_, which also
 // keeps the descriptor from being closed, and so reused, meanwhile.
+//
+// A request with a fence is cut off when that is reached: libcurl asks before it sends, each
+// time it wants more of the body, and once a second.
 
 #include "http/curl_connection.h"
 
@@ -166,6 +169,7 @@ class CurlConnection final : public Connection {
     kBodyTooLong,
     kBodyRefused,
     kRangeIgnored,
+    kFenced,
     kNoMemory
   };
 
@@ -193,7 +197,8 @@ class CurlConnection final : public Connection {
   int connect_unix_socket();
   int on_close(curl_socket_t fd);
   int on_established();
-  size_t on_read(char* buffer, size_t room) { return reader_.read(buffer, room); }
+  size_t on_read(char* buffer, size_t room);
+  bool fenced();
   size_t on_header(const char* line, size_t length);
   size_t on_write(const char* data, size_t length);
   int on_progress(uint64_t down, uint64_t up);
@@ -425,7 +430,11 @@ int CurlConnection::connect_unix_socket() {
   return fd;
 }
 
+// What is cut off at the fence is not to be sent on by the kernel: it forgets what is in its
+// buffer, and resets the connection (socket(7), SO_LINGER).
 int CurlConnection::on_close(curl_socket_t fd) {
+  const linger at_once = {1, 0};
+  if (ended_ == Ended::kFenced) setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   MutexLock lock(fds_mutex_);
   std::erase(fds_, fd);
   return close(fd);
@@ -444,7 +453,18 @@ int CurlConnection::on_established() {
     progress_at_ = std::chrono::steady_clock::now();
     if (events_.opened) events_.opened();
   }
-  return aborted_ ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+  return aborted_ || fenced() ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+size_t CurlConnection::on_read(char* buffer, size_t room) {
+  return fenced() ? CURL_READFUNC_ABORT : reader_.read(buffer, room);
+}
+
+// Is the request to end, since its fence is reached?
+bool CurlConnection::fenced() {
+  if (request_->fence == nullptr || request_->fence->open()) return false;
+  ended_ = Ended::kFenced;
+  return true;
 }
 
 // libcurl takes a connection that closes within the header for the end of a
@@ -491,7 +511,7 @@ size_t CurlConnection::on_write(const char* data, size_t length) {
 }
 
 int CurlConnection::on_progress(uint64_t down, uint64_t up) {
-  if (aborted_) return 1;
+  if (aborted_ || fenced()) return 1;
   const TimePoint now = std::chrono::steady_clock::now();
   if (!established_) {
     // Connecting has a time-out of libcurl's, which does not look at it while a proxy's
@@ -712,6 +732,7 @@ void CurlConnection::read_headers() {
 Status CurlConnection::explain(CURLcode code, const Request& request, bool fresh) const {
   const std::string server = origin_->name() + ": ";
   const std::string detail = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
+  if (ended_ == Ended::kFenced) return request.fence->why();
   if (aborted_ && ended_ != Ended::kNoMemory)
     return {Kind::kLost, server + "the connection was shut down"};
   if (ended_ == Ended::kNotConnected) return explain_unconnected(CURLE_OPERATION_TIMEDOUT);
@@ -758,6 +779,7 @@ Status CurlConnection::explain_end(const Request& request) const {
                                            milliseconds(origin_->timeout) / 1000)};
     case Ended::kNot:
     case Ended::kNotConnected:
+    case Ended::kFenced:
     case Ended::kNoMemory: break;
   }
   return {Kind::kNoMemory, server + "out of memory"};

@@ -18,6 +18,7 @@
 
 #include "base/byte_range.h"
 #include "base/clock.h"
+#include "base/fence.h"
 #include "base/status.h"
 
 namespace upload::http {
@@ -74,6 +75,9 @@ struct Request {
   uint64_t max_reply = uint64_t{64} << 10;
   // The whole request must be over in that time, also if it moves; zero: no limit.
   Duration within{0};
+  // The request is under way only while this is open, and fails with kClaimLost otherwise;
+  // null: always.
+  const Fence* fence = nullptr;
   // For error texts and the log, such as "write 4096 bytes at offset 0".
   std::string what;
 };

@@ -25,6 +25,7 @@
 #include "base/parse.h"
 #include "base/printable.h"
 #include "base/redact.h"
+#include "claim/record.h"
 #include "login/token_request.h"
 #include "process/export_list.h"
 #include "target/target.h"
@@ -133,6 +134,25 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "    What to do with changes that an earlier run has left there for the\n"
      "    same path under another host (default: fail). discard drops those\n"
      "    of the same URL, too."},
+    {"claim", &ConfigParser::set_claim, true,
+     "file:<DIR>|etcd:<URL>[,<URL>...]\n"
+     "    Upload only with the claim to the disk, which one process has at a time:\n"
+     "    of this host, by a lock in this directory; or of any host, by etcd."},
+    {"claim-name", &ConfigParser::set_claim_name, true,
+     "<NAME>\n"
+     "    Name of the disk for claim=; if not given, its URL. Of the export, after\n"
+     "    export=."},
+    {"claim-wait", &ConfigParser::set_claim_wait, true,
+     "<SECONDS>\n"
+     "    How long to wait for another's claim to end (default: 0)."},
+    {"claim-steal", &ConfigParser::set_claim_steal, true,
+     "true|false\n"
+     "    Also take a disk whose upload has failed, was never ended, or is\n"
+     "    complete; never one that is being uploaded (default: false)."},
+    {"claim-lease", &ConfigParser::set_claim_lease, true,
+     "<SECONDS>\n"
+     "    With claim=etcd: how long the claim of a process that does not answer\n"
+     "    stays (default: 30)."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
      "    User name for Basic authentication, or for token-url=."},
@@ -220,7 +240,7 @@ Status read_file(const std::string& name, std::string& content) {
   return {};
 }
 
-// user:password@ in a proxy's URL.
+// user:password@ in the URL of a proxy, or of a member of etcd, which is refused then.
 void register_proxy_secret(const std::string& proxy) {
   const size_t at = proxy.rfind('@');
   if (at == proxy.npos) return;
@@ -336,7 +356,7 @@ Status ConfigParser::add_export(const std::string& name) {
     return bad("must be a name without control characters, of at most 4096 bytes");
   for (const Config::Export& other : config_.exports)
     if (other.name == name) return bad("there is an export of that name already");
-  config_.exports.push_back({name, {}, {}});
+  config_.exports.push_back({name, {}, {}, {}});
   return {};
 }
 
@@ -353,6 +373,9 @@ Status ConfigParser::set_exports(const std::string& value) {
     };
     if (Status status = add_export(one.name); !status.ok()) return refused("name", status);
     if (Status status = set_url(one.url); !status.ok()) return refused("url", status);
+    if (!one.claim.empty())
+      if (Status status = set_claim_name(one.claim); !status.ok())
+        return refused("claim", status);
     if (one.size.empty()) continue;
     if (Status status = set_size(one.size); !status.ok()) return refused("size", status);
   }
@@ -517,6 +540,85 @@ Status ConfigParser::set_spool_leftovers(const std::string& value) {
   return {};
 }
 
+Status ConfigParser::set_claim(const std::string& value) {
+  config_.claim.directory.clear();
+  config_.claim.members.clear();
+  const size_t colon = value.find(':');
+  const std::string way = value.substr(0, colon);
+  const std::string where = colon == value.npos ? "" : value.substr(colon + 1);
+  if (value == "lease") return bad("this target has no lease");
+  if (way == "file") return set_claim_directory(where);
+  if (way == "etcd") return set_claim_members(where);
+  return bad("must be file:DIR or etcd:URL[,URL...]");
+}
+
+Status ConfigParser::set_claim_directory(const std::string& value) {
+  if (value.empty() || value[0] != '/')
+    return bad(
+        "must be file: and an absolute path: nbdkit changes its directory when it goes to the "
+        "background");
+  struct stat about = {};
+  if (stat(value.c_str(), &about) != 0)
+    return bad(std::string("can't be used: ") + strerror(errno));
+  if (!S_ISDIR(about.st_mode)) return bad("must be a directory");
+  if (access(value.c_str(), W_OK | X_OK) != 0)
+    return bad(std::string("files can't be made there: ") + strerror(errno));
+  config_.claim.directory = value;
+  return {};
+}
+
+Status ConfigParser::set_claim_members(const std::string& value) {
+  constexpr size_t kMost = 16;
+  for (size_t at = 0; at <= value.size();) {
+    const size_t end = std::min(value.find(',', at), value.size());
+    std::string text = value.substr(at, end - at);
+    register_proxy_secret(text);
+    if (text.ends_with('/')) text.pop_back();
+    // parse_url() wants a path, and there must be none.
+    Result<http::Url> url = http::parse_url(text + "/v3");
+    if (!url.ok() || url.value().path != "/v3" || !url.value().query.empty())
+      return bad(
+          "must be etcd: and the URLs of the cluster's members, such as https://host:2379");
+    config_.claim.members.push_back(std::move(url.value()));
+    at = end + 1;
+  }
+  if (config_.claim.members.size() > kMost)
+    return bad(format("must not name more than %zu members", kMost));
+  return {};
+}
+
+Status ConfigParser::set_claim_name(const std::string& value) {
+  constexpr size_t kLongestName = 4096;
+  if (value.empty() || value.size() > kLongestName || has_control_characters(value))
+    return bad("must be a name without control characters, of at most 4096 bytes");
+  (config_.exports.empty() ? config_.claim_name : config_.exports.back().claim_name) = value;
+  claim_key_ = "claim-name=" + printable(value);
+  return {};
+}
+
+Status ConfigParser::set_claim_wait(const std::string& value) {
+  claim_key_ = "claim-wait=" + value;
+  config_.claim.wait = Duration::zero();
+  return value == "0" ? Status() : parse_seconds(value, config_.claim.wait);
+}
+
+Status ConfigParser::set_claim_steal(const std::string& value) {
+  claim_key_ = "claim-steal=" + value;
+  return parse_flag(value, config_.claim.steal);
+}
+
+Status ConfigParser::set_claim_lease(const std::string& value) {
+  constexpr uint64_t kShortest = 10;
+  constexpr uint64_t kLongest = 3600;
+  const std::optional<uint64_t> time = parse_number(value);
+  if (!time || *time < kShortest || *time > kLongest)
+    return bad("must be a whole number of seconds from 10 to 3600");
+  config_.claim.lease = std::chrono::seconds(*time);
+  claim_key_ = "claim-lease=" + value;
+  claim_lease_given_ = true;
+  return {};
+}
+
 Status ConfigParser::set_user(const std::string& value) {
   if (value.empty() || value.find(':') != value.npos || has_control_characters(value))
     return bad("must be a name without a colon");
@@ -673,6 +775,7 @@ Result<Config> ConfigParser::complete() const {
         !status.ok())
       return status;
   if (Status status = check_exports(config); !status.ok()) return status;
+  if (Status status = check_claims(config); !status.ok()) return status;
   if (Status status = check_access(config); !status.ok()) return status;
   if (origin.cert_pem.empty() != origin.key_pem.empty())
     return bad(origin.cert_pem.empty() ? "key= needs cert=" : "cert= needs key=");
@@ -685,6 +788,26 @@ Result<Config> ConfigParser::complete() const {
   if (!origin.unix_socket.empty() && !origin.proxy.empty())
     return bad("unix-socket=" + socket + " and proxy= exclude each other");
   return config;
+}
+
+Status ConfigParser::check_claims(const Config& config) const {
+  const Config::Claim& claim = config.claim;
+  if (!claim.wanted())
+    return claim_key_.empty() ? Status() : bad(claim_key_ + " needs claim=file:DIR or etcd:URL");
+  if (claim.members.empty() && claim_lease_given_)
+    return bad(format("claim-lease=%lld needs claim=etcd:URL", seconds(claim.lease)));
+  if (!config.exports.empty() && !config.claim_name.empty())
+    return bad("a claim-name= before export=" + printable(config.exports.front().name) +
+               " belongs to no export");
+  std::map<std::string, std::string> names;  // by hash
+  for (const Config::Export& one : config.exports) {
+    const auto [other, is_new] =
+        names.emplace(claim::hash_of(one.claim_name, one.url), printable(one.name));
+    if (!is_new)
+      return bad("export=" + other->second + " and export=" + printable(one.name) +
+                 " have the same claim");
+  }
+  return {};
 }
 
 Status ConfigParser::check_access(const Config& config) const {

@@ -34,6 +34,7 @@ struct Config {
     std::string name;
     http::Url url;
     std::optional<uint64_t> size;  // bytes
+    std::string claim_name{};      // empty: the URL
   };
 
   // How requests show that they are allowed; at most one of the ways. Empty: not given.
@@ -53,6 +54,17 @@ struct Config {
     [[nodiscard]] bool has_login() const { return token_url || !token_script.empty(); }
   };
 
+  // Who may upload to the disk at a time. At most one of the ways.
+  struct Claim {
+    std::string directory;                      // of lock files; empty: none
+    std::vector<http::Url> members;             // of an etcd cluster; empty: none
+    Duration lease = std::chrono::seconds(30);  // with members
+    Duration wait{0};
+    bool steal = false;
+
+    [[nodiscard]] bool wanted() const { return !directory.empty() || !members.empty(); }
+  };
+
   // Its url is the upload URL; unix_socket as below. Nothing of `access` is in it.
   http::Origin origin;
   Access access;
@@ -63,6 +75,8 @@ struct Config {
   std::optional<uint64_t> size;  // bytes
   // If there are any, url and size are theirs and not the ones above.
   std::vector<Export> exports;
+  Claim claim;
+  std::string claim_name;      // empty: the URL
   bool start_any = false;      // an export that can't be reached does not end the start
   bool auto_socket = false;    // use the unix socket that the server tells of
   std::optional<bool> direct;  // our connections are the server's; none: ask
@@ -131,6 +145,13 @@ class ConfigParser {
   Status set_spool_size(const std::string& value);
   Status set_spool_flush(const std::string& value);
   Status set_spool_leftovers(const std::string& value);
+  Status set_claim(const std::string& value);
+  Status set_claim_name(const std::string& value);
+  Status set_claim_wait(const std::string& value);
+  Status set_claim_steal(const std::string& value);
+  Status set_claim_lease(const std::string& value);
+  Status set_claim_directory(const std::string& value);
+  Status set_claim_members(const std::string& value);
   Status set_user(const std::string& value);
   Status set_password(const std::string& value);
   Status set_token(const std::string& value);
@@ -145,6 +166,7 @@ class ConfigParser {
   Status set_proxy(const std::string& value);
   Status add_export(const std::string& name);
   Status check_exports(const Config& config) const;
+  Status check_claims(const Config& config) const;
   Status check_access(const Config& config) const;
   Status read_secret(const std::string& value, std::string& secret) const;
 
@@ -154,7 +176,9 @@ class ConfigParser {
   bool spool_flush_given_ = false;
   bool reuse_session_given_ = false;
   std::string spool_leftovers_;  // as given; empty: not
-  bool url_given_ = false;       // before any export
+  std::string claim_key_;        // the first of claim-... that was given, with its value
+  bool claim_lease_given_ = false;
+  bool url_given_ = false;  // before any export
   std::optional<std::string> unix_socket_;
   std::optional<bool> is_ovirt_host_;
 };

@@ -39,12 +39,15 @@ Disk::Disk(std::string name, Config config, std::shared_ptr<journal::CommonMemor
 Status Disk::discover() {
   Status status = discover_all();
   ready_ = status.ok();
-  if (!ready_) {
-    // Another attempt takes the spool's lock again.
-    spool_place_.reset();
-    leftovers_.reset();
-  }
+  if (!ready_) forget_discovery();
   return status;
+}
+
+// Another attempt takes the spool's lock again.
+void Disk::forget_discovery() {
+  ready_ = false;
+  spool_place_.reset();
+  leftovers_.reset();
 }
 
 Status Disk::discover_all() {
@@ -130,11 +133,58 @@ Result<std::shared_ptr<journal::Spool>> Disk::open_spool() {
                                           std::max(config_.retry_time, kSlowestDisk));
 }
 
-Status Disk::prepare() {
-  const Status status = volume::prepare(*target_, *found_, environment_.connect);
-  ready_ = status.ok();
+// --- The claim ------------------------------------------------------------
+
+std::string Disk::claim_order() const {
+  return claim::hash_of(config_.claim_name, config_.origin.url);
+}
+
+Status Disk::acquire_claim(const std::function<void()>& meanwhile) {
+  if (!config_.claim.wanted() || !offered().can_write) return {};
+  claim_ = std::make_unique<claim::Claim>(
+      environment_.open_ledger(config_, claim_order()),
+      claim::Claim::Options{config_.claim.wait, config_.claim.steal}, clock_);
+  const Status status = claim_->acquire(environment_.sleep_unless_ending, meanwhile);
+  if (status.ok()) return status;
+  claim_.reset();
+  forget_discovery();
   return status.while_doing(title_);
 }
+
+void Disk::renew_claim_if_due() {
+  if (claim_) claim_->renew_if_due();
+}
+
+void Disk::let_go_of_claim() {
+  if (!claim_) return;
+  claim_->stop();
+  const Status status = claim_->let_go(claim_state());
+  if (!status.ok())
+    log::warning("%s: the claim could not be given back: %s", title_.c_str(),
+                 status.text().c_str());
+}
+
+// A client that is still there may have more to write; nothing: as it was.
+std::optional<claim::State> Disk::claim_state() {
+  if (!volume_) return std::nullopt;
+  const volume::Volume::Outcome outcome = volume_->outcome();
+  if (outcome == volume::Volume::Outcome::kUntouched) return std::nullopt;
+  const bool complete = outcome == volume::Volume::Outcome::kFlushed && !clients_.any() &&
+                        !volume_->late_copies_may_come();
+  return complete ? claim::State::kComplete : claim::State::kFailed;
+}
+
+Status Disk::prepare() {
+  const Status status = volume::prepare(*target_, *found_, environment_.connect,
+                                        claim_ ? &claim_->fence() : nullptr);
+  if (status.ok()) return status;
+  let_go_of_claim();
+  claim_.reset();
+  forget_discovery();
+  return status.while_doing(title_);
+}
+
+// --- The volume -----------------------------------------------------------
 
 Status Disk::start(upstream::Pool& pool, size_t disks) {
   volume::VolumeOptions volume;
@@ -162,8 +212,10 @@ Status Disk::start(upstream::Pool& pool, size_t disks) {
   volume.unclean_start = leftovers_->unclean();
   volume.spool_size = config_.spool_size.value_or(UINT64_MAX);
   volume.spool_local = config_.spool_local;
+  if (claim_) volume.fence = &claim_->fence();
   description_ = config_.origin.url.host + format(", %" PRIu64 " bytes", found_->size);
   volume_ = std::make_unique<volume::Volume>(std::move(volume), pool, clock_, stats_);
+  if (claim_) claim_->start([this](const Status& lost) { volume_->claim_lost(lost); });
   UPLOAD_DEBUG(pool, "%s: %s; at most %u connections to %s; stable on %s; zero %d, extents %d",
                title_.c_str(), offered().can_write ? "writable" : "read-only", pool.limit(),
                origin()->name().c_str(),

@@ -13,7 +13,9 @@
 #include <string>
 
 #include "base/stats.h"
+#include "claim/claim.h"
 #include "journal/spool.h"
+#include "process/clients.h"
 #include "process/config.h"
 #include "process/environment.h"
 #include "process/leftovers.h"
@@ -43,6 +45,19 @@ class Disk {
   // It is not to be tried any more: nbdkit is to end. Any thread.
   void give_up_discovery() { given_up_ = true; }
   [[nodiscard]] bool discovered() const { return ready_; }
+
+  // --- The claim; without claim=, or where the server allows only reading, there is none ---
+
+  // After discover(), which is undone by a failure. `meanwhile` as Claim::acquire()'s.
+  Status acquire_claim(const std::function<void()>& meanwhile);
+  // For whoever waits for another's.
+  void renew_claim_if_due();
+  // Gives it back, with the state that follows from what was done; also without start(). When
+  // the volume's threads have ended, and requests that have failed can't be applied any more.
+  void let_go_of_claim();
+  // In which all processes take claims, so that no two wait for each other.
+  [[nodiscard]] std::string claim_order() const;
+
   // After discover(): what the connections are made to, and what the server offers.
   [[nodiscard]] const std::shared_ptr<const http::Origin>& origin() const {
     return found_->origin;
@@ -56,6 +71,10 @@ class Disk {
   Status start(upstream::Pool& pool, size_t disks);
   // Once it is started.
   [[nodiscard]] volume::Volume& volume() { return *volume_; }
+
+  [[nodiscard]] Clients& clients() { return clients_; }
+  // Whether it is of interest which clients are connected.
+  [[nodiscard]] bool counts_clients() const { return claim_ != nullptr; }
 
   // Host and size, for clients; once it is started.
   [[nodiscard]] const std::string& description() const { return description_; }
@@ -74,6 +93,8 @@ class Disk {
  private:
   Status discover_all();
   Status choose_target();
+  void forget_discovery();
+  [[nodiscard]] std::optional<claim::State> claim_state();
   Status discover_volume();
   Result<std::shared_ptr<journal::Spool>> open_spool();
   Result<std::unique_ptr<journal::Store>> open_store(uint64_t size, bool verify);
@@ -92,6 +113,8 @@ class Disk {
   std::string description_;
   bool ready_ = false;
   std::atomic<bool> given_up_ = false;
+  std::unique_ptr<claim::Claim> claim_;
+  Clients clients_;
   std::unique_ptr<volume::Volume> volume_;
 };
 

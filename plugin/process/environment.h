@@ -11,11 +11,14 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "claim/ledger.h"
 #include "http/connection.h"
 #include "http/origin.h"
 #include "journal/store.h"
 
 namespace upload {
+
+struct Config;
 
 struct Environment {
   Clock& clock;
@@ -26,6 +29,9 @@ struct Environment {
       take_spool_place;
   // Sleeps for so long at most. True: the process is to end; returns soon then.
   std::function<bool(Duration)> sleep_unless_ending;
+  // The ledger that claim= names, for the volume of that hash (claim::hash_of()).
+  std::function<std::unique_ptr<claim::Ledger>(const Config& config, const std::string& hash)>
+      open_ledger = {};
 };
 
 // The machine's own. What tells that the process is to end is nbdkit's.

@@ -68,9 +68,9 @@ class ListReader final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(std::string& key) override {
     ListedExport& one = list.back();
-    if (key != "name" && key != "url" && key != "size")
+    if (key != "name" && key != "url" && key != "size" && key != "claim")
       return fail("unknown key \"" + printable(key) +
-                  "\"; there are \"name\", \"url\", \"size\"");
+                  "\"; there are \"name\", \"url\", \"size\", \"claim\"");
     if (!one.lines.emplace(key, line_).second) return fail("\"" + key + "\" comes twice");
     key_ = key;
     return true;
@@ -86,7 +86,10 @@ class ListReader final : public nlohmann::json_sax<nlohmann::json> {
   bool string(std::string& value) override {
     if (depth_ != 2) return unexpected();
     ListedExport& one = list.back();
-    (key_ == "name" ? one.name : key_ == "url" ? one.url : one.size) = value;
+    (key_ == "name"    ? one.name
+     : key_ == "url"   ? one.url
+     : key_ == "claim" ? one.claim
+                       : one.size) = value;
     if (value.empty()) return fail("\"" + key_ + "\" is empty");
     return true;
   }

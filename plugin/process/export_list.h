@@ -22,7 +22,8 @@ namespace upload {
 struct ListedExport {
   std::string name;
   std::string url;
-  std::string size;  // empty: not given
+  std::string size;   // empty: not given
+  std::string claim;  // likewise
 
   // From 1; of the export's beginning for a key that is not there.
   [[nodiscard]] size_t line_of(const std::string& key) const {

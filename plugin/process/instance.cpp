@@ -71,12 +71,18 @@ Instance::~Instance() { stop(); }
 
 Status Instance::discover() {
   std::vector<Status> results = discover_all();
-  for (size_t i = 0; i < disks_.size(); ++i)
-    if (disks_[i]->discovered()) results[i] = disks_[i]->prepare();
   const auto failed = [](const Status& status) { return !status.ok(); };
+  if (config_.start_any || std::none_of(results.begin(), results.end(), failed))
+    acquire_claims(results);
+  // Only now, as this may write.
+  for (size_t i = 0; i < disks_.size(); ++i)
+    if (results[i].ok() && disks_[i]->discovered()) results[i] = disks_[i]->prepare();
   const auto first = std::find_if(results.begin(), results.end(), failed);
   if (first == results.end()) return {};
-  if (!config_.start_any || std::all_of(results.begin(), results.end(), failed)) return *first;
+  if (!config_.start_any || std::all_of(results.begin(), results.end(), failed)) {
+    let_go_of_claims();
+    return *first;
+  }
   for (const Status& status : results)
     if (!status.ok())
       log::warning("not started, and tried again when a client opens it (start=any): %s",
@@ -98,7 +104,6 @@ std::vector<Status> Instance::discover_all() {
       // The first failure ends the start, unless any will do.
       if (failed && !config_.start_any) return;
       results[i] = disks_[i]->discover();
-
       failed = failed || !results[i].ok();
     }
   };
@@ -106,6 +111,37 @@ std::vector<Status> Instance::discover_all() {
   for (size_t i = 0; i < std::min(kAskedAtOnce, disks_.size()); ++i) threads.emplace_back(ask);
   for (Thread& thread : threads) thread.join();
   return results;
+}
+
+// One after the other, in an order that is the same for all processes. Those that are taken are
+// renewed while the next is waited for.
+void Instance::acquire_claims(std::vector<Status>& results) {
+  std::vector<size_t> order;
+  for (size_t i = 0; i < disks_.size(); ++i)
+    if (disks_[i]->discovered()) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return disks_[a]->claim_order() < disks_[b]->claim_order();
+  });
+  const auto renew = [&] {
+    for (const auto& disk : disks_) disk->renew_claim_if_due();
+  };
+  for (const size_t i : order) {
+    results[i] = disks_[i]->acquire_claim(renew);
+    if (!results[i].ok() && !config_.start_any) return;
+    renew();
+  }
+}
+
+// Side by side, since each may take a moment.
+void Instance::let_go_of_claims() {
+  std::atomic<size_t> next = 0;
+  const auto let_go = [&] {
+    for (size_t i = next++; i < disks_.size(); i = next++) disks_[i]->let_go_of_claim();
+  };
+  std::vector<Thread> threads;
+  for (size_t i = 1; i < std::min(kAskedAtOnce, disks_.size()); ++i) threads.emplace_back(let_go);
+  let_go();
+  for (Thread& thread : threads) thread.join();
 }
 
 Status Instance::start() {
@@ -182,6 +218,7 @@ Status Instance::make_ready(Disk& disk) {
     starting_.insert(&disk);
   }
   Status status = disk.discover();
+  if (status.ok()) status = disk.acquire_claim({});
   if (status.ok()) status = disk.prepare();
   if (status.ok()) status = start_disk(disk);
   MutexLock lock(mutex_);
@@ -250,6 +287,7 @@ void Instance::stop() {
   for (Disk* const disk : disks) disk->volume().join();
   shutdown_watch_.reset();
   wait_for_late_copies(disks);
+  let_go_of_claims();
   if (upload_debug_stats != 0)
     for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
 }

@@ -33,7 +33,8 @@ class Instance {
   Instance(const Config& config, Environment environment);
   ~Instance();
 
-  // Looks into the spools and talks to the servers. Starts no thread that lasts.
+  // Looks into the spools, talks to the servers, and takes the claims. Starts no thread that
+  // lasts.
   Status discover();
   // Starts keepers; disks may be used from here on.
   Status start() EXCLUDES(mutex_);
@@ -53,6 +54,8 @@ class Instance {
  private:
   std::vector<std::unique_ptr<Disk>> make_disks();
   std::vector<Status> discover_all();
+  void acquire_claims(std::vector<Status>& results);
+  void let_go_of_claims();
   [[nodiscard]] Result<Disk*> find(const std::string& name) const;
   Status make_ready(Disk& disk) EXCLUDES(mutex_);
   Status start_disk(Disk& disk) EXCLUDES(mutex_);

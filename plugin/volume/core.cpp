@@ -129,6 +129,7 @@ void Core::finish(const std::vector<Change*>& changes, const Status& result) {
   for (Change* change : changes) {
     if (budget.release(*change)) wake_waiting();
     change->result = result;
+    if (result.ok() && !change->exclusive) ++changes_acknowledged;
     // Under the mutex: once it is free the change may cease to exist.
     change->turn.notify_one();
   }

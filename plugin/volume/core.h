@@ -78,6 +78,13 @@ class Core final : private upstream::LeaseWaiter {
   TimePoint resumed GUARDED_BY(mutex) = TimePoint::min();
   // How many changes were begun, for whoever remembers what the disk was like.
   uint64_t changes_begun GUARDED_BY(mutex) = 0;
+  // How many were acknowledged; of these, how many before the beginning of a flush that a client
+  // has asked for and that has succeeded; and whether there was such a flush.
+  uint64_t changes_acknowledged GUARDED_BY(mutex) = 0;
+  uint64_t changes_flushed GUARDED_BY(mutex) = 0;
+  bool flushed GUARDED_BY(mutex) = false;
+  // An earlier process has left rows.
+  bool had_leftovers GUARDED_BY(mutex) = false;
 
   // The spool's; see Spooler.
   SpoolState spool_state GUARDED_BY(mutex) = SpoolState::kDirect;

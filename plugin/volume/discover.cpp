@@ -218,13 +218,14 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
 }
 
 Status prepare(const target::Target& target, const Discovery& found,
-               const http::Connector& connector) {
+               const http::Connector& connector, const Fence* fence) {
   if (!found.capabilities.can_write) return {};
   const auto preparation = target.prepare(found.capabilities, found.size);
   if (!preparation) return {};
   auto connection = connect(connector, *found.origin, found.origin->timeout);
   Status status;
-  while (const std::optional<http::Request> request = preparation->next()) {
+  while (std::optional<http::Request> request = preparation->next()) {
+    request->fence = fence;
     // Some servers close after a reply.
     if (connection->closed())
       connection = connect(connector, *found.origin, found.origin->timeout);
@@ -232,7 +233,8 @@ Status prepare(const target::Target& target, const Discovery& found,
                          [&](const http::Reply& reply) { return preparation->read(reply); });
     if (!status.ok()) break;
   }
-  if (const std::optional<http::Request> request = preparation->clean_up()) {
+  if (std::optional<http::Request> request = preparation->clean_up()) {
+    request->fence = fence;
     connection = connect(connector, *found.origin, found.origin->timeout);
     (void)connection->perform(*request).ok();
   }

@@ -33,9 +33,9 @@ struct Discovery {
 // the server is asked, and without proof that they are, Capabilities::durability is
 // kOnReply, and a warning says so.
 // After it, and when nobody else may write to the disk: makes it ready to be written
-// (Target::prepare).
+// (Target::prepare). `fence`: of the claim; null: there is none.
 [[nodiscard]] Status prepare(const target::Target& target, const Discovery& found,
-                             const http::Connector& connector);
+                             const http::Connector& connector, const Fence* fence);
 
 [[nodiscard]] Result<Discovery> discover(const target::Target& target, http::Origin origin,
                                          const http::Connector& connector, bool auto_socket,

@@ -11,12 +11,15 @@
 
 namespace upload::volume {
 
-// Sends the request, and has `check` read the reply.
+// Sends the request, and has `check` read the reply. Neither without the claim (invariant 12).
 template <typename Check>
-Status Exchange::ask(upstream::Lease& lease, const http::Request& request, const Asked& asked,
+Status Exchange::ask(upstream::Lease& lease, http::Request request, const Asked& asked,
                      const Check& check) {
   const TimePoint start = core_.clock.now();
-  Status status = target::ask(lease, request, check);
+  request.fence = core_.options.fence;
+  Status status = core_.options.check_fence();
+  if (status.ok()) status = target::ask(lease, request, check);
+  if (Status fenced = core_.options.check_fence(); !fenced.ok()) status = fenced;
   // A request with a time of its own may take that.
   if (request.within == Duration::zero()) core_.note_attempt(start);
   if (!status.ok()) {
@@ -52,19 +55,20 @@ void Exchange::apply_verdict(upstream::Lease& lease, Purpose purpose, const Stat
 Status Exchange::send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again) {
   Edges edges;
   if (Status status = read_edges(lease, pieces, edges); !status.ok()) return status;
-  const http::Request request = make_request(pieces, edges, purpose);
+  http::Request request = make_request(pieces, edges, purpose);
   const auto op = again                   ? Stats::Op::kReplay
                   : request.parts.empty() ? Stats::Op::kZero
                                           : Stats::Op::kWrite;
-  const Status status =
-      ask(lease, request,
-          {purpose, op, &pieces, range_of(pieces).length, "could not " + request.what},
-          [&](const http::Reply& reply) {
-            Status checked = core_.options.target->check_change(reply);
-            // What a flush is to cover must be on a connection that can be flushed.
-            if (checked.ok() && purpose == Purpose::kChange) return lease.retired();
-            return checked;
-          });
+  std::string doing = "could not " + request.what;
+  const Status status = ask(lease, std::move(request),
+                            {purpose, op, &pieces, range_of(pieces).length, std::move(doing)},
+                            [&](const http::Reply& reply) {
+                              Status checked = core_.options.target->check_change(reply);
+                              // What a flush is to cover must be on a connection that can be flushed.
+                              if (checked.ok() && purpose == Purpose::kChange)
+                                return lease.retired();
+                              return checked;
+                            });
   if (!status.ok() || !again) return status;
   MutexLock lock(core_.mutex);
   core_.drain_progress.succeeded();
@@ -140,10 +144,11 @@ Status Exchange::probe(upstream::Lease& lease) {
 }
 
 Status Exchange::read(upstream::Lease& lease, ByteRange range, void* data) {
-  const http::Request request = core_.options.target->read(range, data);
+  http::Request request = core_.options.target->read(range, data);
+  std::string doing = "could not " + request.what;
   return ask(
-      lease, request,
-      {Purpose::kRead, Stats::Op::kRead, nullptr, range.length, "could not " + request.what},
+      lease, std::move(request),
+      {Purpose::kRead, Stats::Op::kRead, nullptr, range.length, std::move(doing)},
       [&](const http::Reply& reply) { return core_.options.target->check_read(reply, range); });
 }
 

@@ -71,7 +71,7 @@ class Exchange {
     std::string doing{};
   };
   template <typename Check>
-  Status ask(upstream::Lease& lease, const http::Request& request, const Asked& asked,
+  Status ask(upstream::Lease& lease, http::Request request, const Asked& asked,
              const Check& check) EXCLUDES(core_.mutex);
   Status send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose, bool again)
       EXCLUDES(core_.mutex);

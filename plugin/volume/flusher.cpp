@@ -5,6 +5,7 @@
 
 #include "volume/flusher.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/process_stop.h"
@@ -12,6 +13,25 @@
 namespace upload::volume {
 
 Status Flusher::flush() {
+  uint64_t covered = 0;
+  {
+    MutexLock lock(core_.mutex);
+    covered = core_.changes_acknowledged;
+  }
+  Status status = flush_acknowledged();
+  // Also where nothing had to be sent.
+  if (Status fenced = core_.options.check_fence(); status.ok() && !fenced.ok()) {
+    core_.latch(fenced);
+    status = core_.latched_or(fenced);
+  }
+  if (!status.ok()) return status;
+  MutexLock lock(core_.mutex);
+  core_.changes_flushed = std::max(core_.changes_flushed, covered);
+  core_.flushed = true;
+  return status;
+}
+
+Status Flusher::flush_acknowledged() {
   const TimePoint start = core_.clock.now();
   uint64_t acknowledged = 0;
   {

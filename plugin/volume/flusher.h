@@ -34,6 +34,7 @@ class Flusher {
   void make_room() EXCLUDES(core_.mutex);
 
  private:
+  Status flush_acknowledged() EXCLUDES(core_.mutex);
   Result<std::vector<ConnectionId>> connections_to_flush(uint64_t acknowledged, TimePoint start)
       EXCLUDES(core_.mutex);
   Status flush_connection(ConnectionId id) EXCLUDES(core_.mutex);

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/fence.h"
 #include "journal/memory.h"
 #include "journal/spool.h"
 #include "target/target.h"
@@ -47,9 +48,15 @@ struct VolumeOptions {
   std::shared_ptr<journal::Spool> spool;
   uint64_t spool_size = UINT64_MAX;  // bytes, at least `replay`
   bool spool_local = false;          // what is in the spool counts as flushed
+  // Of the claim, and outlives the volume; null: there is none.
+  const Fence* fence = nullptr;
   // An earlier process may have requests under way, of any changes.
   bool unclean_start = false;
 
+  // ok(): something may be sent now, and a reply that is there now may be believed.
+  [[nodiscard]] Status check_fence() const {
+    return fence == nullptr ? Status() : fence->check();
+  }
   // Acknowledged content is kept until it is stable.
   [[nodiscard]] bool keeps_content() const { return replay > 0; }
   // A write that is larger goes in pieces that fit into the replay log, and into a request. Bytes;

@@ -60,7 +60,7 @@ void Spooler::take_leftovers() {
   // Rows may go at once: what may come late to a row's range is the row itself,
   // or was known when the row was made.
   core_.late_copies.add_until(disk, 1, last, now + late);
-  core_.has_leftovers = true;
+  core_.has_leftovers = core_.had_leftovers = true;
   enter(SpoolState::kDraining);
 }
 

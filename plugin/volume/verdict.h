@@ -82,6 +82,9 @@ constexpr Verdict verdict_of_kind(Kind kind) {
     case Kind::kNoSpace: return {.nbd_errno = ENOSPC};
     case Kind::kNoMemory: return {.fate_unknown = true, .nbd_errno = ENOMEM};
     case Kind::kSpool: return {};
+    case Kind::kClaimed: return {};
+    // Another may be writing: nothing more is sent, and what was sent may yet be applied.
+    case Kind::kClaimLost: return {.retire = true, .fate_unknown = true, .latch = Latch::kAlways};
     case Kind::kShutdown: return {.nbd_errno = ESHUTDOWN};
   }
   std::abort();  // no constant: a kind that is forgotten above does not compile

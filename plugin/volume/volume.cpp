@@ -76,6 +76,14 @@ void Volume::join() {
   core_.say_what_is_left();
 }
 
+Volume::Outcome Volume::outcome() {
+  MutexLock lock(core_.mutex);
+  if (core_.changes_begun == 0 && !core_.had_leftovers) return Outcome::kUntouched;
+  const bool all_stable = core_.flushed && core_.changes_flushed == core_.changes_acknowledged &&
+                          core_.unflushed.rows().empty();
+  return all_stable && !core_.health.latched() ? Outcome::kFlushed : Outcome::kUnfinished;
+}
+
 std::optional<TimePoint> Volume::late_copies_may_come() {
   MutexLock lock(core_.mutex);
   return core_.late_copies.last(core_.clock.now());

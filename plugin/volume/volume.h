@@ -75,6 +75,15 @@ class Volume final : public upstream::PoolClient {
   void request_stop() { core_.stop(); }
   // Says what is left in the spool.
   void join();
+  // The claim is lost: every later request fails with that.
+  void claim_lost(const Status& why) { core_.latch(why); }
+  // What has become of the disk, after join().
+  enum class Outcome {
+    kUntouched,  // this process has changed nothing
+    kFlushed,    // a client's flush has made stable all that was acknowledged, and nothing failed
+    kUnfinished,  // anything else
+  };
+  [[nodiscard]] Outcome outcome();
   // Until when the server may apply requests that have failed; nothing: there are none.
   // LateCopies::kUnknown: it has not answered since.
   [[nodiscard]] std::optional<TimePoint> late_copies_may_come();

@@ -18,6 +18,10 @@ class SimClock final : public Clock {
         std::chrono::duration_cast<WallTime::duration>(scheduler().now().time_since_epoch()) +
         std::chrono::hours(24 * 365 * 50));
   }
+  // Time in which the process is stopped counts.
+  [[nodiscard]] BootTime boot_now() const override {
+    return BootTime(scheduler().now().time_since_epoch());
+  }
   void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     condition.wait_until(mutex, when);
   }

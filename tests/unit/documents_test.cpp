@@ -64,6 +64,8 @@ constexpr Name kNames[] = {
     {Kind::kRejected, "other 4xx"},
     {Kind::kNoMemory, "out of memory"},
     {Kind::kSpool, "the spool has failed"},
+    {Kind::kClaimed, "the claim is another's"},
+    {Kind::kClaimLost, "the claim is lost"},
     {Kind::kShutdown, "nbdkit is to end"},
 };
 

@@ -43,7 +43,7 @@ TEST_CASE("what is no list of exports is refused with its line", "[exports]") {
   CHECK(refused("[\n{\"name\": \"a\"}\n]") == "line 2: an export has no \"url\"");
   CHECK(refused("[{\"url\": \"a\"}]") == "line 1: an export has no \"name\"");
   CHECK(refused("[\n\n{\"nmae\": \"a\"}]") ==
-        "line 3: unknown key \"nmae\"; there are \"name\", \"url\", \"size\"");
+        "line 3: unknown key \"nmae\"; there are \"name\", \"url\", \"size\", \"claim\"");
   CHECK(refused("[{\"name\": \"a\",\n\"name\": \"b\"}]") == "line 2: \"name\" comes twice");
   CHECK(refused("[{\"name\": 7}]") == "line 1: \"name\" must be a text");
   CHECK(refused("[{\"name\": \"\"}]") == "line 1: \"name\" is empty");

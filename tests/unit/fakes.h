@@ -48,6 +48,15 @@ class FakeClock final : public Clock {
     return std::chrono::system_clock::now() +
            std::chrono::duration_cast<WallTime::duration>(wall_offset_);
   }
+  BootTime boot_now() const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return BootTime((now_ + suspended_).time_since_epoch());
+  }
+  // The machine is suspended for so long, which only boot_now() counts.
+  void suspend(Duration time) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    suspended_ += time;
+  }
   // Somebody sets the time of day.
   void set_wall_forward(Duration by) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -94,6 +103,7 @@ class FakeClock final : public Clock {
   std::condition_variable changed_;
   TimePoint now_ = TimePoint(std::chrono::hours(1));
   Duration wall_offset_{0};
+  Duration suspended_{0};
   std::list<TimePoint> sleepers_;
 };
 
@@ -106,6 +116,7 @@ class FastClock final : public Clock {
   WallTime wall_now() const override {
     return wall_start_ + std::chrono::duration_cast<WallTime::duration>(passed());
   }
+  BootTime boot_now() const override { return BootTime(now().time_since_epoch()); }
   void wait_until(CondVar& condition, Mutex& mutex, TimePoint when) override REQUIRES(mutex) {
     condition.wait_until(mutex, start_ + (when - start_) / times_);
   }
