@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A handler in front of nbdkit's, which sets a flag and calls nbdkit's.
+// A handler in front of nbdkit's, which sets a flag, looks which clients are there, and calls
+// nbdkit's.
 
 #include "ending.h"
 
@@ -10,6 +11,8 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+
+#include "process/clients.h"
 
 namespace upload {
 
@@ -25,6 +28,7 @@ std::array<struct sigaction, kSignals.size()> nbdkits = {};
 
 extern "C" void on_signal(int number, siginfo_t* info, void* context) {
   signalled = true;
+  upload::Clients::note_the_end();
   for (size_t i = 0; i < kSignals.size(); ++i) {
     if (kSignals[i] != number) continue;
     if ((nbdkits[i].sa_flags & SA_SIGINFO) != 0)

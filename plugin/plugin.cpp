@@ -146,11 +146,18 @@ Result<std::string> read_password(const std::string& value) {
   return result;
 }
 
+// nbdkit's sleep is not for the time before it serves, in which any signal ends it at once.
+bool serving = false;
+
 // What ends nbdkit without a signal (nbdkit_shutdown(3)) is told by its own sleep alone. As
 // that prints a line when it does, it is as short as it can be, and there has to be room.
 bool sleep_unless_ending(upload::Duration time) {
   constexpr upload::Duration kLook = std::chrono::milliseconds(100);
   const upload::TimePoint end = std::chrono::steady_clock::now() + time;
+  if (!serving) {
+    std::this_thread::sleep_until(end);
+    return false;
+  }
   for (;;) {
     if (upload::ending_signal_has_come()) return true;
     if (upload::standard_error_takes_a_line(0) && nbdkit_nanosleep(0, 1) == -1) return true;
@@ -202,6 +209,7 @@ int upload_get_ready() {
 
 int upload_after_fork() {
   const int result = guard([] {
+    serving = true;
     upload::notice_ending_signals();
     upload::MemoryReserve::set_up();
     lines->start();

@@ -38,6 +38,8 @@ constexpr uint64_t kLongestReply = uint64_t{64} << 10;
 // For connecting to a member, and again for its reply.
 constexpr Duration kShortestStep = std::chrono::seconds(1);
 constexpr int kStepsOfLease = 10;
+// Between two rounds while the members choose a leader, which takes a second or two.
+constexpr Duration kElection = std::chrono::milliseconds(200);
 
 std::string name_of(const std::vector<http::Origin>& members) {
   std::string name = "claim=etcd:";
@@ -130,7 +132,8 @@ void Etcd::interrupt() {
   if (connection_ != nullptr) connection_->abort();
 }
 
-// Asks one member after the other, until one answers or the time is over.
+// Asks one member after the other, until one answers. While they choose a leader they say so, and
+// are asked again, until the time is over.
 Result<json> Etcd::post(const std::string& path, const json& question, BootTime until) {
   http::Request request;
   request.method = http::Method::kPost;
@@ -139,19 +142,21 @@ Result<json> Etcd::post(const std::string& path, const json& question, BootTime 
   request.text = question.dump();
   request.max_reply = kLongestReply;
   request.what = path;
-  Status failure(Kind::kLost, name_ + ": there was no time to ask");
-  for (size_t i = 0; i < members_.size(); ++i) {
-    const size_t member = (current_ + i) % members_.size();
-    const BootTime now = clock_.boot_now();
-    if (now >= until) break;
-    request.within = std::min<Duration>(members_[member]->timeout, until - now);
-    Result<json> reply = post_to(member, request);
-    if (reply.ok()) current_ = member;
-    if (reply.ok() || reply.status().kind() == Kind::kInvalid) return reply;
-    UPLOAD_DEBUG(claim, "%s: %s", path.c_str(), reply.status().text().c_str());
-    failure = reply.status().while_doing(name_);
+  Result<json> reply = Status(Kind::kLost, name_ + ": there was no time to ask");
+  for (bool again = true; std::exchange(again, false);) {
+    for (size_t i = 0; i < members_.size() && clock_.boot_now() < until; ++i) {
+      const size_t member = (current_ + i) % members_.size();
+      request.within = std::min<Duration>(members_[member]->timeout, until - clock_.boot_now());
+      reply = post_to(member, request);
+      if (reply.ok()) current_ = member;
+      if (reply.ok() || reply.status().kind() == Kind::kInvalid) return reply;
+      UPLOAD_DEBUG(claim, "%s: %s", path.c_str(), reply.status().text().c_str());
+      again = again || reply.status().kind() == Kind::kUnavailable;
+    }
+    again = again && clock_.boot_now() + kElection < until;
+    if (again) clock_.sleep_until(clock_.now() + kElection);
   }
-  return failure;
+  return reply.status().while_doing(name_);
 }
 
 Result<json> Etcd::post_to(size_t member, const http::Request& request) {

@@ -51,10 +51,13 @@ Status LockFile::failed(const char* what) const {
   return {Kind::kInvalid, name_ + ": " + path_ + " " + what + ": " + strerror(errno)};
 }
 
-Status LockFile::open() {
+// With `make` the file is made if it is not there; without, there is no descriptor then.
+Status LockFile::open(bool make) {
   if (fd_ >= 0 && is_at_name()) return {};
   close();
-  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (make ? O_CREAT : 0);
+  fd_ = ::open(path_.c_str(), flags, 0600);
+  if (fd_ < 0 && errno == ENOENT && !make) return {};
   if (fd_ < 0 && errno == ELOOP)
     return {Kind::kInvalid, name_ + ": " + path_ + " is a symbolic link, which is not followed"};
   if (fd_ < 0) return failed("can't be opened or made");
@@ -96,7 +99,8 @@ Result<std::string> LockFile::content() const {
 }
 
 Result<Seen> LockFile::look(BootTime) {
-  if (Status status = open(); !status.ok()) return status;
+  if (Status status = open(false); !status.ok()) return status;
+  if (fd_ < 0) return Seen();
   struct flock lock = whole(F_WRLCK);
   if (fcntl(fd_, F_OFD_GETLK, &lock) != 0) return failed("can't be locked");
   Result<std::string> text = content();
@@ -116,7 +120,7 @@ Result<Seen> LockFile::look(BootTime) {
 }
 
 Result<std::optional<BootTime>> LockFile::take(const Seen& seen, const Record& record, BootTime) {
-  if (Status status = open(); !status.ok()) return status;
+  if (Status status = open(true); !status.ok()) return status;
   struct flock lock = whole(F_WRLCK);
   if (fcntl(fd_, F_OFD_SETLK, &lock) != 0) {
     if (errno == EAGAIN || errno == EACCES) return std::optional<BootTime>();

@@ -40,7 +40,7 @@ class LockFile final : public Ledger {
   Status let_go(const Record& record, BootTime until) override;
 
  private:
-  Status open();
+  Status open(bool make);
   void close();
   [[nodiscard]] Status check() const;
   [[nodiscard]] bool is_at_name() const;

@@ -2,9 +2,10 @@
 //
 // Clients: which NBD clients of a disk are connected.
 //
-// nbdkit does not tell that a client has gone when it is itself just being ended, as with --run:
-// the client ends, and nbdkit is sent a signal at once. So a client on the same host also counts
-// as gone when its process has ended.
+// nbdkit does not tell that a client has gone once it has been told to end itself. With --run the
+// two come together: the command ends, with the client, and nbdkit is sent a signal at
+// once. So a client on this host also counts as gone if its process had ended when the
+// signal came.
 //
 // Thread safe.
 
@@ -12,7 +13,8 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
+#include <atomic>
+#include <cstddef>
 #include <map>
 
 #include "base/mutex.h"
@@ -21,7 +23,7 @@ namespace upload {
 
 class Clients {
  public:
-  using Id = uint64_t;
+  using Id = size_t;
 
   Clients() = default;
   ~Clients();
@@ -33,11 +35,20 @@ class Clients {
   void go(Id client) EXCLUDES(mutex_);
   [[nodiscard]] bool any() EXCLUDES(mutex_);
 
+  // The process has been told to end: sees which clients' processes have. The first call counts.
+  // May be called by a signal handler.
+  static void note_the_end() noexcept;
+
  private:
+  struct Process;
+
+  static Process* watch(pid_t process);
+  static void forget(Process* process);
+
   Mutex mutex_;
   Id last_ GUARDED_BY(mutex_) = 0;
-  // A descriptor of its process (pidfd_open(2)); negative: there is none.
-  std::map<Id, int> connected_ GUARDED_BY(mutex_);
+  // Those that are connected; null: its process is not known.
+  std::map<Id, Process*> connected_ GUARDED_BY(mutex_);
 };
 
 }  // namespace upload

@@ -59,6 +59,7 @@ std::vector<std::unique_ptr<Disk>> Instance::make_disks() {
     own.exports.clear();
     own.origin.url = one.url;
     own.size = one.size;
+    own.claim_name = one.claim_name;
     own.replay = own_replay;
     add(one.name, std::move(own), common);
   }

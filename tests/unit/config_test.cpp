@@ -478,3 +478,53 @@ TEST_CASE("exports that contradict each other are refused", "[config]") {
           std::string::npos);
   }
 }
+
+TEST_CASE("a claim is a directory's or a cluster's", "[config]") {
+  Fixture f;
+  f.set("url", kUrl).set("claim", "file:/tmp").set("claim-wait", "0").set("claim-steal", "true");
+  Config config = f.complete();
+  CHECK(config.claim.directory == "/tmp");
+  CHECK(config.claim.wait == 0s);
+  CHECK(config.claim.steal);
+  f.set("claim", "etcd:https://a:2379,http://b:2380/").set("claim-lease", "10");
+  config = f.complete();
+  CHECK(config.claim.directory.empty());
+  REQUIRE(config.claim.members.size() == 2);
+  CHECK(config.claim.members[0].origin() == "https://a:2379");
+  CHECK(config.claim.members[1].origin() == "http://b:2380");
+  CHECK(config.claim.lease == 10s);
+  CHECK(f.error("claim", "lease") == "claim=lease: this target has no lease");
+  for (const char* bad : {"", "file", "file:", "file:relative", "file:/nowhere/at/all",
+                          "file:/dev/null", "etcd:", "etcd:host", "etcd:https://a,",
+                          "etcd:https://a/path", "etcd:https://a?q", "other:/tmp"})
+    CHECK(f.error("claim", bad).starts_with(std::string("claim=") + bad + ": "));
+  for (const char* bad : {"9", "3601", "10.5", "", "-1"}) (void)f.error("claim-lease", bad);
+  (void)f.error("claim-wait", "-1");
+  (void)f.error("claim-name", "");
+  (void)f.error("claim-name", "a\nb");
+}
+
+TEST_CASE("what is said of a claim that there is not is refused", "[config]") {
+  Fixture f;
+  f.set("url", kUrl).set("claim-steal", "true");
+  CHECK(f.incomplete() == "claim-steal=true needs claim=file:DIR or etcd:URL");
+  f.set("claim", "file:/tmp").set("claim-lease", "20");
+  CHECK(f.incomplete() == "claim-lease=20 needs claim=etcd:URL");
+}
+
+TEST_CASE("a claim's name is its export's", "[config]") {
+  Fixture f;
+  f.set("claim", "file:/tmp").set("export", "a").set("url", "https://h/images/ticket-a?sig=1");
+  f.set("export", "b").set("url", "https://h/images/ticket-a?sig=2");
+  CHECK(f.incomplete() == "export=a and export=b have the same claim");
+  f.set("claim-name", "disk-b");
+  const Config config = f.complete();
+  CHECK(config.exports[0].claim_name.empty());
+  CHECK(config.exports[1].claim_name == "disk-b");
+}
+
+TEST_CASE("a claim's name before the first export is nobody's", "[config]") {
+  Fixture f;
+  f.set("claim", "file:/tmp").set("claim-name", "disk").set("export", "a").set("url", kUrl);
+  CHECK(f.incomplete() == "a claim-name= before export=a belongs to no export");
+}
