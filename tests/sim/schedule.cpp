@@ -14,6 +14,8 @@
 //   - that operations end within a bound that follows from the parameters;
 //   - that no operation fails while the server has been well for so long that
 //     the parameters say it must not; well for that disk, whatever the others have;
+//   - with claims: that nothing is sent to a disk that another may have, and that no flush
+//     succeeds that was begun after another has got it;
 //   - that with spool-flush=local no flush fails while the disk is well;
 //   - memory and room against their limits; connections that are left open;
 //   - whatever the plugin itself asserts.
@@ -32,6 +34,7 @@
 #include "http/url.h"
 #include "process/instance.h"
 #include "sim/clock.h"
+#include "sim/ledger.h"
 #include "sim/memory_disk.h"
 #include "sim/scheduler.h"
 #include "sim/server.h"
@@ -69,6 +72,7 @@ struct Plan {
   bool tokens = false;           // a login is needed
   std::optional<Duration> life;  // of a token
   bool stops = false;            // the process is stopped now and then (SIGSTOP)
+  bool claims = false;           // each disk has one uploader
   bool disk_fills = false;
   bool disk_fails = false;
   bool real_store = false;  // SQLite's, in place of one in memory
@@ -199,8 +203,12 @@ Plan draw_plan(Random& random, Mode mode) {
   else if (random.percent(1))
     make_wait(random, plan);
   if (plan.server.disks > 1) plan.clients = std::min(plan.clients, 4U);
+  plan.claims = random.percent(15);
   return plan;
 }
+
+// In the ledgers.
+std::string volume_name(unsigned disk) { return "volume" + std::to_string(disk); }
 
 // `anything_left`: in a spool, by an earlier life.
 Config draw_config(Random& random, const Plan& plan, bool anything_left) {
@@ -211,7 +219,13 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
     const std::string number = std::to_string(disk);
     const auto url =
         http::parse_url("https://" + std::string(host) + ":54322/images/ticket-" + number);
-    config.exports.push_back({"disk" + number, url.value(), {}});
+    config.exports.push_back({"disk" + number, url.value(), {}, volume_name(disk)});
+  }
+  if (plan.claims) {
+    config.claim_name = volume_name(0);
+    config.claim.directory = "/claims";  // environment_of() has other ledgers
+    config.claim.steal = true;
+    config.claim.wait = 1h;
   }
   config.origin.url = config.exports.front().url;
   if (plan.server.disks == 1) config.exports.clear();
@@ -258,12 +272,23 @@ struct World {
       disk = std::make_unique<MemoryDisk>();
     if (p.tokens) server.tokens = &tokens;
     tokens.life = p.life;
+    if (!p.claims) return;
+    server.on_sent = [this](unsigned number) {
+      require(ledgers.is_plugins(ledger_of(number)),
+              "a request is sent to a disk whose claim has run out");
+    };
   }
-  // Of both servers.
-  [[nodiscard]] uint64_t faults() const { return server.faults() + tokens.faults(); }
+  [[nodiscard]] static std::string ledger_of(unsigned number) {
+    return claim::hash_of(volume_name(number), {});
+  }
+  // Of all servers.
+  [[nodiscard]] uint64_t faults() const {
+    return server.faults() + tokens.faults() + ledgers.faults();
+  }
   const Plan plan;
   Server server;
   TokenServer tokens;
+  Ledgers ledgers;
   std::unique_ptr<Disk> disk;
   SimClock clock;
   std::vector<std::unique_ptr<Model>> models;  // of each disk
@@ -291,6 +316,8 @@ void World::judge_failure(const char* what, unsigned number, const Status& statu
                           const Config& config) {
   // Only the first disk is ever denied.
   const bool denied = plan.denies && number == 0;
+  // A claim that is lost fails all that comes.
+  if (status.text().find("claim") != std::string::npos) return;
   if (has_failed || config.replay == 0 || denied || plan.disk_fills || plan.disk_fails) return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
@@ -344,6 +371,7 @@ class Client {
   Cells draw_cells();
   void ended(const char* what, const Status& status);
   void check_stable(const char* when) const;
+  void check_claim() const;
   void start() {
     started_ = scheduler().now();
     stopped_ = scheduler().stopped_time();
@@ -356,6 +384,7 @@ class Client {
   const Config& config_;
   Random random_;
   unsigned failures_ = 0;
+  const TimePoint started_life_ = scheduler().now();
   TimePoint started_;
   Duration stopped_{0};
 };
@@ -467,6 +496,7 @@ bool Client::flush() {
   start();
   const Status status = volume_.flush();
   if (status.ok()) {
+    check_claim();
     model_.flushed(began);
     ++world_.tally.flushes;
     if (!config_.spool_local) check_stable("after a flush");
@@ -474,6 +504,13 @@ bool Client::flush() {
   model_.end(began);
   ended("flush", status);
   return status.ok();
+}
+
+void Client::check_claim() const {
+  const auto since =
+      world_.plan.claims ? world_.ledgers.rival_since(World::ledger_of(disk_)) : std::nullopt;
+  if (!since || *since < started_life_) return;
+  require(started_ < *since, "a flush succeeds that was begun after another had the claim");
 }
 
 void check_stable_image(World& world, unsigned disk, const char* when) {
@@ -519,8 +556,8 @@ void Client::ended(const char* what, const Status& status) {
   ++world_.tally.failed;
   world_.judge_failure(what, disk_, status, config_);
   // Whatever the server does, the spool takes it.
-  if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.disk_fills &&
-      !world_.plan.disk_fails && !world_.plan.denies)
+  if (config_.spool_local && strcmp(what, "flush") == 0 && !world_.plan.claims &&
+      !world_.plan.disk_fills && !world_.plan.disk_fails && !world_.plan.denies)
     fail("a flush that the spool satisfies fails: " + status.text());
   if (world_.faults() == 0 && !world_.plan.disk_fills && !world_.plan.disk_fails &&
       !world_.plan.denies && world_.plan.outages == 0 && !world_.plan.freezes)
@@ -536,7 +573,12 @@ void make_trouble(World& world, std::shared_ptr<bool> over) {
   const auto longest = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(plan.longest_outage).count());
   const Duration time = std::chrono::milliseconds(1 + random.below(longest));
-  if (plan.stops && random.percent(30)) {
+  if (plan.claims && random.percent(30)) {
+    world.ledgers.go_away(std::min<Duration>(time, 2min));
+  } else if (plan.claims && random.percent(40)) {
+    scheduler().note("the process is stopped");
+    scheduler().stop_process(std::min<Duration>(time, 2min));
+  } else if (plan.stops && random.percent(30)) {
     scheduler().note("the process is stopped");
     scheduler().stop_process(time);
   } else if (plan.tokens && random.percent(30)) {
@@ -571,6 +613,16 @@ void plan_trouble(World& world, std::shared_ptr<bool> over) {
   }
 }
 
+// The rival looks every few seconds.
+void plan_rival(World& world, std::shared_ptr<bool> over) {
+  const auto when = std::chrono::milliseconds(1 + scheduler().random().below(8000));
+  scheduler().at(scheduler().now() + when, [&world, over] {
+    if (*over) return;
+    world.ledgers.rival_tries(std::chrono::seconds(1 + scheduler().random().below(100)));
+    plan_rival(world, over);
+  });
+}
+
 // --- Lives ----------------------------------------------------------------
 
 http::Connector connector_of(World& world) {
@@ -591,7 +643,8 @@ Environment environment_of(World& world) {
             // Seldom, since each time costs steps.
             scheduler().sleep(std::max<Duration>(time, 20s));
             return false;
-          }};
+          },
+          [&world](const Config&, const std::string& hash) { return world.ledgers.open(hash); }};
 }
 
 void stop_checking() {
@@ -670,6 +723,7 @@ bool run_life(World& world, const Config& config, unsigned operations,
               std::optional<uint64_t> kill_after) {
   auto over = std::make_shared<bool>(false);
   if (operations > 0) plan_trouble(world, over);
+  if (operations > 0 && world.plan.claims) plan_rival(world, over);
   bool all_flushed = false;
   world.not_started.clear();
   world.tokens.one_at_a_time = config.access.reuse_session;
@@ -716,7 +770,8 @@ void run_plan(World& world, Random& random) {
     if (life > 0 && config.spool.empty() && plan.mode != Mode::kReplay) wait_for_late(world);
     world.server.behaviour = plan.trouble;
     world.tokens.fails = plan.trouble.refused;
-    world.tokens.latency = plan.trouble.latency;
+    world.tokens.latency = world.ledgers.latency = plan.trouble.latency;
+    world.ledgers.lost = plan.trouble.lost;
     std::optional<uint64_t> kill_after;
     if (random.percent(plan.kills_percent))
       kill_after = random.below(200 + 60 * plan.clients * plan.operations);
@@ -730,7 +785,7 @@ void run_plan(World& world, Random& random) {
   }
   // The last: all is well, and all that is left arrives.
   world.server.behaviour = Behaviour();
-  world.tokens.fails = 0;
+  world.tokens.fails = world.ledgers.lost = 0;
   world.disk->mend();
   while (!world.server.well_since() || !world.tokens.well_since()) pass_time(10min);
   Config config = draw_config(random, plan, true);

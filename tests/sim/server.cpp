@@ -64,6 +64,12 @@ class SimConnection final : public http::Connection {
         closed_ = true;
         return status;
       }
+    // As libcurl asks just before it sends.
+    if (request.fence != nullptr && !request.fence->open()) {
+      close();
+      return request.fence->why();
+    }
+    if (request.fence != nullptr && server_.on_sent) server_.on_sent(Server::disk_of(request));
     Result<http::Reply> reply = server_.serve(wire_, request, *origin_);
     wire_.request.reset();
     if (reply.ok() && events_.progress) events_.progress();
@@ -413,6 +419,12 @@ void Server::apply(Wire& wire, const Request& request, bool partly) {
       client, range,
       {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
   if (request.flushes && !partly) image.flush(client);
+}
+
+unsigned Server::disk_of(const http::Request& asked) {
+  unsigned disk = 0;
+  require(sscanf(asked.target.c_str(), "/images/ticket-%u", &disk) == 1, "a request for no disk");
+  return disk;
 }
 
 Server::Request Server::parse(const http::Request& asked) const {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -69,6 +70,8 @@ class Server {
 
   // What the plugin connects with; the server outlives the connections.
   [[nodiscard]] http::Connector connector();
+  // Is told at the moment in which a request to that disk is sent that has a fence.
+  std::function<void(unsigned disk)> on_sent;
   // Who says which tokens are good; null: none is needed.
   const TokenServer* tokens = nullptr;
 
@@ -124,6 +127,7 @@ class Server {
   void close_later(const Wire& wire);
   void wake_frozen();
   [[nodiscard]] TimePoint frozen_until(const Request& request) const;
+  [[nodiscard]] static unsigned disk_of(const http::Request& asked);
   [[nodiscard]] Request parse(const http::Request& asked) const;
   http::Reply answer(Wire& wire, const Request& request, const http::Request& asked);
   http::Reply error(int status);
