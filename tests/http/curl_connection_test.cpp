@@ -5,16 +5,22 @@
 
 #include "http/curl_connection.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "catch.h"
 #include "http/peer.h"
+#include "unit/fakes.h"
 
 using namespace upload;
 using namespace upload::http;
@@ -433,4 +439,55 @@ TEST_CASE("what comes unasked retires a connection, and is called what it is", "
     CHECK(connection->why_closed().text().find(example.text) == 0);
     CHECK(connection->why_closed().kind() == Kind::kLost);
   }
+}
+
+TEST_CASE("at a fence that is closed nothing is sent") {
+  Peer peer([](Talk& talk) { CHECK(talk.request().empty()); });
+  upload::testing::FakeClock clock;
+  Fence fence(clock);
+  Request request = get();
+  request.fence = &fence;
+  const auto reply = ask(peer, request);
+  REQUIRE_FALSE(reply.ok());
+  CHECK(reply.status().kind() == Kind::kClaimLost);
+}
+
+// The server takes nothing, so that the kernel has a part of the body, and libcurl the rest.
+TEST_CASE("a request that is under way at its fence is cut off, and the kernel forgets it") {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  REQUIRE(bind(listener, reinterpret_cast<sockaddr*>(&address), length) == 0);
+  REQUIRE(listen(listener, 1) == 0);
+  REQUIRE(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+  upload::testing::FakeClock clock;
+  Fence fence(clock);
+  REQUIRE(fence.open_until(clock.boot_now() + std::chrono::seconds(10)));
+  int server = -1;
+  std::thread accepts([&] {
+    server = accept(listener, nullptr, nullptr);
+    pollfd look = {server, POLLIN, 0};
+    poll(&look, 1, 20000);
+    clock.suspend(std::chrono::seconds(10));
+  });
+  auto origin = std::make_shared<Origin>();
+  origin->url =
+      parse_url("http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/t").value();
+  Request request = get();
+  request.method = Method::kPut;
+  request.parts = {{nullptr, kEndless}};
+  request.fence = &fence;
+  const auto reply = connect(origin)->perform(request);
+  accepts.join();
+  REQUIRE_FALSE(reply.ok());
+  CHECK(reply.status().kind() == Kind::kClaimLost);
+  CHECK(has(reply, "the claim ran out before it was renewed"));
+  // A reset, and no orderly end after what was in the buffer.
+  pollfd look = {server, POLLRDHUP, 0};
+  REQUIRE(poll(&look, 1, 20000) == 1);
+  CHECK((look.revents & POLLERR) != 0);
+  close(server);
+  close(listener);
 }

@@ -43,6 +43,7 @@ volume::VolumeOptions options_of(const Settings& settings, Clock& clock) {
   options.retry_time = settings.retry_time;
   options.late = settings.late;
   options.denied_wait = settings.denied_wait;
+  options.fence = settings.fence;
   if (settings.spool.empty()) return options;
   options.spool = open_spool(settings, clock);
   options.spool_size = settings.spool_size;

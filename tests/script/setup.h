@@ -31,6 +31,7 @@ struct Settings {
   std::string spool{};  // its directory; empty: none
   uint64_t spool_size = 1 << 20;
   bool spool_local = false;
+  const Fence* fence = nullptr;
   bool away = false;  // the server, from the start on
 };
 
