@@ -240,11 +240,12 @@ bool Disk::ask_server() {
     const TimePoint start = clock_.now();
     const auto connection = environment_.connect(origin, 0, {});
     bool answered = false;
-    const Status status =
-        target::ask(*connection, target_->inquire(), [&](const http::Reply& reply) {
-          answered = true;
-          return target_->read_offer(reply).status();
-        });
+    http::Request question = target_->inquire();
+    if (claim_) question.fence = &claim_->fence();
+    const Status status = target::ask(*connection, question, [&](const http::Reply& reply) {
+      answered = true;
+      return target_->read_offer(reply).status();
+    });
     // Any answer to this question will do, but one that a proxy may give.
     if (answered && (status.ok() || !retry.worthwhile(status))) {
       volume_->note_answer(start);

@@ -222,6 +222,7 @@ Status Instance::make_ready(Disk& disk) {
   if (status.ok()) status = disk.acquire_claim({});
   if (status.ok()) status = disk.prepare();
   if (status.ok()) status = start_disk(disk);
+  if (!status.ok()) disk.let_go_of_claim();  // for the next attempt, or another process
   MutexLock lock(mutex_);
   starting_.erase(&disk);
   changed_.notify_all();

@@ -576,7 +576,7 @@ TEST_CASE("what is no etcd is told from one that fails", "[claim]") {
                                                 {"", 204},
                                                 {"not found", 404},
                                                 {"{\"header\": 7}", 200}}) {
-    m.answer = [&](const http::Request&) { return replied(body, status); };
+    m.answer = [reply = replied(body, status)](const http::Request&) { return reply; };
     const auto seen = etcd.look(m.soon());
     REQUIRE_FALSE(seen.ok());
     CHECK(seen.status().kind() == Kind::kInvalid);
