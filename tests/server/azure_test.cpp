@@ -5,6 +5,7 @@
 //
 // Threads: the server's. Nothing sleeps: leases grow old by Server::advance_leases().
 
+#include <future>
 #include <string>
 
 #include "azure_syntax.h"
@@ -308,6 +309,26 @@ TEST_CASE("Azure: a blob is made, made anew and deleted") {
   CHECK(error_of(elsewhere.request("HEAD", "", {kVersion}, "")) == "404 ContainerNotFound");
   TestClient brief("http://localhost:" + std::to_string(f.server.port()) + "/images/disk", {});
   CHECK(brief.request("HEAD", "", {kVersion}, "").status == 200);
+}
+
+TEST_CASE("Azure: of many who make a blob that must not exist one does") {
+  Fixture f;
+  std::vector<std::future<long>> answers;
+  for (int i = 0; i < 8; ++i) {
+    answers.push_back(std::async(std::launch::async, [&] {
+      TestClient other(f.server.url("new"), {});
+      Headers headers = kCreate;
+      headers.insert(headers.end(), {kVersion, "If-None-Match: *"});
+      return other.request("PUT", "", headers, "").status;
+    }));
+  }
+  int made = 0;
+  for (auto& answer : answers) {
+    const long status = answer.get();
+    CHECK((status == 201 || status == 409));
+    made += status == 201 ? 1 : 0;
+  }
+  CHECK(made == 1);
 }
 
 TEST_CASE("Azure: a page write that is cut off changes nothing") {

@@ -67,6 +67,12 @@ void write_port_file(const std::string& path, std::uint16_t port) {
   }
 }
 
+/// Clients choose the names of what they make.
+std::string file_name_of(std::string id) {
+  std::replace(id.begin(), id.end(), '/', '_');
+  return id;
+}
+
 /// What would be left of a ticket's image after the storage lost its caches; blocks of
 /// zeroes become holes.
 void save_stable(const Server& server, const TicketOptions& ticket, const std::string& path) {
@@ -129,7 +135,7 @@ int serve(CommandLine line) {
   server.stop();
   for (const TicketOptions& ticket : server.tickets()) {
     if (!line.stable_dir.empty() && ticket.backend == BackendKind::memory) {
-      save_stable(server, ticket, line.stable_dir + "/" + ticket.id);
+      save_stable(server, ticket, line.stable_dir + "/" + file_name_of(ticket.id));
     }
   }
   if (line.stats) {
