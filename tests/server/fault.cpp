@@ -27,6 +27,7 @@ constexpr std::string_view kActionNames[] = {
     "answer_before_body",
     "stall",
     "delay",
+    "close_mid_body",
     "close_after_body",
     "status",
     "server_busy",

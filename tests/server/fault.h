@@ -56,6 +56,10 @@ enum class Action {
                        // as if nothing had been; nothing is done if the peer goes first
   delay,               // sleep for Fault::delay, then as usual
 
+  close_mid_body,  // half of the body was read: close. What was read stays where the protocol
+                   // applies bodies as they arrive (WebDAV), else nothing is applied; without a
+                   // body as close_before_body
+
   // After the request was read, before it is done.
   close_after_body,  // not applied (but see late apply), close
   status,            // answer `status`, `headers`, `body`. From 400 on nothing is done,

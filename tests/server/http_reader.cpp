@@ -62,6 +62,7 @@ bool HttpReader::has_buffered() const { return parser_->buffer.size() > 0; }
 
 HttpReader::Header HttpReader::read_header(std::string& problem) {
   auto& request = parser_->request.emplace();
+  cut_after_.reset();
   request.header_limit(kHeaderBytes);
   // Not boost::none: with that Beast 1.74 refuses every body.
   request.body_limit(std::numeric_limits<std::uint64_t>::max());
@@ -139,8 +140,11 @@ bool HttpReader::send_continue() {
 }
 
 std::optional<std::size_t> HttpReader::read_some_body(std::span<char> out) {
-  if (!send_continue()) {
+  if (!send_continue() || cut_after_ == 0) {
     return std::nullopt;
+  }
+  if (cut_after_) {
+    out = out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), *cut_after_)));
   }
   auto& request = *parser_->request;
   auto& body = request.get().body();
@@ -157,6 +161,9 @@ std::optional<std::size_t> HttpReader::read_some_body(std::span<char> out) {
   const std::size_t left = body.size;
   body.data = nullptr;
   body.size = 0;
+  if (cut_after_) {
+    *cut_after_ -= out.size() - left;
+  }
   return out.size() - left;
 }
 

@@ -59,6 +59,8 @@ class HttpReader {
   [[nodiscard]] std::optional<std::size_t> read_body(std::span<char> out);
   /// The same, but returns as soon as something has arrived; 0 at the end of the body.
   [[nodiscard]] std::optional<std::size_t> read_some_body(std::span<char> out);
+  /// The body ends like that of a connection that fails, when so many bytes have been read.
+  void cut_body(std::uint64_t bytes) { cut_after_ = bytes; }
   /// Reads what is left of the body, and forgets it; false when the connection fails.
   [[nodiscard]] bool discard_body();
 
@@ -68,6 +70,7 @@ class HttpReader {
 
   struct Parser;
   std::unique_ptr<Parser> parser_;
+  std::optional<std::uint64_t> cut_after_;  // bytes of the body; nothing: it is whole
 };
 
 }  // namespace upload::testserver

@@ -162,6 +162,20 @@ TEST_CASE("A write that meets a fault is applied, or is not, whatever the protoc
   }
 }
 
+TEST_CASE("A server that ends in the middle of a body has applied half of it in WebDAV only") {
+  for (const Dialect& dialect : kDialects) {
+    CAPTURE(dialect.name);
+    Fixture f(dialect);
+    REQUIRE(f.put('a').ok());
+    f.meet({Action::close_mid_body}, Op::put,
+           [&](long timeout_ms) { return f.put('b', timeout_ms); });
+    const bool half = dialect.kind == ProtocolKind::webdav;
+    CHECK(f.stable() == std::string(kBytes / 2, half ? 'b' : 'a') + std::string(kBytes / 2, 'a'));
+    REQUIRE(f.put('c').ok());
+    CHECK(f.get().body == std::string(kBytes, 'c'));
+  }
+}
+
 TEST_CASE("A read that meets a fault leaves the server as it was, whatever the protocol") {
   for (const Dialect& dialect : kDialects) {
     for (const Case& one : kCases) {

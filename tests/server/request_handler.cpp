@@ -205,6 +205,13 @@ std::optional<Reply> RequestHandler::fault_before(HttpReader& http, Exchange& ex
   if (exchange.meets(Action::reset)) {
     return Reply::dropped(CloseMode::reset);
   }
+  if (exchange.meets(Action::close_mid_body)) {
+    const std::uint64_t half = http.content_length().value_or(0) / 2;
+    if (half == 0 || http.body_done()) {
+      return Reply::dropped(CloseMode::silent);
+    }
+    http.cut_body(half);
+  }
   if (exchange.meets(Action::answer_before_body)) {
     Reply reply;
     reply.close = true;

@@ -125,6 +125,17 @@ TEST_CASE("WebDAV: a PUT with a range that is cut off leaves its first part") {
   CHECK(f.content() == "01abcd6789");
 }
 
+TEST_CASE("WebDAV: a server that ends in the middle of a body has applied the first half") {
+  Fixture f;
+  Fault cut;
+  cut.op = Op::put;
+  cut.action = Action::close_mid_body;
+  f.server.add_fault(cut);
+  TestClient other(f.server.url("disk"), ClientOptions{.never_reconnect = true});
+  CHECK(other.request("PUT", "", {"Content-Range: bytes 2-9/*"}, "abcdefgh").code != CURLE_OK);
+  CHECK(f.content() == "01abcd6789");
+}
+
 TEST_CASE("WebDAV: a PUT that has made the file and is cut off deletes it") {
   const Fixture f;
   {
