@@ -78,7 +78,7 @@ class LedgerTaker final : public Taker {
         if (!taken.ok()) fail(taken.status().text());
         if (taken.value()) return;
       }
-      std::this_thread::sleep_for(1ms);
+      std::this_thread::sleep_for(20ms);
     }
   }
   void give_back() override {

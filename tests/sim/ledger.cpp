@@ -72,8 +72,11 @@ class SimLedger final : public claim::Ledger {
 
  private:
   [[nodiscard]] bool is_mine() const { return entry_.held() && entry_.holder == id_; }
-  void put(const claim::Record& record) {
-    entry_.record = record;
+  // Texts name the owner, and must be the same in each run.
+  void put(claim::Record record) {
+    record.owner.pid = 1;
+    record.owner.host = "sim";
+    entry_.record = std::move(record);
     ++entry_.version;
   }
   Status change(const claim::Record& record, BootTime until, bool let_go) {
