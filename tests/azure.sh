@@ -177,6 +177,46 @@ if [ -x "$azurite" ]; then
   upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush -C 1 -R 1 image "$uri"'
   [ $status != 0 ] || fail 'the copy succeeds'
   expect '412, LeaseIdMissing: somebody else has a lease on the blob' err
+  signed PUT "/$account/images/two?comp=lease" 'x-ms-lease-action: break' 'x-ms-lease-break-period: 0' >out
+
+  begin 'azurite: claim=lease keeps a second uploader out, and is complete at the end'
+  signed PUT "/$account/images/two?comp=metadata" 'x-ms-meta-project: moving' >out
+  start_nbdkit "${with_key[@]}" url="$(blob two)" claim=lease
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" claim=lease claim-steal=true --run true
+  expect 'claim=lease: another uploads to this disk: process [0-9]+ on host .*, since 20' err
+  expect_one_error
+  # Also one that asks for no claim: the server refuses its writes.
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush -C 1 -R 1 image "$uri"'
+  expect '412, LeaseIdMissing: somebody else has a lease on the blob' err
+  copy image || { fail 'the copy fails'; show copy.log; show nbdkit.log; }
+  end_nbdkit 20
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" claim=lease --run true
+  expect 'an upload to this disk is complete: process .*claim-steal=true uploads to it again' err
+  curl -sSI --max-time 30 --cacert "$CAFILE" "$(blob two)?$(sas r two)" >head
+  expect '^x-ms-meta-project: moving' head
+  expect '^x-ms-lease-state: available' head
+
+  begin 'azurite: a holder that was stopped for longer than its lease can write nothing any more'
+  start_nbdkit "${with_key[@]}" url="$(blob two)" claim=lease claim-steal=true claim-lease=15
+  kill -STOP "$nbdkit_pid"
+  stopped=$nbdkit_pid
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" claim=lease claim-steal=true claim-wait=60 \
+    --run 'qemu-io -f raw -c "write -P 9 0 1M" -c flush "$uri"'
+  [ $status = 0 ] || { fail 'the second does not get it'; show err; }
+  kill -CONT "$stopped"
+  await 30 grep -q 'every request fails from now on: .*the claim ' nbdkit.log || { fail 'it is not lost'; show nbdkit.log; }
+  timeout "$LIMIT" qemu-io -f raw -c 'write -P 8 0 1M' "$(uri)" >io.log 2>&1
+  end_nbdkit 20
+  start_nbdkit "${with_key[@]}" url="$(blob two)"
+  timeout "$LIMIT" qemu-io -f raw -r -c 'read -P 9 0 1M' "$(uri)" >io.log 2>&1
+  expect_not 'failed' io.log
+  end_nbdkit 20
+
+  begin 'a claim by a lease needs a target that has some'
+  upload -U - cafile="$CAFILE" target=webdav url="$(blob two)?$(sas rw two)" claim=lease --run true
+  expect 'claim=lease: this target has no leases' err
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" claim=lease claim-lease=90 --run true
+  expect 'claim-lease=90: a lease of this target lasts from 15 to 60 seconds' err
   kill $azurite_pid
 else
   begin 'azurite'
@@ -239,6 +279,9 @@ same image || fail 'the disk is another one'
 end_nbdkit 20
 upload -U - cafile="$CAFILE" user=$account password="$key" target=azure-disk url="$(blob disk)" checksum=true --run true
 expect 'checksum=true: target=azure-disk takes no checksums' err
+upload -U - cafile="$CAFILE" user=$account password="$key" target=azure-disk url="$(blob disk)" claim=lease --run true
+expect 'claim=lease: the server gives no lease on the disk: ' err
+expect_one_error
 stop_server
 
 finish

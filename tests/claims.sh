@@ -167,7 +167,7 @@ end_nbdkit 20
 rm claims/*.claim
 
 begin 'what can not be used as a claim is one line'
-for bad in lease file file: file:claims file:/nowhere file:"$CAFILE" etcd: etcd:host etcd:https://host:2379/v3 nonsense; do
+for bad in file file: file:claims file:/nowhere file:"$CAFILE" etcd: etcd:host etcd:https://host:2379/v3 nonsense; do
   upload -U - cafile="$CAFILE" url="$url" claim="$bad" --run true
   refused "^nbdkit: error: claim=$bad: [a-z]"
 done

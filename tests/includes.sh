@@ -16,7 +16,7 @@ allowed() {
     login) echo "base http" ;;
     upstream) echo "base http login" ;;
     journal) echo "base" ;;
-    claim) echo "base http" ;;
+    claim) echo "base http target" ;;
     volume) echo "base http target upstream journal" ;;
     process) echo "base http claim target login upstream journal volume" ;;
     .) echo "base http claim target login upstream journal volume process ." ;;

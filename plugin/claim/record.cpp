@@ -75,6 +75,15 @@ Status bad_member(const char* key) {
   return bad(format("is not a claim's record: \"%s\" is missing or wrong", key));
 }
 
+// Of 16 bytes, in hexadecimal.
+std::string random_digits() {
+  std::array<unsigned char, 16> bytes = {};
+  if (RAND_bytes(bytes.data(), bytes.size()) != 1) throw std::bad_alloc();
+  std::string digits;
+  for (const unsigned char byte : bytes) digits += format("%02x", byte);
+  return digits;
+}
+
 // A name that JSON can hold: a host may be called anything.
 std::string host_name() {
   std::array<char, kLongestHost + 1> name = {};
@@ -101,11 +110,17 @@ std::string hash_of(const std::string& name, const http::Url& url) {
   return digits;
 }
 
+std::string random_guid() {
+  std::string guid = random_digits();
+  guid[12] = '4';  // the version
+  guid[16] = '8';  // the variant
+  for (const size_t at : {20, 16, 12, 8}) guid.insert(at, "-");
+  return guid;
+}
+
 Owner this_process(const Clock& clock) {
-  std::array<unsigned char, 16> bytes = {};
-  if (RAND_bytes(bytes.data(), bytes.size()) != 1) throw std::bad_alloc();
   Owner owner;
-  for (const unsigned char byte : bytes) owner.id += format("%02x", byte);
+  owner.id = random_digits();
   owner.host = host_name();
   owner.pid = getpid();
   owner.since =

@@ -43,6 +43,9 @@ struct Record {
 // This process, from now on, with a new id.
 [[nodiscard]] Owner this_process(const Clock& clock);
 
+// Another one each time (RFC 9562, section 5.4).
+[[nodiscard]] std::string random_guid();
+
 // "process 123 on host foo, since 2026-11-22 11:00:00 UTC"
 [[nodiscard]] std::string describe(const Owner& owner);
 

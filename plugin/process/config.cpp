@@ -135,9 +135,10 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "    same path under another host (default: fail). discard drops those\n"
      "    of the same URL, too."},
     {"claim", &ConfigParser::set_claim, true,
-     "file:<DIR>|etcd:<URL>[,<URL>...]\n"
+     "file:<DIR>|etcd:<URL>[,<URL>...]|lease\n"
      "    Upload only with the claim to the disk, which one process has at a time:\n"
-     "    of this host, by a lock in this directory; or of any host, by etcd."},
+     "    of this host, by a lock in this directory; or of any host, by etcd or by\n"
+     "    the server's own lease (target=azure)."},
     {"claim-name", &ConfigParser::set_claim_name, true,
      "<NAME>\n"
      "    Name of the disk for claim=; if not given, its URL. Of the export, after\n"
@@ -151,7 +152,7 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "    complete; never one that is being uploaded (default: false)."},
     {"claim-lease", &ConfigParser::set_claim_lease, true,
      "<SECONDS>\n"
-     "    With claim=etcd: how long the claim of a process that does not answer\n"
+     "    With claim=etcd or lease: how long the claim of a process that does not answer\n"
      "    stays (default: 30)."},
     {"user", &ConfigParser::set_user, true,
      "<NAME>\n"
@@ -546,10 +547,12 @@ Status ConfigParser::set_claim(const std::string& value) {
   const size_t colon = value.find(':');
   const std::string way = value.substr(0, colon);
   const std::string where = colon == value.npos ? "" : value.substr(colon + 1);
-  if (value == "lease") return bad("this target has no lease");
+  config_.claim.native = value == "lease";
+  if (config_.claim.native) return {};
+
   if (way == "file") return set_claim_directory(where);
   if (way == "etcd") return set_claim_members(where);
-  return bad("must be file:DIR or etcd:URL[,URL...]");
+  return bad("must be file:DIR, etcd:URL[,URL...] or lease");
 }
 
 Status ConfigParser::set_claim_directory(const std::string& value) {
@@ -792,10 +795,14 @@ Result<Config> ConfigParser::complete() const {
 
 Status ConfigParser::check_claims(const Config& config) const {
   const Config::Claim& claim = config.claim;
-  if (!claim.wanted())
-    return claim_key_.empty() ? Status() : bad(claim_key_ + " needs claim=file:DIR or etcd:URL");
-  if (claim.members.empty() && claim_lease_given_)
-    return bad(format("claim-lease=%lld needs claim=etcd:URL", seconds(claim.lease)));
+  if (!claim.wanted()) return claim_key_.empty() ? Status() : bad(claim_key_ + " needs claim=");
+  if (!claim.directory.empty() && claim_lease_given_)
+    return bad(format("claim-lease=%lld needs claim=etcd:URL or lease", seconds(claim.lease)));
+  const bool named =
+      std::any_of(config.exports.begin(), config.exports.end(),
+                  [](const Config::Export& one) { return !one.claim_name.empty(); });
+  if (claim.native && (named || !config.claim_name.empty()))
+    return bad("claim-name= is of no use with claim=lease, which is the disk's own");
   if (!config.exports.empty() && !config.claim_name.empty())
     return bad("a claim-name= before export=" + printable(config.exports.front().name) +
                " belongs to no export");

@@ -58,11 +58,12 @@ struct Config {
   struct Claim {
     std::string directory;                      // of lock files; empty: none
     std::vector<http::Url> members;             // of an etcd cluster; empty: none
+    bool native = false;                        // the target's own lease
     Duration lease = std::chrono::seconds(30);  // with members
     Duration wait{0};
     bool steal = false;
 
-    [[nodiscard]] bool wanted() const { return !directory.empty() || !members.empty(); }
+    [[nodiscard]] bool wanted() const { return native || !directory.empty() || !members.empty(); }
   };
 
   // Its url is the upload URL; unix_socket as below. Nothing of `access` is in it.

@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "base/printable.h"
+#include "claim/server_lease.h"
 #include "target/ask.h"
 
 namespace upload {
@@ -87,7 +88,8 @@ Status Disk::discover_all() {
 // With target=auto: what the host's name tells, or else the server.
 Status Disk::choose_target() {
   const http::Url& url = config_.origin.url;
-  const target::TargetOptions options{config_.create, config_.checksum};
+  target::TargetOptions options{.create = config_.create, .checksum = config_.checksum};
+  if (config_.claim.native) options.lease_id = claim::random_guid();
   std::string name = config_.target;
   if (name == "auto") name = target::name_for(url);
   if (name.empty()) {
@@ -139,11 +141,27 @@ std::string Disk::claim_order() const {
   return claim::hash_of(config_.claim_name, config_.origin.url);
 }
 
+Result<std::unique_ptr<claim::Ledger>> Disk::open_ledger() {
+  if (!config_.claim.native) return environment_.open_ledger(config_, claim_order());
+  std::unique_ptr<target::DiskLease> lease = target_->lease();
+  if (!lease) return Status(Kind::kInvalid, "claim=lease: this target has no leases");
+  const Duration time = config_.claim.lease;
+  if (time < lease->shortest() || time > lease->longest())
+    return Status(
+        Kind::kInvalid,
+        format("claim-lease=%lld: a lease of this target lasts from %lld to %lld seconds",
+               seconds(time), seconds(lease->shortest()), seconds(lease->longest())));
+  return std::unique_ptr<claim::Ledger>(std::make_unique<claim::ServerLease>(
+      std::move(lease), *origin(), time, environment_.connect, clock_));
+}
+
 Status Disk::acquire_claim(const std::function<void()>& meanwhile) {
   if (!config_.claim.wanted() || !offered().can_write) return {};
+  Result<std::unique_ptr<claim::Ledger>> ledger = open_ledger();
+  if (!ledger.ok()) return ledger.status().while_doing(title_);
   claim_ = std::make_unique<claim::Claim>(
-      environment_.open_ledger(config_, claim_order()),
-      claim::Claim::Options{config_.claim.wait, config_.claim.steal}, clock_);
+      std::move(ledger.value()), claim::Claim::Options{config_.claim.wait, config_.claim.steal},
+      clock_);
   const Status status = claim_->acquire(environment_.sleep_unless_ending, meanwhile);
   if (status.ok()) return status;
   claim_.reset();

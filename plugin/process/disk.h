@@ -94,6 +94,7 @@ class Disk {
   Status discover_all();
   Status choose_target();
   void forget_discovery();
+  Result<std::unique_ptr<claim::Ledger>> open_ledger();
   [[nodiscard]] std::optional<claim::State> claim_state();
   Status discover_volume();
   Result<std::shared_ptr<journal::Spool>> open_spool();

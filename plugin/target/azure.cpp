@@ -87,6 +87,9 @@ std::string message_in(const std::string& body) {
   return excerpt(message.empty() ? body : message);
 }
 
+// Is it what is said to those whose lease it is not, or no more?
+bool is_about_leases(const std::string& code) { return code.starts_with("Lease"); }
+
 Status judge(const http::Reply& reply, int success) {
   const Status plain = classify(reply, success);
   const std::string& code = reply.headers.get("x-ms-error-code");
@@ -98,7 +101,7 @@ Status judge(const http::Reply& reply, int success) {
     kind = row.kind;
     text += std::string(": ") + row.meaning;
   }
-    const std::string message = message_in(reply.body);
+  const std::string message = message_in(reply.body);
   if (!message.empty()) text += ": " + message;
   Status status(kind, text);
   status.set_retry_after(plain.retry_after());
@@ -165,7 +168,14 @@ class PageBlob final : public Target {
   http::Request write(ByteRange range, std::vector<http::BodyPart> parts, bool) const override;
   http::Request zero(ByteRange range, bool) const override;
   http::Request flush() const override { abort(); }  // a reply means stable
-  Status check_change(const http::Reply& reply) const override { return judge(reply, 201); }
+  Status check_change(const http::Reply& reply) const override {
+    Status status = judge(reply, 201);
+    if (status.ok() || options_.lease_id.empty() ||
+        !is_about_leases(reply.headers.get("x-ms-error-code")))
+      return status;
+    return {Kind::kClaimLost, "the claim was lost: " + status.text()};
+  }
+  std::unique_ptr<DiskLease> lease() const override;
 
   http::Request read(ByteRange range, void* sink) const override {
     http::Request request = read_range(url_.target(), range, sink);
@@ -189,9 +199,17 @@ class PageBlob final : public Target {
   http::Request make(http::Method method, const std::string& parameter, std::string what) const;
   http::Request put_page(ByteRange range, const char* action, std::string what) const;
 
+  // Each change shows the lease.
+  void add_lease(http::Request& request) const {
+    if (!options_.lease_id.empty())
+      request.headers.push_back("x-ms-lease-id: " + options_.lease_id);
+  }
+
   const http::Url url_;
   const bool managed_;
   const TargetOptions options_;
+
+  friend class BlobLease;
 };
 
 http::Request PageBlob::make(http::Method method, const std::string& parameter,
@@ -267,6 +285,7 @@ http::Request PageBlob::put_page(ByteRange range, const char* action, std::strin
   request.headers.push_back(std::string("x-ms-page-write: ") + action);
   request.headers.push_back(
       format("x-ms-range: bytes=%" PRIu64 "-%" PRIu64, range.offset, range.last()));
+  add_lease(request);
   return request;
 }
 
@@ -283,6 +302,93 @@ http::Request PageBlob::zero(ByteRange range, bool) const {
   request.headers.emplace_back("Content-Length: 0");
   return request;
 }
+
+// --- The lease ------------------------------------------------------------------
+
+// The text is kept in the blob's metadata, in Base64. Metadata are replaced as a whole, so the other
+// ones are written again with it.
+// Source: https://learn.microsoft.com/rest/api/storageservices/lease-blob
+class BlobLease final : public DiskLease {
+ public:
+  explicit BlobLease(PageBlob blob) : blob_(std::move(blob)) {}
+
+  Duration shortest() const override { return std::chrono::seconds(15); }
+  Duration longest() const override { return std::chrono::seconds(60); }
+
+  http::Request look() const override { return blob_.inquire(); }
+  Result<Seen> read_look(const http::Reply& reply) const override;
+  http::Request acquire(const Seen& seen, Duration time) const override {
+    http::Request request = put("comp=lease", "acquire the lease");
+    request.headers.emplace_back("x-ms-lease-action: acquire");
+    request.headers.push_back(format("x-ms-lease-duration: %lld", seconds(time)));
+    request.headers.push_back("x-ms-proposed-lease-id: " + id());
+    request.headers.push_back("If-Match: " + seen.version);
+    return request;
+  }
+  Result<bool> read_acquire(const http::Reply& reply) const override;
+  http::Request renew() const override { return act("renew"); }
+  http::Request release() const override { return act("release"); }
+  http::Request write(const Seen& seen, const std::string& text) const override {
+    http::Request request = put("comp=metadata", "write the record of the claim");
+    request.headers.insert(request.headers.end(), seen.others.begin(), seen.others.end());
+    request.headers.push_back(std::string(kField) + ": " + base64(text));
+    blob_.add_lease(request);
+    return request;
+  }
+  Status check(const http::Reply& reply) const override {
+    const Status status = judge(reply, 200);
+    if (status.ok() || !is_about_leases(reply.headers.get("x-ms-error-code"))) return status;
+    return {Kind::kClaimLost, status.text()};
+  }
+
+ private:
+  static constexpr std::string_view kPrefix = "x-ms-meta-";
+  static constexpr std::string_view kField = "x-ms-meta-nbdkitupload";
+
+  [[nodiscard]] const std::string& id() const { return blob_.options_.lease_id; }
+  [[nodiscard]] http::Request put(const std::string& parameter, std::string what) const {
+    http::Request request = blob_.make(http::Method::kPut, parameter, std::move(what));
+    request.headers.emplace_back("Content-Length: 0");
+    return request;
+  }
+  [[nodiscard]] http::Request act(const std::string& action) const {
+    http::Request request = put("comp=lease", action + " the lease");
+    request.headers.push_back("x-ms-lease-action: " + action);
+    blob_.add_lease(request);
+    return request;
+  }
+
+  const PageBlob blob_;
+};
+
+Result<DiskLease::Seen> BlobLease::read_look(const http::Reply& reply) const {
+  if (Status status = judge(reply, 200); !status.ok()) return status;
+  Seen seen;
+  const std::string& state = reply.headers.get("x-ms-lease-state");
+  seen.held = state == "leased" || state == "breaking";
+  seen.version = reply.headers.get("ETag");
+  if (seen.version.empty()) return malformed("HEAD without an ETag");
+  seen.text = from_base64(reply.headers.get(kField));
+  for (const auto& [name, value] : reply.headers)
+    if (name.starts_with(kPrefix) && name != kField) seen.others.push_back(name + ": " + value);
+  return seen;
+}
+
+Result<bool> BlobLease::read_acquire(const http::Reply& reply) const {
+  const std::string& code = reply.headers.get("x-ms-error-code");
+  if (code == "LeaseAlreadyPresent" || code == "ConditionNotMet" ||
+      code == "LeaseIsBreakingAndCannotBeAcquired")
+    return false;
+  const Status status = judge(reply, 201);
+  if (status.ok()) return true;
+  // Such as on managed disks. What else is refused for good is not asked for again.
+  const bool refused =
+      reply.status >= 400 && reply.status < 500 && status.kind() != Kind::kUnavailable;
+  return Status(refused ? Kind::kInvalid : status.kind(),
+                "the server gives no lease on the disk: " + status.text());
+}
+
+std::unique_ptr<DiskLease> PageBlob::lease() const { return std::make_unique<BlobLease>(*this); }
 
 // --- A managed disk's footer --------------------------------------------------
 

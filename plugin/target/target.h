@@ -20,6 +20,7 @@
 #include "http/credentials.h"
 #include "http/message.h"
 #include "http/url.h"
+#include "target/disk_lease.h"
 
 namespace upload::target {
 
@@ -40,7 +41,7 @@ struct Traits {
   // Likewise. Without a limit of the protocol's: so much that a server that has to write zeroes
   // out does it within the time-out, and that a large disk takes few requests.
   uint64_t max_zero = uint64_t{256} << 20;
-    // What fails for a reason that passes is tried again, with a replay log or without: no connection
+  // What fails for a reason that passes is tried again, with a replay log or without: no connection
   // holds anything that could be lost with it, and servers of this protocol refuse requests that
   // come too fast, or close connections, as a matter of course.
   bool persists = false;
@@ -96,6 +97,9 @@ class Preparation {
 struct TargetOptions {
   bool create = false;    // a disk that is not there
   bool checksum = false;  // each write tells what its data must be
+  // A random GUID (RFC 9562), which a lease is to have and which each change shows; empty: there is
+  // to be no lease.
+  std::string lease_id{};
 };
 
 // The whole list of extents has to come in so many times the time-out: a server may need
@@ -133,6 +137,9 @@ class Target {
   }
   // ok() also if the disk is there already.
   [[nodiscard]] virtual Status check_create(const http::Reply&) const { return {}; }
+
+  // The lease with TargetOptions::lease_id; null: the protocol has no leases.
+  [[nodiscard]] virtual std::unique_ptr<DiskLease> lease() const { return nullptr; }
 
   // What makes a disk of that size ready to be written; null: nothing has to be done. `offered` as
   // read_offer() has said.

@@ -303,3 +303,53 @@ TEST_CASE("a footer tells its size, and is told from anything else", "[azure]") 
   }
   CHECK_FALSE(is_vhd_footer({}, 0));
 }
+
+TEST_CASE("with a lease each change shows it, and its loss is the claim's", "[azure]") {
+  const auto target =
+      make_azure(url(kBlob), {.lease_id = "11111111-2222-4333-8444-555555555555"});
+  const std::string shown = "x-ms-lease-id: 11111111-2222-4333-8444-555555555555";
+  CHECK(has(target->write({0, 512}, {{nullptr, 512}}, false), shown));
+  CHECK(has(target->zero({0, 512}, false), shown));
+  CHECK_FALSE(has(blob()->zero({0, 512}, false), shown));
+  for (const char* code :
+       {"LeaseIdMismatchWithBlobOperation", "LeaseLost", "LeaseNotPresentWithBlobOperation"})
+    CHECK(target->check_change(refusal(412, code)).kind() == Kind::kClaimLost);
+  CHECK(target->check_change(refusal(403, "AuthenticationFailed")).kind() == Kind::kDenied);
+}
+
+TEST_CASE("a lease is acquired if nothing has changed, and keeps other metadata", "[azure]") {
+  const auto target =
+      make_azure(url(kBlob), {.lease_id = "11111111-2222-4333-8444-555555555555"});
+  const auto lease = target->lease();
+  http::Reply reply = head("512");
+  reply.headers.set("ETag", "\"0x1\"");
+  reply.headers.set("x-ms-lease-state", "expired");
+  reply.headers.set("x-ms-meta-project", "moving");
+  reply.headers.set("x-ms-meta-nbdkitupload", upload::base64("who it was"));
+  const auto seen = lease->read_look(reply);
+  REQUIRE(seen.ok());
+  CHECK_FALSE(seen.value().held);
+  CHECK(seen.value().text == "who it was");
+  const http::Request acquire = lease->acquire(seen.value(), std::chrono::seconds(30));
+  for (const char* line :
+       {"x-ms-lease-action: acquire", "x-ms-lease-duration: 30",
+        "x-ms-proposed-lease-id: 11111111-2222-4333-8444-555555555555", "If-Match: \"0x1\""})
+    CHECK(has(acquire, line));
+  const http::Request write = lease->write(seen.value(), "who it is");
+  CHECK(has(write, "x-ms-meta-project: moving"));
+  CHECK(has(write, "x-ms-meta-nbdkitupload: " + upload::base64("who it is")));
+  CHECK(has(write, "x-ms-lease-id: 11111111-2222-4333-8444-555555555555"));
+  reply.headers.set("x-ms-lease-state", "leased");
+  CHECK(lease->read_look(reply).value().held);
+
+  CHECK(lease->read_acquire(refusal(201, "")).value());
+  CHECK_FALSE(lease->read_acquire(refusal(409, "LeaseAlreadyPresent")).value());
+  CHECK_FALSE(lease->read_acquire(refusal(412, "ConditionNotMet")).value());
+  // Such as on a managed disk: nothing to wait for.
+  CHECK(lease->read_acquire(refusal(403, "FeatureNotSupported")).status().kind() ==
+        Kind::kInvalid);
+  CHECK(lease->read_acquire(refusal(503, "ServerBusy")).status().kind() == Kind::kBusy);
+  CHECK(lease->check(refusal(409, "LeaseIdMismatchWithLeaseOperation")).kind() ==
+        Kind::kClaimLost);
+  CHECK(lease->check(refusal(200, "")).ok());
+}
