@@ -142,6 +142,16 @@ if [ -x "$azurite" ]; then
   end_nbdkit 20
   expect_not 'sig=' nbdkit.log
 
+  begin 'azurite: nbdupload makes a blob of the size of the image, and reads it back'
+  qemu-img convert -f raw -O qcow2 image image.qcow2
+  run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --verify image.qcow2 "$(blob three)?$(sas rcw three)" create=true cafile="$CAFILE"
+  [ $status = 0 ] || { fail 'it fails'; show err; }
+  expect "the disk is created, with $size bytes" err
+  head -c 1000001 image >odd
+  run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --format=raw odd "$(blob four)?$(sas rcw four)" create=true cafile="$CAFILE"
+  [ $status != 0 ] || fail 'it takes a part of a block'
+  expect "'odd' has 1000001 bytes, and .* takes whole blocks of 512" err
+
   begin 'azurite: a SAS that is wrong, has expired, or only writes, is told so in one line'
   good=$(sas rw two)
   upload -U - cafile="$CAFILE" target=azure url="$(blob two)?${good/sig=/sig=A}" --run true

@@ -114,6 +114,12 @@ timeout "$LIMIT" qemu-io -f raw -c 'write -P 2 64k 64k' -c flush -c 'read -P 1 0
 expect_not 'failed' io.log
 end_nbdkit 20
 
+begin 'Apache: nbdupload says once that nobody is told when data are on disk'
+run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --verify image "$dav/three.img" --format=raw target=webdav create=true cafile="$CAFILE"
+[ $status = 0 ] || { fail 'it fails'; show err; }
+[ "$(grep -c 'this server tells nobody when data are on its disk' err)" = 1 ] || { fail 'it is not said once'; show err; }
+cmp image files/three.img || fail 'the file is another one'
+
 begin 'Apache: a file that is not there, or of another size, is told'
 upload -U - cafile="$CAFILE" target=webdav url="$dav/none.img" --run true
 expect 'HTTP status 404: there is no such file; create=true makes one' err

@@ -214,6 +214,11 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   connection.reset();  // the server may allow only one
   capabilities.value().traits.durability =
       find_durability(target, connector, origin, capabilities.value(), direct, kept_open);
+  if (capabilities.value().traits.durability == target::Durability::kUnknown)
+    log::warning(
+        "%s: this server tells nobody when data are on its disk; a flush means that it has "
+        "answered all that was written before",
+        origin.url.redacted().c_str());
   return Discovery{std::make_shared<http::Origin>(origin), capabilities.value(), found.value()};
 }
 
