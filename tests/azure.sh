@@ -202,9 +202,9 @@ if [ -x "$azurite" ]; then
   end_nbdkit 20
   upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" claim=lease --run true
   expect 'an upload to this disk is complete: process .*claim-steal=true uploads to it again' err
-  curl -sSI --max-time 30 --cacert "$CAFILE" "$(blob two)?$(sas r two)" >head
-  expect '^x-ms-meta-project: moving' head
-  expect '^x-ms-lease-state: available' head
+  curl -sSI --max-time 30 --cacert "$CAFILE" "$(blob two)?$(sas r two)" >fields
+  expect '^x-ms-meta-project: moving' fields
+  expect '^x-ms-lease-state: available' fields
 
   begin 'azurite: a holder that was stopped for longer than its lease can write nothing any more'
   start_nbdkit "${with_key[@]}" url="$(blob two)" claim=lease claim-steal=true claim-lease=15
