@@ -84,7 +84,7 @@ VhdFooter make_vhd_footer(uint64_t size) {
   put(footer, kFeatures, 2, 4);  // reserved, always set
   put(footer, kVersion, 0x00010000, 4);
   put(footer, kDataOffset, UINT64_MAX, 8);  // of fixed disks
-    // Of the creators for whom readers such as QEMU take the size from the field of that name, and not
+      // Of the creators for whom readers such as QEMU take the size from the field of that name, and not
   // from the geometry, which is rounded: Hyper-V.
   put_text(footer, kCreator, "win ");
   put(footer, kCreatorVersion, 0x00010000, 4);

@@ -97,8 +97,7 @@ Result<Capabilities> Webdav::read_offer(const http::Reply& reply) const {
     if (!length) return malformed("HEAD without the length of the file");
     offered.size = *length;
   }
-  offered.traits = {
-      .durability = Durability::kUnknown, .max_zero = kMaxZero, .persists = true};
+  offered.traits = {.durability = Durability::kUnknown, .max_zero = kMaxZero, .persists = true};
   constexpr unsigned kMany = 1024;
   offered.max_readers = offered.max_writers = kMany;
   return offered;

@@ -68,12 +68,14 @@ constexpr Verdict verdict_of_kind(Kind kind) {
     case Kind::kServerError:
       return {
           .retire = true, .fate_unknown = true, .repeat = true, .latch = Latch::kWithoutReplay};
-    case Kind::kUnavailable: return {.fate_unknown = true, .repeat = true};
-            // Refused before its body was read.
-    case Kind::kForgotten: return {.repeat = true};
-    // Nothing was sent, or nothing of it was done: what the connection has carried is as it
-    // was.
-        case Kind::kLogin:
+    case Kind::kUnavailable:
+      return {.fate_unknown = true, .repeat = true};
+      // Refused before its body was read.
+    case Kind::kForgotten:
+      return {.repeat = true};
+      // Nothing was sent, or nothing of it was done: what the connection has carried is as it
+      // was.
+    case Kind::kLogin:
     case Kind::kBusy: return {.repeat = true};
     case Kind::kLoggedOut: return {.retire = true, .repeat = true};
     case Kind::kUnauthorized:

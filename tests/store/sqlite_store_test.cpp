@@ -86,7 +86,7 @@ class WallClock final : public upload::Clock {
  public:
   upload::TimePoint now() const override { return steady_.now(); }
   upload::WallTime wall_now() const override {
-        return std::chrono::system_clock::from_time_t(time);
+    return std::chrono::system_clock::from_time_t(time);
   }
   upload::BootTime boot_now() const override { return steady_.boot_now(); }
   void wait_until(upload::CondVar& condition, upload::Mutex& mutex,

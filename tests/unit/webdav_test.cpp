@@ -82,7 +82,7 @@ TEST_CASE("a file on a WebDAV server promises nothing of when it is on disk", "[
   REQUIRE(offered.ok());
   CHECK(offered.value().size == 4096U);
   CHECK(offered.value().traits.durability == Durability::kUnknown);
-    CHECK(offered.value().traits.persists);
+  CHECK(offered.value().traits.persists);
   CHECK_FALSE(offered.value().can_zero);
   CHECK_FALSE(offered.value().can_extents);
   CHECK(file()->read_offer(reply(404)).status().text() ==
