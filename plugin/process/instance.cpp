@@ -182,7 +182,7 @@ upstream::Upstream& Instance::upstream_of(const Disk& disk) {
     }
   return upstreams_.emplace_back(disk.origin(), environment_.connect,
                                  sessions_.shared_for(disk.origin()->url), connections,
-                                 config_.idle_timeout, clock_);
+                                 disk.offered().traits.persists, config_.idle_timeout, clock_);
 }
 
 // --- Serving --------------------------------------------------------------

@@ -12,6 +12,8 @@
 
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <utility>
 
 #include "base/status.h"
@@ -26,8 +28,9 @@ class Share;
 struct Slot {
   ConnectionId id = 0;
   std::unique_ptr<http::Connection> connection;
-  TimePoint idle_since;    // the end of the last lease in which it was used
-  bool performed = false;  // in this lease
+  TimePoint idle_since;                // the end of the last lease in which it was used
+  bool performed = false;              // in this lease
+  std::atomic<unsigned> requests = 0;  // over this connection
   // Whose lease it is; null: nobody's, or the keeper's.
   Share* leased_by = nullptr;
   // Who had the last lease of it that was on somebody's account; null: nobody.

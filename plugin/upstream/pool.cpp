@@ -3,7 +3,8 @@
 // The pool, the lines of its shares, and the two ends of a lease.
 //
 // Invariants:
-//   - a slot is in idle_ or leased, never both; slots_.size() <= the limit;
+//   - a slot is in idle_ or leased, never both; slots_.size() <= the limit,
+//     but for connections that are about to end;
 //   - a share that waits for any connection and has none finds no idle one: each change that
 //     frees something runs match_waiters() before it lets go of the mutex. One that has a
 //     lease may be kept waiting by the rules of may_lease() until that ends, or until it is
@@ -95,10 +96,13 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
   // Then nothing has gone over it.
   if (reply.status().kind() == Kind::kLogin && !slot_->connection->closed()) return reply;
   slot_->performed = true;
-  if (!reply.ok())
+  ++slot_->requests;
+  if (!reply.ok()) {
     retire(reply.status());
-  else if (reply.value().last)
+  } else if (reply.value().last) {
+    pool_->note_last_reply(*slot_);
     retire({Kind::kLost, "the server closed the connection after its reply"});
+  }
   return reply;
 }
 
@@ -286,8 +290,24 @@ Slot* Pool::find_any(const Share& share) {
   const auto own = std::find_if(idle_.rbegin(), idle_.rend(),
                                 [&](const Slot* slot) { return slot->used_by == &share; });
   if (own != idle_.rend()) return *own;
-  if (slots_.size() < limit_ && opening_ == 0) return &add_slot();
+  if (has_room() && opening_ == 0) return &add_slot();
   return idle_.empty() ? nullptr : idle_.front();
+}
+
+// For another connection.
+bool Pool::has_room() const {
+  if (slots_.size() < limit_) return true;
+  if (!options_.overlap || requests_each_ == 0) return false;
+  const auto ending = std::count_if(slots_.begin(), slots_.end(), [this](const auto& slot) {
+    return slot->requests + 1 >= requests_each_;
+  });
+  return slots_.size() < limit_ + std::min<size_t>(limit_, static_cast<size_t>(ending));
+}
+
+// A server that closes after each reply, or after an error, has told nothing.
+void Pool::note_last_reply(const Slot& slot) {
+  constexpr unsigned kFew = 10;
+  if (slot.requests >= kFew) requests_each_ = slot.requests.load();
 }
 
 Slot* Pool::find_idle(ConnectionId id) const {
@@ -320,7 +340,8 @@ void Pool::end_lease(Slot& slot) {
 }
 
 Slot& Pool::add_slot() {
-  assert(slots_.size() < limit_);
+  assert(has_room());
+
   auto slot = std::make_unique<Slot>();
   slot->id = ++last_id_;
   slot->connection = make_connection(*slot);
@@ -436,6 +457,7 @@ void Pool::replace_connection(Slot& slot, const Status& why) noexcept {
     gone = std::move(slot.connection);
     slot.id = ++last_id_;
     slot.connection = make_connection(slot);
+    slot.requests = 0;
   }
   UPLOAD_DEBUG(pool, "connection %llu: takes the place of one closed while idle",
                number(slot.id));

@@ -21,6 +21,11 @@
 // at a time anyway, and while one is refused nobody tries at once with more. (Those that take
 // the place of one that was closed while it was idle are opened by who has its lease.)
 //
+// Some servers end a connection after so many requests, and say so with the last reply. Where that
+// loses nothing (PoolOptions::overlap) a connection of which only the last request is left does not
+// count: whoever waits may open the next one while that goes on. After how many requests it ends is
+// learned from one that has ended.
+//
 // Thread safe.
 
 #pragma once
@@ -44,6 +49,7 @@ struct PoolOptions {
   unsigned connections = 4;  // upper bound, at least 1
   Duration connect_timeout = std::chrono::seconds(10);
   Duration timeout = std::chrono::seconds(60);
+  bool overlap = false;  // no volume ever has anything unflushed on a connection
 };
 
 class Pool {
@@ -101,6 +107,8 @@ class Pool {
   std::optional<Lease> take(Share& share, std::optional<ConnectionId> wanted) REQUIRES(mutex_);
   Slot* find_any(const Share& share) REQUIRES(mutex_);
   Slot* find_idle(ConnectionId id) const REQUIRES(mutex_);
+  [[nodiscard]] bool has_room() const REQUIRES(mutex_);
+  void note_last_reply(const Slot& slot);
   Lease lease_slot(Slot& slot, Share* share) REQUIRES(mutex_);
   void end_lease(Slot& slot) REQUIRES(mutex_);
   Slot& add_slot() REQUIRES(mutex_);
@@ -130,6 +138,8 @@ class Pool {
 
   // Looked at without the mutex.
   std::atomic<unsigned> limit_;
+  // So many requests a connection carries, as far as is known; 0: nothing is known.
+  std::atomic<unsigned> requests_each_ = 0;
 
   // Its own synchronisation: the clock's time when bytes last moved.
   std::atomic<Duration::rep> last_progress_;

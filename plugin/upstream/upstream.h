@@ -19,14 +19,14 @@ namespace upload::upstream {
 
 class Upstream {
  public:
-  // At most so many connections. `session`: what the keeper renews; may be null. `clock`
+  // At most so many connections. `overlap`: see PoolOptions. `session`: what the keeper renews; may be null. `clock`
   // outlives the upstream.
   Upstream(std::shared_ptr<const http::Origin> origin, const http::Connector& connect,
-           std::shared_ptr<login::Session> session, unsigned connections, Duration idle_timeout,
-           Clock& clock)
+           std::shared_ptr<login::Session> session, unsigned connections, bool overlap,
+           Duration idle_timeout, Clock& clock)
       : origin_(std::move(origin)),
         pool_(
-            {connections, origin_->connect_timeout, origin_->timeout},
+            {connections, origin_->connect_timeout, origin_->timeout, overlap},
             [connect, origin = origin_](ConnectionId id, http::ConnectionEvents events) {
               return connect(origin, id, std::move(events));
             },

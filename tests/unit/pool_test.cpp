@@ -169,6 +169,40 @@ TEST_CASE("the last reply of a connection retires it", "[pool]") {
   CHECK_FALSE(lease.retired().ok());
 }
 
+TEST_CASE("a connection of which the last request is left does not count", "[pool]") {
+  for (const bool overlap : {false, true}) {
+    FakeClock clock;
+    FakeServer server;
+    int requests = 0;
+    server.on_request([&](const http::Request&) -> Result<http::Reply> {
+      http::Reply reply = FakeServer::ok();
+      reply.last = ++requests % 20 == 0;
+      return reply;
+    });
+    Pool pool({1, 10s, 60s, overlap}, server.factory(), clock);
+    {
+      Share share(pool);
+      // What a connection carries is learned from the first.
+      for (int i = 0; i < 20 + 18; ++i) REQUIRE(share.lease().value().perform({}).ok());
+      CHECK(server.connections_made() == 2);
+      Lease second = std::move(share.lease().value());
+      REQUIRE(second.perform({}).ok());  // the last but one
+      // Now another may be opened beside it.
+      struct Waiter final : upload::upstream::LeaseWaiter {
+        void granted(Result<Lease> lease) override { given = lease.ok(); }
+        bool given = false;
+      } waiter;
+      auto lease = share.lease_or_wait(waiter);
+      CHECK(lease.has_value() == overlap);
+      if (lease) CHECK(lease->value().id() != second.id());
+      lease.reset();
+      second.give_back();
+      CHECK(waiter.given == !overlap);
+    }
+    pool.close();
+  }
+}
+
 TEST_CASE("a connection that was closed while idle is replaced, and its loss told", "[pool]") {
   Fixture f;
   const upload::ConnectionId id = f.open().id();
