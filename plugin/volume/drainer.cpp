@@ -111,11 +111,14 @@ Status Drainer::drain_oldest() {
   return status;
 }
 
-// Holds all ranges that the rows are about.
+// Holds all that requests for the rows write. Two that touch the same block are one range: the
+// second would wait for the first.
 bool Drainer::hold_rows(std::span<const journal::SpoolRow> rows, HeldRanges& held) {
   boost::icl::interval_set<uint64_t> ranges;
-  for (const journal::SpoolRow& row : rows)
-    ranges.add(boost::icl::interval<uint64_t>::right_open(row.range.offset, row.range.end()));
+  for (const journal::SpoolRow& row : rows) {
+    const ByteRange blocks = core_.blocks_of(row.range);
+    ranges.add(boost::icl::interval<uint64_t>::right_open(blocks.offset, blocks.end()));
+  }
   for (const auto& range : ranges)
     held.emplace_back().range = {range.lower(), range.upper() - range.lower()};
   return core_.hold(held);

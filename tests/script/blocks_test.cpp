@@ -114,6 +114,25 @@ SCRIPT("parts of blocks come out of the spool with the rest of theirs", "[blocks
   CHECK(f.read(3, 1) == "0");
 }
 
+SCRIPT("two parts of one block with a gap between them come out of the spool", "[blocks]") {
+  Settings settings = in_fours();
+  const std::string directory = new_directory();
+  settings.replay = 1 << 18;
+  settings.spool = directory;
+  Setup f(settings);
+  CHECK(f.write(0, 'o', 8).ok());
+  f.server.away();
+  CHECK(f.write(0, 'a').ok());
+  CHECK(f.write(2, 'b').ok());
+  CHECK(f.write(7, 'c').ok());
+  f.server.back();
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 8) ==
+        "aoboooo"
+        "c");
+}
+
 SCRIPT("a server that throttles is tried again, without a replay log, too", "[blocks]") {
   Settings settings = in_fours();
   settings.persists = true;
