@@ -325,7 +325,7 @@ void Core::note_attempt(TimePoint began) {
 }
 
 void Core::note_late_copy(ByteRange range, uint64_t sequence) {
-  late_copies.add(range, sequence, clock.now());
+  late_copies.add(blocks_of(range), range, sequence, clock.now());
   has_unknown_copies_ = true;
 }
 

@@ -9,20 +9,29 @@
 
 namespace upload::volume {
 
-void LateCopies::add(ByteRange range, uint64_t sequence, TimePoint now) {
+namespace {
+
+bool contains(ByteRange whole, ByteRange part) {
+  return part.offset >= whole.offset && part.end() <= whole.end();
+}
+
+}  // namespace
+
+void LateCopies::add(ByteRange range, ByteRange own, uint64_t sequence, TimePoint now) {
   for (Copy& copy : copies_) {
-    if (copy.range != range || copy.first != sequence || copy.last != sequence) continue;
+    if (copy.range != range || copy.own != own || copy.first != sequence || copy.last != sequence)
+      continue;
     copy.failed = now;
     if (copy.until != kUnknown) ++unknown_;
     copy.until = kUnknown;
     return;
   }
-  copies_.push_back({range, sequence, sequence, now, kUnknown});
+  copies_.push_back({range, own, sequence, sequence, now, kUnknown});
   ++unknown_;
 }
 
 void LateCopies::add_until(ByteRange range, uint64_t first, uint64_t last, TimePoint until) {
-  copies_.push_back({range, first, last, TimePoint::min(), until});
+  copies_.push_back({range, range, first, last, TimePoint::min(), until});
 }
 
 bool LateCopies::answered(TimePoint began, TimePoint now) {
@@ -46,8 +55,9 @@ std::optional<TimePoint> LateCopies::until(ByteRange range, uint64_t sequence, T
   forget_old(now);
   std::optional<TimePoint> latest;
   for (const Copy& copy : copies_) {
+    if (!copy.range.overlaps(range)) continue;
     const bool the_same = sequence > 0 && sequence >= copy.first && sequence <= copy.last;
-    if (!copy.range.overlaps(range) || the_same) continue;
+    if (the_same && contains(copy.own, intersection(copy.range, range))) continue;
     latest = std::max(latest.value_or(copy.until), copy.until);
   }
   return latest;

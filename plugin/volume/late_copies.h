@@ -5,7 +5,8 @@
 // was applied, or will be.
 //
 // A late copy of a change does no harm to the same change sent again: it
-// writes the same. Any other change has to wait until no copy can come.
+// writes the same. Any other change has to wait until no copy can come; so has another part of
+// the same change, where the copy writes to its blocks what had been there before.
 //
 // A copy can come until the time-out has passed since the server has answered
 // a request that was begun after the failure. Counted from the failure itself
@@ -36,7 +37,11 @@ class LateCopies {
 
   // A request to that range has failed at `now`. `sequence`: of the change that may go
   // there again, since it writes the same; 0: none may.
-  void add(ByteRange range, uint64_t sequence, TimePoint now);
+  void add(ByteRange range, uint64_t sequence, TimePoint now) {
+    add(range, range, sequence, now);
+  }
+  // Of the range, which is whole blocks, only `own` is the change's: the rest it writes as it was.
+  void add(ByteRange range, ByteRange own, uint64_t sequence, TimePoint now);
   // Copies of changes of an earlier process may come until then.
   void add_until(ByteRange range, uint64_t first, uint64_t last, TimePoint until);
 
@@ -57,6 +62,7 @@ class LateCopies {
  private:
   struct Copy {
     ByteRange range;
+    ByteRange own;  // a part of it
     uint64_t first;
     uint64_t last;
     TimePoint failed;

@@ -39,7 +39,7 @@ void FailAtOnce::put_in_doubt(const Pieces& pieces) {
   bool too_many = false;
   {
     MutexLock lock(core_.mutex);
-    core_.note_late_copy(core_.blocks_of(range_of(pieces)), 0);
+    core_.note_late_copy(range_of(pieces), 0);
     too_many = core_.late_copies.count() > kMost;
   }
   if (too_many) core_.latch({Kind::kLost, "too many changes have failed"});
@@ -116,8 +116,7 @@ TimePoint Persist::give_up_waiting_at(TimePoint since) const {
 // take.
 void Persist::put_in_doubt(const Pieces& pieces) {
   MutexLock lock(core_.mutex);
-  for (const Piece& piece : pieces)
-    core_.note_late_copy(core_.blocks_of(piece.range), piece.sequence);
+  for (const Piece& piece : pieces) core_.note_late_copy(piece.range, piece.sequence);
 }
 
 void Persist::connection_lost(ConnectionId id, const Status& why) {

@@ -133,6 +133,32 @@ SCRIPT("two parts of one block with a gap between them come out of the spool", "
         "c");
 }
 
+SCRIPT("another part of a change waits where a late copy would bring back what it replaces",
+       "[blocks]") {
+  Settings settings = in_fours();
+  const std::string directory = new_directory();
+  settings.replay = 1 << 18;
+  settings.spool = directory;
+  Setup f(settings);
+  CHECK(f.write(0, 'o', 4).ok());
+  f.server.away();
+  CHECK(f.write(0, 'a', 4).ok());
+  CHECK(f.write(8, 'b', 12).ok());
+  // It hides the middle of the first, and is not drained together with it.
+  CHECK(f.write(1, 'c', 2).ok());
+  const size_t before = f.server.count(wrote_stable(0, 4));
+  f.server.fail(Verb::kWrite, {Kind::kLost, "reset"}, 1);
+  f.server.back();
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 4) == "acca");
+  std::vector<upload::TimePoint> times;
+  for (const Server::Sent& sent : f.server.sent())
+    if (sent.asked == wrote_stable(0, 4)) times.push_back(sent.when);
+  REQUIRE(times.size() == before + 4);
+  CHECK(times[before + 1] - times[before] >= settings.late);
+}
+
 SCRIPT("a server that throttles is tried again, without a replay log, too", "[blocks]") {
   Settings settings = in_fours();
   settings.persists = true;
