@@ -43,12 +43,16 @@ void Spooler::take_leftovers() {
   const TimePoint now = core_.clock.now();
   for (const journal::SpoolRow& row : rows) {
     core_.unflushed.add_row(row);
-    if (row.not_before == 0) continue;
-    const Duration wait = row.not_before == INT64_MAX
+    const ByteRange blocks = core_.blocks_of(row.range);
+    // A request for a part of a block has the rest of it as it was then: where it comes late it
+    // undoes other rows of the block.
+    const bool undoes_others = blocks != row.range;
+    if (row.not_before == 0 && !undoes_others) continue;
+    const Duration wait = row.not_before == INT64_MAX || undoes_others
                               ? late
                               : std::min(until_wall_time(core_.clock, row.not_before), late);
     if (wait > Duration::zero())
-      core_.late_copies.add_until(core_.blocks_of(row.range), UINT64_MAX, UINT64_MAX, now + wait);
+      core_.late_copies.add_until(blocks, UINT64_MAX, UINT64_MAX, now + wait);
   }
   if (rows.empty()) {
     if (core_.options.unclean_start)

@@ -133,6 +133,45 @@ SCRIPT("two parts of one block with a gap between them come out of the spool", "
         "c");
 }
 
+SCRIPT("parts of one block that an earlier run has left wait for late copies of each other",
+       "[blocks]") {
+  Settings settings = in_fours();
+  const std::string directory = new_directory();
+  settings.replay = 1 << 18;
+  settings.spool = directory;
+  {
+    Setup f(settings);
+    f.server.away();
+    CHECK(f.write(0, 'a').ok());
+    CHECK(f.write(2, 'b').ok());
+    CHECK(f.write(8, 'c', 4).ok());
+  }
+  Setup f(settings);
+  const auto before = f.now();
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.now() - before >= settings.late);
+  CHECK(f.server.content(0) == "a");
+  CHECK(f.server.content(2) == "b");
+  CHECK(f.server.content(8, 4) == "cccc");
+}
+
+SCRIPT("whole blocks that an earlier run has left go at once", "[blocks]") {
+  Settings settings = in_fours();
+  const std::string directory = new_directory();
+  settings.replay = 1 << 18;
+  settings.spool = directory;
+  {
+    Setup f(settings);
+    f.server.away();
+    CHECK(f.write(0, 'a', 4).ok());
+  }
+  Setup f(settings);
+  const auto before = f.now();
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.now() - before < settings.late);
+  CHECK(f.server.content(0, 4) == "aaaa");
+}
+
 SCRIPT("another part of a change waits where a late copy would bring back what it replaces",
        "[blocks]") {
   Settings settings = in_fours();
