@@ -130,7 +130,7 @@ void ChangeQueue::unblock() {
 // --- Batches --------------------------------------------------------------
 
 bool ChangeQueue::is_data(const Change& change) const {
-  return !change.is_zero() || limits_.zero_is_data;
+  return !change.is_zero() || limits_.zero_is_data || blocks_of(change.range) != change.range;
 }
 
 // The ready change that begins where `change` ends, if they can go together.

@@ -129,6 +129,7 @@ class ChangeQueue {
   void unblock();
   [[nodiscard]] Change* ready_after(const Change& change) const;
   [[nodiscard]] Change* ready_before(const Change& change) const;
+  // It goes as data: a zero of a part of a block does, with the rest of it.
   [[nodiscard]] bool is_data(const Change& change) const;
   std::vector<Change*> zero_run(Change& leader) const;
   void extend(std::vector<Change*>& run, bool forward) const;

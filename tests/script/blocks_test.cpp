@@ -133,6 +133,44 @@ SCRIPT("two parts of one block with a gap between them come out of the spool", "
         "c");
 }
 
+SCRIPT("a part of a zero that is written as data takes no other zeroes along", "[blocks]") {
+  Settings settings = in_fours();
+  settings.connections = 1;
+  Setup f(settings);
+  f.server.hold();
+  auto busy = f.start_write(500, 'x', 4);
+  f.server.await_sent(1);
+  auto part = start([&f] { return f.zero(2, 2); });
+  pass();
+  auto rest = start([&f] { return f.zero(4, 40); });
+  pass();
+  f.server.release_all();
+  CHECK(busy.get().ok());
+  CHECK(part.get().ok());
+  CHECK(rest.get().ok());
+  CHECK(f.server.count(wrote_stable(0, 4)) == 1);
+  CHECK(f.server.count(zeroed(4, 40, true)) == 1);
+}
+
+SCRIPT("a zero in the spool that is hidden in part comes out in whole blocks", "[blocks]") {
+  Settings settings = in_fours();
+  const std::string directory = new_directory();
+  settings.replay = 1 << 18;
+  settings.spool = directory;
+  Setup f(settings);
+  f.server.away();
+  CHECK(f.zero(0, 60).ok());
+  CHECK(f.write(1, 'a').ok());
+  f.server.back();
+  f.settle();
+  CHECK(f.flush().ok());
+  for (const Server::Sent& sent : f.server.sent())
+    if (sent.asked.verb == Verb::kWrite) CHECK(sent.bytes <= 16 * kBlock);
+  CHECK(f.server.count(zeroed(4, 56, true)) == 1);
+  CHECK(f.read(0, 4) == "0a00");
+  CHECK(f.read(59, 1) == "0");
+}
+
 SCRIPT("parts of one block that an earlier run has left wait for late copies of each other",
        "[blocks]") {
   Settings settings = in_fours();
