@@ -107,8 +107,9 @@ Result<http::Reply> Lease::perform(const http::Request& request) {
 }
 
 void Lease::replace_if_closed() {
-  if (slot_->connection->closed())
-    pool_->replace_connection(*slot_, slot_->connection->why_closed());
+  if (!slot_->connection->closed()) return;
+  pool_->replace_connection(*slot_, slot_->connection->why_closed());
+  retired_ = Status();  // it was the other one that was
 }
 
 void Lease::retire(Status why) { retired_ = std::move(why); }

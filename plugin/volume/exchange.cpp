@@ -82,12 +82,16 @@ Status Exchange::read_edges(upstream::Lease& lease, const Pieces& pieces, Edges&
   const ByteRange blocks = blocks_of(range, core_.options.limits.block);
   edges.before.resize(range.offset - blocks.offset);
   edges.after.resize(blocks.end() - range.end());
-  Status status;
-  if (!edges.before.empty())
-    status = read(lease, {blocks.offset, edges.before.size()}, edges.before.data());
-  if (status.ok() && !edges.after.empty())
-    status = read(lease, {range.end(), edges.after.size()}, edges.after.data());
-  return status;
+  const auto read_edge = [&](uint64_t offset, std::vector<std::byte>& edge) {
+    if (edge.empty()) return Status();
+    if (Status status = read(lease, {offset, edge.size()}, edge.data()); !status.ok())
+      return status;
+    // A reply that was the last of its connection is no reason to doubt what has not been sent.
+    lease.replace_if_closed();
+    return Status();
+  };
+  if (Status status = read_edge(blocks.offset, edges.before); !status.ok()) return status;
+  return read_edge(range.end(), edges.after);
 }
 
 http::Request Exchange::make_request(const Pieces& pieces, const Edges& edges,

@@ -210,6 +210,20 @@ SCRIPT("whole blocks that an earlier run has left go at once", "[blocks]") {
   CHECK(f.server.content(0, 4) == "aaaa");
 }
 
+SCRIPT("a write goes over another connection when the rest of its block came over the last reply",
+       "[blocks]") {
+  Setup f(in_fours());
+  CHECK(f.write(0, 'o', 4).ok());
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    Result<http::Reply> reply = f.server.answer(asked, request);
+    http::Reply last = reply.value();
+    last.last = true;
+    return Result<http::Reply>(last);
+  });
+  CHECK(f.write(1, 'a', 2).ok());
+  CHECK(f.server.content(0, 4) == "oaao");
+}
+
 SCRIPT("another part of a change waits where a late copy would bring back what it replaces",
        "[blocks]") {
   Settings settings = in_fours();
