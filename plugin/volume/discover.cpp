@@ -44,18 +44,26 @@ Result<target::Capabilities> ask_offer(const target::Target& target,
 
 // Creates the disk that is missing.
 Result<target::Capabilities> create_disk(const target::Target& target,
-                                         http::Connection& connection,
+                                         const http::Connector& connector,
+                                         const http::Origin& origin,
+                                         std::unique_ptr<http::Connection>& connection,
                                          const target::Capabilities& offered,
                                          std::optional<uint64_t> size) {
+  // Some servers close after a reply.
+  const auto connect_again = [&] {
+    if (connection->closed()) connection = connect(connector, origin, origin.connect_timeout);
+  };
   if (!size)
     return Status(Kind::kInvalid, "create=true needs size=: there is no such disk at the server");
   const std::optional<http::Request> request = target.create(*size);
   if (!request) return offered;  // when it is made ready
-  const Status status = target::ask(connection, *request, [&](const http::Reply& reply) {
+  connect_again();
+  const Status status = target::ask(*connection, *request, [&](const http::Reply& reply) {
     return target.check_create(reply).while_doing("the disk could not be created");
   });
   if (!status.ok()) return status;
-  return ask_offer(target, connection);
+  connect_again();
+  return ask_offer(target, *connection);
 }
 
 // Is the server that answers at this socket the one that has named it?
@@ -197,7 +205,7 @@ Result<Discovery> discover(const target::Target& target, http::Origin origin,
   auto connection = connect(connector, origin, origin.connect_timeout);
   Result<target::Capabilities> capabilities = ask_offer(target, *connection);
   if (capabilities.ok() && capabilities.value().missing)
-    capabilities = create_disk(target, *connection, capabilities.value(), size);
+    capabilities = create_disk(target, connector, origin, connection, capabilities.value(), size);
   if (!capabilities.ok()) return capabilities.status();
 
   if (auto_socket && !capabilities.value().unix_socket.empty()) {
