@@ -273,15 +273,16 @@ void Scheduler::at(TimePoint when, std::function<void()> event) {
 }
 
 void Scheduler::stop_process(Duration time) {
-  const TimePoint end = now_ + time;
-  while (!events_.empty() && events_.begin()->first.first <= end) {
+  const TimePoint start = now_;
+  const Duration stopped_before = stopped_time_;
+  while (!events_.empty() && events_.begin()->first.first <= start + time) {
     now_ = std::max(now_, events_.begin()->first.first);
     auto event = std::move(events_.begin()->second);
     events_.erase(events_.begin());
-    event();
+    event();  // it may stop the process for longer
   }
-  now_ = end;
-  stopped_time_ += time;
+  now_ = std::max(now_, start + time);
+  stopped_time_ = stopped_before + (now_ - start);
   stopped_until_ = now_;
 }
 
