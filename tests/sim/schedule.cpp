@@ -135,6 +135,9 @@ void make_frost(Random& random, Plan& plan) {
 // Nothing goes wrong, but tickets expire that are not used. Some clients come hours later than
 // others.
 void make_wait(Random& random, Plan& plan) {
+  plan.server.protocol = Protocol::kImageio;
+  plan.server.missing = false;
+  plan.server.max_requests = 0;
   plan.server.ticket_life = 2 * plan.idle_timeout;
   plan.server.disks = static_cast<unsigned>(random.between(1, 3));
   plan.server.upstreams = 0;
@@ -149,10 +152,24 @@ void make_wait(Random& random, Plan& plan) {
   plan.trouble = Behaviour();
 }
 
+void draw_protocol(Random& random, ServerOptions& server) {
+  const uint64_t percent = random.below(100);
+  server.protocol = percent < 60   ? Protocol::kImageio
+                    : percent < 88 ? Protocol::kAzure
+                                   : Protocol::kWebdav;
+  if (server.protocol == Protocol::kImageio) return;
+  server.missing = random.percent(20);
+  // One connection carries all of discovery.
+  server.max_requests = pick(random, {0U, 0U, 1U, 2U, 5U, 100U});
+  if (server.missing && server.max_requests > 0)
+    server.max_requests = std::max(server.max_requests, 3U);
+}
+
 Plan draw_plan(Random& random, Mode mode) {
   Plan plan;
   plan.mode = mode;
   plan.server.size = pick(random, {uint64_t{20} << 10, uint64_t{32} << 10, uint64_t{64} << 10});
+  draw_protocol(random, plan.server);
   plan.server.can_zero = !random.percent(15);
   plan.server.can_flush = !random.percent(8);
   plan.server.max_connections = pick(random, {1U, 2U, 4U, 8U});
@@ -203,7 +220,8 @@ Plan draw_plan(Random& random, Mode mode) {
   else if (random.percent(1))
     make_wait(random, plan);
   if (plan.server.disks > 1) plan.clients = std::min(plan.clients, 4U);
-  plan.claims = random.percent(15);
+  // Not where tickets expire: whoever waits for a claim does not use one.
+  plan.claims = random.percent(15) && plan.longest_rest == Duration::zero();
   return plan;
 }
 
@@ -215,11 +233,16 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   Config config;
   // The same disk under another name.
   const char* const host = random.percent(80) ? "server" : "127.0.0.1";
+  const std::optional<uint64_t> size = plan.server.size;
+  config.target = name_of(plan.server.protocol);
+  config.create = plan.server.missing;
+  if (plan.server.missing) config.size = size;
   for (unsigned disk = 0; disk < plan.server.disks; ++disk) {
     const std::string number = std::to_string(disk);
-    const auto url =
-        http::parse_url("https://" + std::string(host) + ":54322/images/ticket-" + number);
-    config.exports.push_back({"disk" + number, url.value(), {}, volume_name(disk)});
+    const auto url = http::parse_url("https://" + std::string(host) + ":54322" +
+                                     path_of(plan.server.protocol, disk));
+    config.exports.push_back({"disk" + number, url.value(),
+                              plan.server.missing ? size : std::nullopt, volume_name(disk)});
   }
   if (plan.claims) {
     config.claim_name = volume_name(0);
@@ -232,6 +255,7 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   config.spool_leftovers = SpoolLeftovers::kSend;
   config.origin.connect_timeout = pick(random, {Duration(1s), Duration(10s)});
   config.origin.timeout = plan.timeout;
+  config.timeout_given = true;
   config.connections = pick(random, {1U, 2U, 4U});
   if (plan.storm) config.connections = std::max(config.connections, 2U);
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
@@ -259,6 +283,13 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   const uint64_t factor = pick(random, {uint64_t{0}, uint64_t{1}, uint64_t{2}});
   if (factor > 0) config.spool_size = config.replay * factor;
   return config;
+}
+
+// What page blobs and WebDAV files acknowledge is stable, without a flush. What fails there for a
+// reason that passes is tried again, also without a replay log.
+bool is_stable_on_reply(const Plan& plan) { return plan.server.protocol != Protocol::kImageio; }
+bool persists(const Plan& plan, const Config& config) {
+  return config.replay > 0 || is_stable_on_reply(plan);
 }
 
 // Everything that outlives a life.
@@ -310,7 +341,7 @@ struct World {
 
 World* the_world = nullptr;  // for the log
 
-// With a replay log nothing fails while the server has been well for longer than
+// Where requests are tried again nothing fails while the server has been well for longer than
 // it takes to notice.
 void World::judge_failure(const char* what, unsigned number, const Status& status,
                           const Config& config) {
@@ -318,7 +349,8 @@ void World::judge_failure(const char* what, unsigned number, const Status& statu
   const bool denied = plan.denies && number == 0;
   // A claim that is lost fails all that comes.
   if (status.text().find("claim") != std::string::npos) return;
-  if (has_failed || config.replay == 0 || denied || plan.disk_fills || plan.disk_fails) return;
+  if (has_failed || !persists(plan, config) || denied || plan.disk_fills || plan.disk_fails)
+    return;
   const Behaviour& b = plan.trouble;
   if (b.lost + b.refused + b.stalls + b.lies + b.last + b.closes + b.not_opened > 0) return;
   // One that is not answered leaves the others connections, if there are enough.
@@ -449,7 +481,8 @@ void Client::change(bool zero) {
                    static_cast<unsigned long long>(range.length),
                    static_cast<unsigned long long>(range.offset), fua ? ", FUA" : "");
   const Status status = zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
-  model_.end_write(began, cells, status.ok(), fua && !config_.spool_local);
+  const bool all_stable = is_stable_on_reply(world_.plan) && config_.spool.empty();
+  model_.end_write(began, cells, status.ok(), all_stable || (fua && !config_.spool_local));
   ended(zero ? "zero" : "write", status);
 }
 
@@ -463,7 +496,7 @@ void Client::read(Cells cells) {
     const auto wrong = model_.check_read(began, cells, data);
     // Without replay a server that has lost something shows it before anybody
     // can know.
-    if (!wrong.empty() && (config_.replay > 0 || world_.faults() == 0))
+    if (!wrong.empty() && (persists(world_.plan, config_) || world_.faults() == 0))
       fail("a read of " + std::to_string(range.length) + " bytes at offset " +
            std::to_string(range.offset) + " is wrong: " + model_.describe(wrong.front()));
   }
@@ -483,7 +516,7 @@ void Client::extents() {
       const Cells cells{first, Geometry::cell_at(extent.range.end()) - first};
       const std::vector<char> zeroes(extent.range.length, 0);
       const auto wrong = model_.check_read(began, cells, zeroes);
-      if (!wrong.empty() && (config_.replay > 0 || world_.faults() == 0))
+      if (!wrong.empty() && (persists(world_.plan, config_) || world_.faults() == 0))
         fail("an extent is said to be zero: " + model_.describe(wrong.front()));
     }
   }
@@ -735,6 +768,9 @@ bool run_life(World& world, const Config& config, unsigned operations,
     require(world.server.open_connections() + world.tokens.open_connections() == 0,
             "connections are left open");
     require(!world.disk->in_use(), "a spool or its lock is left open");
+    require(world.server.probe_files() == 0 || world.faults() + world.tally.kills > 0 ||
+                world.plan.outages > 0,
+            "the file that probed the server is left there");
     // What was acknowledged and not flushed may be lost with the process.
     if (!all_flushed)
       for (const auto& model : world.models) model->crashed();
@@ -845,8 +881,9 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   static const auto line = [](const char* text) {
     scheduler().note("log: %s", text);
     const auto well = the_world->server.well_since();
+    const auto can_log_in = the_world->tokens.well_since();
     if (strstr(text, "every request fails from now on") != nullptr &&
-        (!well || scheduler().now() - *well < 150s))
+        (!well || !can_log_in || scheduler().now() - std::max(*well, *can_log_in) < 150s))
       the_world->has_failed = true;
     if (strstr(text, "do not write to the disk again before") != nullptr)
       the_world->told_to_wait = true;

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "fixture/model.h"
 
@@ -23,21 +24,13 @@ namespace upload::sim {
 
 using namespace std::chrono_literals;
 
-// A change or flush, parsed; it outlives the client's memory.
-struct Server::Request {
-  unsigned disk = 0;
-  bool changes = false;
-  bool flushes = false;
-  ByteRange range;
-  std::vector<char> data;
-};
-
 struct Server::Wire {
   uint64_t id = 0;
-  bool open = false;               // made, and not closed by either side
-  bool aborted = false;            // by the client
-  std::optional<Request> request;  // under way, and nothing done about it yet
+  bool open = false;             // made, and not closed by either side
+  bool aborted = false;          // by the client
+  std::optional<Asked> request;  // under way, and nothing done about it yet
   Image::Client client = 0;
+  unsigned answered = 0;  // requests
   WaitList waits;
 };
 
@@ -69,7 +62,7 @@ class SimConnection final : public http::Connection {
       close();
       return request.fence->why();
     }
-    if (request.fence != nullptr && server_.on_sent) server_.on_sent(Server::disk_of(request));
+    if (request.fence != nullptr && server_.on_sent) server_.on_sent(disk_of(request));
     Result<http::Reply> reply = server_.serve(wire_, request, *origin_);
     wire_.request.reset();
     if (reply.ok() && events_.progress) events_.progress();
@@ -188,7 +181,7 @@ void Server::renew_tickets() {
   for (Disk& disk : disks_) disk.ticket_used = scheduler().now();
 }
 
-TimePoint Server::frozen_until(const Request& request) const {
+TimePoint Server::frozen_until(const Asked& request) const {
   return std::max(frozen_until_, disks_[request.disk].frozen_until);
 }
 
@@ -228,6 +221,7 @@ void Server::lose(Wire& wire) {
 }
 
 Image::Client Server::client_of(Wire& wire) {
+  if (options_.protocol != Protocol::kImageio) return 0;
   if (options_.upstreams == 0) return wire.client;
   while (upstreams_.size() < options_.upstreams) upstreams_.push_back(++last_client_);
   return upstreams_[scheduler().random().below(upstreams_.size())];
@@ -257,7 +251,7 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   ++requests_;
   soak::Random& random = scheduler().random();
   const TimePoint began = scheduler().now();
-  const Request request = parse(asked);
+  const Asked request = parse(asked);
   wire.request = request;
   const std::optional<int> unauthorized = refusal(asked);
   if (Status status = hang(wire, some_of(behaviour.latency)); !status.ok()) {
@@ -290,28 +284,9 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     }
     if (!thaws(wire, request, origin)) return lost(wire, "no progress within the time-out");
   }
-  http::Reply reply;
-  TimePoint& used = disks_[request.disk].ticket_used;
-  const bool expired =
-      options_.ticket_life > Duration::zero() && scheduler().now() - used > options_.ticket_life;
-  if (!expired && !unauthorized) used = scheduler().now();
-  if (unauthorized) {
-    reply = error(*unauthorized);
-  } else if (expired) {
-    scheduler().note("server: the ticket of disk %u has expired", request.disk);
-    reply = error(403);
-  } else if (scheduler().now() < disks_[request.disk].denied_until) {
-    reply = error(403);
-  } else if (per_mille(behaviour.refused)) {
-    static constexpr int kStatuses[] = {500, 503, 503, 502, 504, 429, 408};
-    reply = error(random.any_of(kStatuses));
-    settle(wire, request, origin.timeout, true);
-    const bool gone = reply.status == 500 || reply.status == 502 || reply.status == 504;
-    if (request.flushes || gone) lose(wire);
-    ++faults_;
-  } else {
-    reply = answer(wire, request, asked);
-  }
+  Result<http::Reply> decided = decide(wire, request, asked, origin, unauthorized);
+  if (!decided.ok()) return decided;
+  http::Reply reply = std::move(decided.value());
   TimePoint& answered = disks_[request.disk].answered;
   if (reply.status < 400) answered = std::max(answered, began);
   wire.request.emplace();  // what was to be done is done
@@ -319,10 +294,12 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
     return lost(wire, "connection reset before the reply");
   // imageio closes after a method that it does not know; a proxy does not.
   const bool unknown_method = reply.status == 405 && options_.upstreams == 0;
-  if (unknown_method || (reply.status >= 400 ? random.percent(reply.status == 405 ? 0 : 30)
-                                             : per_mille(behaviour.last))) {
+  const bool at_limit = ++wire.answered == options_.max_requests;
+  if (unknown_method || at_limit ||
+      (reply.status >= 400 ? random.percent(reply.status == 405 ? 0 : 30)
+                           : per_mille(behaviour.last))) {
     reply.last = true;
-    faults_ += unknown_method ? 0 : 1;
+    faults_ += unknown_method || at_limit ? 0 : 1;
     wire.open = false;
     lose(wire);
   } else if (per_mille(behaviour.closes)) {
@@ -331,8 +308,28 @@ Result<http::Reply> Server::serve(Wire& wire, const http::Request& asked,
   return reply;
 }
 
+// Whether it does what it is asked for, and what it says.
+Result<http::Reply> Server::decide(Wire& wire, const Asked& request, const http::Request& asked,
+                                   const http::Origin& origin, std::optional<int> unauthorized) {
+  TimePoint& used = disks_[request.disk].ticket_used;
+  const bool expired =
+      options_.ticket_life > Duration::zero() && scheduler().now() - used > options_.ticket_life;
+  if (!expired && !unauthorized) used = scheduler().now();
+  if (unauthorized)
+    return error(*unauthorized,
+                 *unauthorized == 401 ? "InvalidAuthenticationInfo" : "AuthenticationFailed");
+  if (expired) {
+    scheduler().note("server: the ticket of disk %u has expired", request.disk);
+    return error(403, "AuthenticationFailed");
+  }
+  if (scheduler().now() < disks_[request.disk].denied_until)
+    return error(403, "AuthenticationFailed");
+  if (per_mille(behaviour.refused)) return refuse(wire, request, origin);
+  return answer(wire, request, asked);
+}
+
 // Waits while the server is frozen. False: the client, or the link, does not wait so long.
-bool Server::thaws(Wire& wire, const Request& request, const http::Origin& origin) {
+bool Server::thaws(Wire& wire, const Asked& request, const http::Origin& origin) {
   if (scheduler().now() >= frozen_until(request)) return true;
   soak::Random& random = scheduler().random();
   // The link may break meanwhile, which the server does not learn.
@@ -369,10 +366,42 @@ void Server::close_later(const Wire& wire) {
   });
 }
 
-// Decides what becomes of a request that has failed.
-void Server::settle(Wire& wire, const Request& request, Duration timeout, bool whole) {
-  if (!request.changes) return;
+// Says why it does not do what it is asked for, or says so only.
+http::Reply Server::refuse(Wire& wire, const Asked& request, const http::Origin& origin) {
+  struct Refusal {
+    int status;
+    const char* code;
+  };
+  static constexpr Refusal kImageio[] = {{500, ""}, {503, ""}, {503, ""}, {502, ""},
+                                         {504, ""}, {429, ""}, {408, ""}};
+  static constexpr Refusal kAzure[] = {{503, "ServerBusy"},
+                                       {503, "ServerBusy"},
+                                       {500, "OperationTimedOut"},
+                                       {500, "InternalError"},
+                                       {503, ""},
+                                       {502, ""},
+                                       {504, ""}};
   soak::Random& random = scheduler().random();
+  const Refusal refusal =
+      options_.protocol == Protocol::kAzure ? random.any_of(kAzure) : random.any_of(kImageio);
+  const int status = refusal.status;
+  http::Reply reply = error(status, refusal.code);
+  ++faults_;
+  // That one is known to be done nothing about.
+  if (std::string_view(refusal.code) == "ServerBusy") return reply;
+  settle(wire, request, origin.timeout, true);
+  if (request.flushes || status == 500 || status == 502 || status == 504) lose(wire);
+  return reply;
+}
+
+// Decides what becomes of a request that has failed. What prepares a disk does not come late.
+void Server::settle(Wire& wire, const Asked& request, Duration timeout, bool whole) {
+  soak::Random& random = scheduler().random();
+  if (request.verb == Asked::Verb::kCreate || !request.probe.empty()) {
+    if (random.percent(50)) apply(wire, request, false);
+    return;
+  }
+  if (!request.changes()) return;
   if (random.percent(behaviour.late)) {
     // Not at the very end of the time-out: nobody can measure that.
     apply_at(scheduler().now() + some_of(timeout * 99 / 100), request);
@@ -381,8 +410,8 @@ void Server::settle(Wire& wire, const Request& request, Duration timeout, bool w
   }
 }
 
-void Server::apply_at(TimePoint when, Request request) {
-  if (!request.changes) return;
+void Server::apply_at(TimePoint when, Asked request) {
+  if (!request.changes()) return;
   scheduler().at(when, [this, request = std::move(request), lost = scheduler().now()] {
     apply_late(request, lost);
   });
@@ -390,7 +419,7 @@ void Server::apply_at(TimePoint when, Request request) {
 
 // A server that was frozen before it has shown that it is alive since the loss does
 // what it has when it thaws.
-void Server::apply_late(const Request& request, TimePoint lost) {
+void Server::apply_late(const Asked& request, TimePoint lost) {
   if (scheduler().now() < frozen_until(request) && disks_[request.disk].answered <= lost) {
     scheduler().at(frozen_until(request) + some_of(1s), [=, this] { apply_late(request, lost); });
     return;
@@ -399,110 +428,168 @@ void Server::apply_late(const Request& request, TimePoint lost) {
                    static_cast<unsigned long long>(request.range.length),
                    static_cast<unsigned long long>(request.range.offset));
   ++faults_;
-  disks_[request.disk].image.change(0, request.range, request.data);
+  const uint64_t length =
+      options_.protocol == Protocol::kWebdav && scheduler().random().percent(20)
+          ? first_part(request.range)
+          : request.range.length;
+  disks_[request.disk].image.change(
+      0, {request.range.offset, length},
+      {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(length)});
 }
 
-// `partly`: its first part only, cut where the model's cells are.
-void Server::apply(Wire& wire, const Request& request, bool partly) {
-  if (!request.changes) return;
+// Of a request that is broken off, in bytes: cut where the model's cells are.
+uint64_t Server::first_part(ByteRange range) {
+  const uint64_t first = fixture::Geometry::cell_at(range.offset);
+  const uint64_t cells = fixture::Geometry::cell_at(range.end()) - first;
+  return fixture::Geometry::offset_of(first + scheduler().random().below(cells + 1)) -
+         range.offset;
+}
+
+// `partly`: its first part only. Pages are put whole or not at all.
+void Server::apply(Wire& wire, const Asked& request, bool partly) {
+  Disk& disk = disks_[request.disk];
+  if (request.verb == Asked::Verb::kCreate) disk.exists = true;
+  if (!request.probe.empty()) return apply_to_probe(request);
+  if (!request.changes()) return;
   const Image::Client client = client_of(wire);
   ByteRange range = request.range;
-  if (partly) {
-    const uint64_t first = fixture::Geometry::cell_at(range.offset);
-    const uint64_t cells = fixture::Geometry::cell_at(range.end()) - first;
-    range.length = fixture::Geometry::offset_of(first + scheduler().random().below(cells + 1)) -
-                   range.offset;
+  if (partly && options_.protocol != Protocol::kAzure) {
+    range.length = first_part(range);
     if (range.length == 0) return;
   }
-  Image& image = disks_[request.disk].image;
-  image.change(
+  disk.image.change(
       client, range,
       {request.data.begin(), request.data.begin() + static_cast<std::ptrdiff_t>(range.length)});
-  if (request.flushes && !partly) image.flush(client);
+  if (request.flushes && range == request.range) disk.image.flush(client);
 }
 
-unsigned Server::disk_of(const http::Request& asked) {
-  unsigned disk = 0;
-  require(sscanf(asked.target.c_str(), "/images/ticket-%u", &disk) == 1, "a request for no disk");
-  return disk;
-}
-
-Server::Request Server::parse(const http::Request& asked) const {
-  Request request;
-  require(sscanf(asked.target.c_str(), "/images/ticket-%u", &request.disk) == 1 &&
-              request.disk < options_.disks,
-          "a request for no disk");
-  if (asked.method == http::Method::kPut) {
-    unsigned long long first = 0;
-    unsigned long long last = 0;
-    require(sscanf(asked.headers.at(0).c_str(), "Content-Range: bytes %llu-%llu/*", &first,
-                   &last) == 2,
-            "a PUT without a range");
-    request.changes = true;
-    request.flushes = asked.target.find("flush=n") == std::string::npos;
-    request.range = {first, last + 1 - first};
-    for (const http::BodyPart& part : asked.parts) {
-      const auto* const data = static_cast<const char*>(part.data);
-      if (data == nullptr)
-        request.data.resize(request.data.size() + part.length);
-      else
-        request.data.insert(request.data.end(), data, data + part.length);
-    }
-    require(request.data.size() == request.range.length, "a PUT of another length");
-  } else if (asked.method == http::Method::kPatch) {
-    const auto json = nlohmann::json::parse(asked.text);
-    if (json.at("op") == "zero") {
-      request.changes = true;
-      request.range = {json.at("offset"), json.at("size")};
-      request.flushes = json.at("flush");
-      request.data.resize(request.range.length);
-    } else {
-      request.flushes = true;
-    }
+void Server::apply_to_probe(const Asked& request) {
+  if (request.verb == Asked::Verb::kRemove) {
+    probes_.erase(request.probe);
+  } else if (request.verb == Asked::Verb::kChange) {
+    std::vector<char>& file = probes_[request.probe];
+    if (request.whole) file.clear();
+    file.resize(std::max<uint64_t>(file.size(), request.range.end()));
+    std::copy(request.data.begin(), request.data.end(),
+              file.begin() + static_cast<std::ptrdiff_t>(request.range.offset));
   }
-  require(!request.changes || request.range.end() <= options_.size, "a change beyond the end");
+}
+
+Asked Server::parse(const http::Request& asked) const {
+  Asked request = sim::parse(options_.protocol, asked, options_.size);
+  require(request.disk < options_.disks, "a request for no disk");
+  const bool is_missing = !disks_[request.disk].exists;
+  if (is_missing && options_.protocol == Protocol::kWebdav && request.changes())
+    request.verb = Asked::Verb::kCreate;
   return request;
 }
 
-http::Reply Server::answer(Wire& wire, const Request& request, const http::Request& asked) {
+// --- Answers --------------------------------------------------------------
+
+Result<http::Reply> Server::answer(Wire& wire, const Asked& request, const http::Request& asked) {
+  using Verb = Asked::Verb;
   http::Reply reply;
   reply.status = 200;
-  Image& image = disks_[request.disk].image;
-  if (asked.method == http::Method::kPost) {
-    reply.status = 405;
-  } else if (asked.method == http::Method::kOptions) {
-    nlohmann::json features = nlohmann::json::array();
-    if (options_.can_flush) features.push_back("flush");
-    if (options_.can_zero) features.push_back("zero");
-    if (options_.can_extents) features.push_back("extents");
-    reply.body = nlohmann::json{{"features", features},
-                                {"max_readers", options_.max_connections},
-                                {"max_writers", options_.max_connections}}
-                     .dump();
-  } else if (asked.method == http::Method::kGet && asked.sink.empty()) {
-    reply.body = extents(image);
-  } else if (asked.method == http::Method::kGet) {
-    unsigned long long first = 0;
-    require(sscanf(asked.headers.at(0).c_str(), "Range: bytes=%llu-", &first) == 1,
-            "a GET without a range");
-    require(first + asked.sink.size() <= image.size(), "a read beyond the end");
-    memcpy(asked.sink.data(), image.view().data() + first, asked.sink.size());
-    reply.status = 206;
-    reply.sunk = asked.sink.size();
-    reply.headers.set("Content-Range", "bytes " + std::to_string(first) + "-" +
-                                           std::to_string(first + asked.sink.size() - 1) + "/" +
-                                           std::to_string(image.size()));
-  } else if (request.changes) {
-    apply(wire, request, false);
-  } else if (request.flushes) {
-    image.flush(client_of(wire));
+  switch (request.verb) {
+    case Verb::kOffer: return offer(request);
+    case Verb::kDirect: reply.status = 405; return reply;
+    case Verb::kExtents: return extents(request, asked);
+    case Verb::kRead: return read(request, asked);
+    case Verb::kFlush: disks_[request.disk].image.flush(client_of(wire)); return reply;
+    case Verb::kChange:
+    case Verb::kCreate:
+    case Verb::kRemove: break;
+  }
+  return changed(wire, request);
+}
+
+http::Reply Server::offer(const Asked& request) const {
+  http::Reply reply;
+  reply.status = 200;
+  if (!disks_[request.disk].exists) {
+    reply.status = 404;
+    if (options_.protocol == Protocol::kAzure)
+      reply.headers.set("x-ms-error-code", "BlobNotFound");
+    return reply;
+  }
+  if (options_.protocol != Protocol::kImageio) {
+    reply.headers.set("Content-Length", std::to_string(options_.size));
+    if (options_.protocol == Protocol::kAzure) reply.headers.set("x-ms-blob-type", "PageBlob");
+    return reply;
+  }
+  nlohmann::json features = nlohmann::json::array();
+  if (options_.can_flush) features.push_back("flush");
+  if (options_.can_zero) features.push_back("zero");
+  if (options_.can_extents) features.push_back("extents");
+  reply.body = nlohmann::json{{"features", features},
+                              {"max_readers", options_.max_connections},
+                              {"max_writers", options_.max_connections}}
+                   .dump();
+  return reply;
+}
+
+http::Reply Server::changed(Wire& wire, const Asked& request) {
+  http::Reply reply;
+  const bool was_there =
+      request.probe.empty() ? disks_[request.disk].exists : probes_.contains(request.probe);
+  if (options_.protocol == Protocol::kAzure && request.verb == Asked::Verb::kCreate && was_there)
+    return error(409, "BlobAlreadyExists");
+  require(was_there || request.verb == Asked::Verb::kCreate || !request.probe.empty(),
+          "a change of a disk that is not there");
+  apply(wire, request, false);
+  switch (options_.protocol) {
+    case Protocol::kImageio: reply.status = 200; break;
+    case Protocol::kAzure: reply.status = 201; break;
+    case Protocol::kWebdav: reply.status = was_there ? 204 : 201; break;
   }
   return reply;
 }
 
-http::Reply Server::error(int status) {
+http::Reply Server::read(const Asked& request, const http::Request& asked) const {
+  http::Reply reply;
+  const auto probe = probes_.find(request.probe);
+  if (!request.probe.empty() && probe == probes_.end()) {
+    reply.status = 404;
+    return reply;
+  }
+  const std::vector<char>& content =
+      request.probe.empty() ? disks_[request.disk].image.view() : probe->second;
+  const ByteRange range = request.range;
+  if (range.end() > content.size()) {
+    reply.status = 416;
+    return reply;
+  }
+  memcpy(asked.sink.data(), content.data() + range.offset, range.length);
+  reply.status = 206;
+  reply.sunk = range.length;
+  reply.headers.set("Content-Range", "bytes " + std::to_string(range.offset) + "-" +
+                                         std::to_string(range.last()) + "/" +
+                                         std::to_string(content.size()));
+  return reply;
+}
+
+// A failure: the client does not take them.
+Result<http::Reply> Server::extents(const Asked& request, const http::Request& asked) {
+  http::Reply reply;
+  reply.status = 200;
+  const Image& image = disks_[request.disk].image;
+  if (options_.protocol == Protocol::kImageio) {
+    reply.body = extents_in_json(image);
+    return reply;
+  }
+  const std::string text = extents_in_xml(image, request.marker);
+  // A connection passes on what it has so far, and leaves the rest in the reply.
+  const size_t first = scheduler().random().below(text.size() + 1);
+  if (Status status = asked.body_sink->take(text.substr(0, first)); !status.ok()) return status;
+  reply.body = text.substr(first);
+  return reply;
+}
+
+http::Reply Server::error(int status, const char* code) {
   http::Reply reply;
   reply.status = status;
+  if (options_.protocol == Protocol::kAzure && *code != '\0')
+    reply.headers.set("x-ms-error-code", code);
   soak::Random& random = scheduler().random();
   if (status == 503 || status == 429) {
     static const char* const kSane[] = {"", "", "0", "1", "3"};
@@ -514,7 +601,7 @@ http::Reply Server::error(int status) {
   return reply;
 }
 
-std::string Server::extents(const Image& image) {
+std::string Server::extents_in_json(const Image& image) {
   constexpr uint64_t kBlock = 4096;
   nlohmann::json list = nlohmann::json::array();
   for (uint64_t at = 0; at < image.size(); at += kBlock) {
@@ -527,6 +614,31 @@ std::string Server::extents(const Image& image) {
       list.push_back({{"start", at}, {"length", length}, {"zero", zero}, {"hole", zero}});
   }
   return list.dump();
+}
+
+// Pages with data, and some with zeroes; a range of them may come in several, and the list in
+// several pages.
+std::string Server::extents_in_xml(const Image& image, uint64_t marker) {
+  constexpr uint64_t kPage = 512;
+  soak::Random& random = scheduler().random();
+  const uint64_t most = random.between(1, 40);
+  std::string text = "<?xml version=\"1.0\"?><PageList>";
+  uint64_t ranges = 0;
+  uint64_t at = marker;
+  for (; at < image.size() && ranges < most; at += kPage) {
+    const auto is_shown = [&](uint64_t offset) {
+      const char* const data = image.view().data() + offset;
+      return std::any_of(data, data + kPage, [](char c) { return c != 0; });
+    };
+    if (!is_shown(at) && !random.percent(5)) continue;
+    const uint64_t start = at;
+    while (at + kPage < image.size() && is_shown(at + kPage) && !random.percent(10)) at += kPage;
+    text += "<PageRange><Start>" + std::to_string(start) + "</Start><End>" +
+            std::to_string(at + kPage - 1) + "</End></PageRange>";
+    ++ranges;
+  }
+  if (at < image.size()) text += "<NextMarker>page" + std::to_string(at) + "</NextMarker>";
+  return text + "</PageList>";
 }
 
 }  // namespace upload::sim

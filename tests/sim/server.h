@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Server: a model of an image upload server at the level of http::Connection.
-// It speaks the images API, keeps an Image, and fails in every way that a
-// client can see; when and how is drawn from the schedule's seed.
+// It speaks one of the plugin's protocols (sim/protocol.h), keeps an Image, and fails in every way
+// that a client can see; when and how is drawn from the schedule's seed.
 //
-// It has several disks, each with a ticket of its own: /images/ticket-N, from 0.
+// It has several disks, each with a path of its own (path_of()). What page blobs and WebDAV files
+// have acknowledged is stable at once; of a WebDAV PUT that fails any first part may be done.
 //
 // It outlives the plugin's lives. What it does behind a client's back (a late
 // copy of a request, the loss of unflushed changes) are events of the
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +24,7 @@
 #include "http/connection.h"
 #include "http/origin.h"
 #include "sim/image.h"
+#include "sim/protocol.h"
 #include "sim/scheduler.h"
 #include "sim/token_server.h"
 
@@ -48,8 +51,12 @@ struct Behaviour {
 };
 
 struct ServerOptions {
+  Protocol protocol = Protocol::kImageio;
   unsigned disks = 1;
-  uint64_t size = 0;  // of each
+  uint64_t size = 0;     // of each
+  bool missing = false;  // the disks are to be created
+  // The reply to so many requests is the last of a connection; 0: there is no limit.
+  unsigned max_requests = 0;
   bool can_flush = true;
   bool can_zero = true;
   bool can_extents = true;
@@ -66,7 +73,8 @@ struct ServerOptions {
 class Server {
  public:
   explicit Server(const ServerOptions& options)
-      : options_(options), disks_(options.disks, Disk{Image(options.size)}) {}
+      : options_(options),
+        disks_(options.disks, Disk{.image = Image(options.size), .exists = !options.missing}) {}
 
   // What the plugin connects with; the server outlives the connections.
   [[nodiscard]] http::Connector connector();
@@ -98,16 +106,18 @@ class Server {
   [[nodiscard]] uint64_t faults() const { return faults_; }
   [[nodiscard]] uint64_t requests() const { return requests_; }
   [[nodiscard]] uint64_t open_connections() const { return open_connections_; }
+  // The files beside the disks by which WebDAV was probed, and that are still there.
+  [[nodiscard]] uint64_t probe_files() const { return probes_.size(); }
   // The process that had the connections is gone. What it had under way may
   // come within `late`.
   void lose_all_connections(Duration late);
 
  private:
   friend class SimConnection;
-  struct Request;
   struct Wire;  // the server's end of a connection
   struct Disk {
     Image image;
+    bool exists = true;
     TimePoint denied_until{};
     TimePoint frozen_until{};
     // When the last of its requests came, since it had not expired.
@@ -117,24 +127,33 @@ class Server {
   };
 
   Result<http::Reply> serve(Wire& wire, const http::Request& request, const http::Origin& origin);
+  Result<http::Reply> decide(Wire& wire, const Asked& request, const http::Request& asked,
+                             const http::Origin& origin, std::optional<int> unauthorized);
   Status hang(Wire& wire, Duration time);
-  bool thaws(Wire& wire, const Request& request, const http::Origin& origin);
+  bool thaws(Wire& wire, const Asked& request, const http::Origin& origin);
   Status lost(Wire& wire, const char* why);
-  void apply(Wire& wire, const Request& request, bool partly);
-  void apply_at(TimePoint when, Request request);
-  void apply_late(const Request& request, TimePoint lost);
-  void settle(Wire& wire, const Request& request, Duration timeout, bool whole);
+  void apply(Wire& wire, const Asked& request, bool partly);
+  void apply_at(TimePoint when, Asked request);
+  void apply_late(const Asked& request, TimePoint lost);
+  void settle(Wire& wire, const Asked& request, Duration timeout, bool whole);
   void close_later(const Wire& wire);
   void wake_frozen();
-  [[nodiscard]] TimePoint frozen_until(const Request& request) const;
-  [[nodiscard]] static unsigned disk_of(const http::Request& asked);
-  [[nodiscard]] Request parse(const http::Request& asked) const;
-  http::Reply answer(Wire& wire, const Request& request, const http::Request& asked);
-  http::Reply error(int status);
+  [[nodiscard]] TimePoint frozen_until(const Asked& request) const;
+  [[nodiscard]] static uint64_t first_part(ByteRange range);
+  void apply_to_probe(const Asked& request);
+  [[nodiscard]] Asked parse(const http::Request& asked) const;
+  Result<http::Reply> answer(Wire& wire, const Asked& request, const http::Request& asked);
+  [[nodiscard]] http::Reply offer(const Asked& request) const;
+  http::Reply changed(Wire& wire, const Asked& request);
+  [[nodiscard]] http::Reply read(const Asked& request, const http::Request& asked) const;
+  Result<http::Reply> extents(const Asked& request, const http::Request& asked);
+  http::Reply refuse(Wire& wire, const Asked& request, const http::Origin& origin);
+  http::Reply error(int status, const char* code = "");
   [[nodiscard]] std::optional<int> refusal(const http::Request& asked) const;
   void lose(Wire& wire);
   Image::Client client_of(Wire& wire);
-  [[nodiscard]] static std::string extents(const Image& image);
+  [[nodiscard]] static std::string extents_in_json(const Image& image);
+  std::string extents_in_xml(const Image& image, uint64_t marker);
   bool per_mille(uint64_t chance) { return scheduler().random().below(1000) < chance; }
   Duration some_of(Duration time);
 
@@ -144,6 +163,7 @@ class Server {
   std::map<uint64_t, Wire*> wires_;
   uint64_t last_wire_ = 0;
   std::vector<Image::Client> upstreams_;
+  std::map<std::string, std::vector<char>> probes_;  // by their paths
   TimePoint away_until_;
   bool silent_ = false;
   TimePoint frozen_until_;
