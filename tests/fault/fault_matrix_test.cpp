@@ -7,6 +7,10 @@
 //   after every flush that succeeds, what was acknowledged before it is in
 //   the stable image.
 //
+// Each target has the situations that mean something for it. Where a reply means stable nothing is
+// unflushed and the plugin tries again by itself: a fault that passes is not noticed, with replay=
+// or without, and only what the server will not have ends the volume.
+//
 // Beside it, over the same connections, another disk is used whose requests the server
 // answers: it never fails (invariant 11).
 //
@@ -15,16 +19,19 @@
 // with data missing. Data that was acknowledged is remembered per block; a
 // block whose write failed may hold the old or the new content.
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <thread>
 
 #include "catch.h"
 #include "fixture/nbdkit.h"
 #include "fixture/spool_rows.h"
+#include "fixture/targets.h"
 #include "server.h"
 
 using namespace std::chrono_literals;
@@ -53,13 +60,16 @@ class Expectation {
 
   // The first block whose content is none of those it may have.
   std::optional<uint64_t> violated(const Server& server) const {
-    for (const auto& [block, numbers] : blocks_) {
-      const auto content = server.read_stable("ticket", block * kBlock, kBlock);
-      bool found = false;
-      for (const uint64_t number : numbers) found = found || content == content_of(number);
-      if (!found) return block;
-    }
+    for (const auto& [block, numbers] : blocks_)
+      if (!allows(block, server.read_stable("ticket", block * kBlock, kBlock))) return block;
     return std::nullopt;
+  }
+
+  // May the block, which was written, hold this?
+  bool allows(uint64_t block, const std::vector<char>& content) const {
+    const std::vector<uint64_t>& numbers = blocks_.at(block);
+    return std::any_of(numbers.begin(), numbers.end(),
+                       [&](uint64_t number) { return content == content_of(number); });
   }
 
   static std::vector<char> content_of(uint64_t number) {
@@ -70,7 +80,15 @@ class Expectation {
   std::map<uint64_t, std::vector<uint64_t>> blocks_;
 };
 
-enum class Situation { kInFlight, kIdleClean, kIdleDirty, kFlush, kKeeperFlush, kStableWrite };
+enum class Situation {
+  kInFlight,
+  kIdleClean,
+  kIdleDirty,
+  kFlush,
+  kKeeperFlush,
+  kStableWrite,
+  kRead
+};
 
 const char* name_of(Situation situation) {
   switch (situation) {
@@ -80,6 +98,7 @@ const char* name_of(Situation situation) {
     case Situation::kFlush: return "during flush";
     case Situation::kKeeperFlush: return "during the keeper's flush";
     case Situation::kStableWrite: return "FUA write, dirty";
+    case Situation::kRead: return "during a read";
   }
   return "?";
 }
@@ -87,8 +106,9 @@ const char* name_of(Situation situation) {
 // One cell: a server, nbdkit and a client, with memory of what was acknowledged.
 class Cell {
  public:
-  explicit Cell(const std::string& name, const std::vector<std::string>& more = {})
-      : watchdog_(name), server_(options()) {
+  explicit Cell(const std::string& name, const std::vector<std::string>& more = {},
+                const TargetKind& target = kImageio)
+      : watchdog_(name), server_(options(target)) {
     server_.start();
     TicketOptions ticket;
     ticket.size_bytes = kSize;
@@ -98,6 +118,7 @@ class Cell {
     std::vector<std::string> keys = {"cafile=" + server_.ca_file(),
                                      "timeout=0.7",
                                      "connect-timeout=2",
+                                     std::string("target=") + target.name,
                                      "export=disk",
                                      "url=" + server_.url("ticket"),
                                      "export=neighbour",
@@ -144,6 +165,14 @@ class Cell {
     char buffer[kBlock];
     return client_->read(block * kBlock, buffer, kBlock) == 0;
   }
+  // A block that was written reads as it was.
+  void read_back(uint64_t block) {
+    std::vector<char> content(kBlock);
+    if (client_->read(block * kBlock, content.data(), kBlock) != 0)
+      failed_ = true;
+    else
+      CHECK(expectation_.allows(block, content));
+  }
   // The invariant stands here.
   bool flush() {
     if (client_->flush() != 0) {
@@ -169,8 +198,9 @@ class Cell {
   Server& server() { return server_; }
 
  private:
-  static ServerOptions options() {
+  static ServerOptions options(const TargetKind& target) {
     ServerOptions options;
+    options.protocol = target.protocol;
     options.idle_close = 0ms;
     return options;
   }
@@ -200,6 +230,7 @@ struct Schedule {
   bool harmless = false;
   // The server says no: it is not asked again, replay or not.
   bool final = false;
+  const char* error_code = nullptr;  // Azure's
 };
 
 const Schedule kSchedules[] = {
@@ -242,11 +273,31 @@ const Schedule kSchedules[] = {
     {"200 before the body", Action::status, 200, true},
     {"204", Action::status, 204},
     {"302", Action::status, 302},
+    {"close in the middle of the body", Action::close_mid_body},
 };
 
-const Situation kSituations[] = {Situation::kInFlight,    Situation::kIdleClean,
-                                 Situation::kIdleDirty,   Situation::kFlush,
-                                 Situation::kKeeperFlush, Situation::kStableWrite};
+// What other targets have besides.
+const Schedule kAzureSchedules[] = {
+    {"a busy server", Action::server_busy},
+    {"an operation that timed out", Action::operation_timed_out},
+    {"somebody else's lease", Action::status, 412, false, false, true, "LeaseIdMissing"},
+};
+
+struct Meeting {
+  Situation situation;
+  Op op;
+};
+
+const Meeting kImageioMeetings[] = {
+    {Situation::kInFlight, Op::put},      {Situation::kIdleClean, Op::put},
+    {Situation::kIdleClean, Op::zero},    {Situation::kIdleDirty, Op::put},
+    {Situation::kIdleDirty, Op::zero},    {Situation::kFlush, Op::flush},
+    {Situation::kKeeperFlush, Op::flush}, {Situation::kStableWrite, Op::put}};
+// Without a request for a flush, and without connections that are dirty.
+const Meeting kAzureMeetings[] = {{Situation::kInFlight, Op::put},
+                                  {Situation::kIdleClean, Op::zero},
+                                  {Situation::kRead, Op::get}};
+const Meeting kWebdavMeetings[] = {{Situation::kInFlight, Op::put}, {Situation::kRead, Op::get}};
 
 // How often a fault is met in a row: more than once is an outage.
 uint64_t times_in_a_row = 1;
@@ -262,6 +313,8 @@ Fault fault_of(const Schedule& schedule, Op op, uint64_t nth) {
   fault.early = schedule.early;
   fault.body = "an injected fault";
   fault.delay = schedule.action == Action::delay ? 100ms : 0ms;
+  if (schedule.error_code != nullptr)
+    fault.headers.emplace_back("x-ms-error-code", schedule.error_code);
   return fault;
 }
 
@@ -297,6 +350,10 @@ void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op
       cell.server().add_fault(fault_of(schedule, op, 1));
       cell.write(100, true);
       break;
+    case Situation::kRead:
+      cell.server().add_fault(fault_of(schedule, op, 1));
+      cell.read_back(0);
+      break;
   }
   cell.use_neighbour();
   cell.go_on();
@@ -307,48 +364,54 @@ void run_situation(Cell& cell, const Schedule& schedule, Situation situation, Op
 
 namespace {
 
-// One row of cells for each schedule and situation; `check` sees each cell.
+struct Matrix {
+  const char* title;
+  const TargetKind& target;
+  std::span<const Meeting> meetings;
+  std::vector<std::string> keys;
+  std::span<const Schedule> more_schedules{};
+};
+
+// A cell for each schedule and meeting; `check` sees each.
 template <typename Check>
-void run_matrix(const char* title, const std::vector<std::string>& more, Check check) {
+void run_matrix(const Matrix& matrix, Check check) {
+  std::vector<Schedule> schedules(std::begin(kSchedules), std::end(kSchedules));
+  schedules.insert(schedules.end(), matrix.more_schedules.begin(), matrix.more_schedules.end());
   size_t cells = 0;
   size_t survived = 0;
-  for (const Schedule& schedule : kSchedules) {
-    for (const Situation situation : kSituations) {
-      for (const Op op : {Op::put, Op::zero}) {
-        const bool both =
-            situation == Situation::kIdleClean || situation == Situation::kIdleDirty;
-        if (op == Op::zero && !both) continue;
-        const std::string name = std::string(schedule.name) + ", " + name_of(situation) +
-                                 (op == Op::zero ? ", zero" : "");
-        INFO(name);
-        // The keeper would be in the way of the other situations.
-        const bool keeper = situation == Situation::kKeeperFlush;
-        std::vector<std::string> keys = more;
-        keys.push_back(keeper ? "idle-timeout=0.1" : "idle-timeout=3600");
-        Cell cell(name, keys);
-        run_situation(cell, schedule, situation, op);
-        CHECK(cell.server().counters().faults_fired > 0);
-        check(schedule, cell);
-        ++cells;
-        survived += cell.failed() ? 0 : 1;
-      }
+  for (const Schedule& schedule : schedules) {
+    for (const auto& [situation, op] : matrix.meetings) {
+      const std::string name = std::string(schedule.name) + ", " + name_of(situation) + ", " +
+                               std::string(name_of(op));
+      INFO(name);
+      // The keeper would be in the way of the other situations.
+      const bool keeper = situation == Situation::kKeeperFlush;
+      std::vector<std::string> keys = matrix.keys;
+      keys.push_back(keeper ? "idle-timeout=0.1" : "idle-timeout=3600");
+      Cell cell(name, keys, matrix.target);
+      run_situation(cell, schedule, situation, op);
+      CHECK(cell.server().counters().faults_fired > 0);
+      check(schedule, cell);
+      ++cells;
+      survived += cell.failed() ? 0 : 1;
     }
   }
   printf("fault matrix, %s: %zu cells (%zu schedules), %zu without any error, %zu with one\n",
-         title, cells, std::size(kSchedules), survived, cells - survived);
+         matrix.title, cells, schedules.size(), survived, cells - survived);
 }
 
 }  // namespace
 
 TEST_CASE("the fault matrix: an error is seen, or the stable image is complete", "[matrix]") {
-  run_matrix("without replay", {}, [](const Schedule& schedule, const Cell& cell) {
-    if (schedule.harmless) CHECK_FALSE(cell.failed());
-  });
+  run_matrix({"without replay", kImageio, kImageioMeetings, {}},
+             [](const Schedule& schedule, const Cell& cell) {
+               if (schedule.harmless) CHECK_FALSE(cell.failed());
+             });
 }
 
 TEST_CASE("the fault matrix with replay: what the server recovers from is not noticed",
           "[matrix]") {
-  run_matrix("with replay", {"replay=128M", "retry-time=30"},
+  run_matrix({"with replay", kImageio, kImageioMeetings, {"replay=128M", "retry-time=30"}},
              [](const Schedule& schedule, const Cell& cell) {
                if (!schedule.final) CHECK_FALSE(cell.failed());
              });
@@ -358,7 +421,10 @@ TEST_CASE("the fault matrix with a spool, which takes what fails three times in 
           "[matrix]") {
   const TemporaryDirectory directory;
   times_in_a_row = 3;
-  run_matrix("with a spool", {"replay=128M", "retry-time=30", "spool=" + directory.path()},
+  run_matrix({"with a spool",
+              kImageio,
+              kImageioMeetings,
+              {"replay=128M", "retry-time=30", "spool=" + directory.path()}},
              [](const Schedule& schedule, const Cell& cell) {
                if (!schedule.final) CHECK_FALSE(cell.failed());
              });
@@ -368,8 +434,46 @@ TEST_CASE("the fault matrix with a spool, which takes what fails three times in 
 
 namespace {
 
-void ride_out_outages(const std::vector<std::string>& keys) {
-  Cell cell("outage", keys);
+// A fault that passes is not noticed; a denial ends the volume, and nothing else does.
+void check_persistent(const Schedule& schedule, Cell& cell) {
+  if (!schedule.final) CHECK_FALSE(cell.failed());
+  // A reply may get lost that comes before the body was read.
+  if (schedule.early && schedule.final) return;
+  const bool denial = schedule.error_code != nullptr || schedule.status == 403 ||
+                      schedule.status == 404 || schedule.status == 410;
+  CHECK(cell.write(306) != denial);
+  CHECK(cell.flush() != denial);
+}
+
+}  // namespace
+
+TEST_CASE("the fault matrix of Azure: what passes is not noticed, without replay", "[matrix]") {
+  run_matrix({"azure", kAzure, kAzureMeetings, {"retry-time=30"}, kAzureSchedules},
+             check_persistent);
+}
+
+TEST_CASE("the fault matrix of WebDAV: what passes is not noticed, without replay", "[matrix]") {
+  run_matrix({"webdav", kWebdav, kWebdavMeetings, {"retry-time=30"}}, check_persistent);
+}
+
+TEST_CASE("the fault matrix of Azure and of WebDAV with a spool", "[matrix]") {
+  const TemporaryDirectory directory;
+  times_in_a_row = 3;
+  const std::vector<std::string> keys = {"replay=128M", "retry-time=30",
+                                         "spool=" + directory.path()};
+  run_matrix(
+      {"azure with a spool", kAzure, std::span(kAzureMeetings).first(1), keys, kAzureSchedules},
+      check_persistent);
+  run_matrix({"webdav with a spool", kWebdav, std::span(kWebdavMeetings).first(1), keys},
+             check_persistent);
+  times_in_a_row = 1;
+  CHECK(upload::fixture::spool_rows(directory.path()) == 0);
+}
+
+namespace {
+
+void ride_out_outages(const std::vector<std::string>& keys, const TargetKind& target = kImageio) {
+  Cell cell("outage", keys, target);
   for (int round = 0; round < 10; ++round) {
     INFO(round);
     REQUIRE(cell.write_many(10, 24));
@@ -417,6 +521,13 @@ TEST_CASE("with a spool: outages, restarts and connections cut at any time are r
   CHECK(upload::fixture::spool_rows(directory.path()) == 0);
 }
 
+TEST_CASE("where a reply means stable outages are ridden out without replay, too", "[matrix]") {
+  for (const TargetKind* const target : {&kAzure, &kWebdav}) {
+    INFO(target->name);
+    ride_out_outages({"retry-time=60", "connect-timeout=1"}, *target);
+  }
+}
+
 TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer", "[matrix]") {
   // timeout=0.7 says how late a copy may be.
   Cell cell("late copy", {"replay=128M", "retry-time=30"});
@@ -428,6 +539,37 @@ TEST_CASE("with replay: a late copy of a lost request overwrites nothing newer",
   CHECK(cell.server().counters().late_applied == 1);
   CHECK(cell.flush());
   CHECK_FALSE(cell.failed());
+}
+
+TEST_CASE("where a reply means stable a late copy overwrites nothing newer, without replay",
+          "[matrix]") {
+  for (const TargetKind* const target : {&kAzure, &kWebdav}) {
+    INFO(target->name);
+    Cell cell("late copy", {"retry-time=30"}, *target);
+    cell.server().set_late_apply(300ms);
+    cell.server().add_fault({.op = Op::put, .action = Action::close_after_body});
+    CHECK(cell.write(0));
+    CHECK(cell.write(0));  // waits until the copy can't come any more
+    CHECK(cell.flush());
+    CHECK(cell.server().counters().late_applied == 1);
+    cell.read_back(0);
+    CHECK(cell.flush());
+    CHECK_FALSE(cell.failed());
+  }
+}
+
+TEST_CASE("a disk that has vanished ends the volume, also where the server makes it again",
+          "[matrix]") {
+  for (const TargetKind* const target : {&kAzure, &kWebdav}) {
+    INFO(target->name);
+    Cell cell("vanished", {"retry-time=30"}, *target);
+    REQUIRE(cell.write(0));
+    cell.server().remove_ticket("ticket");
+    CHECK_FALSE(cell.write(2));
+    CHECK_FALSE(cell.flush());
+    CHECK_FALSE(cell.write(4));
+    cell.use_neighbour();
+  }
 }
 
 TEST_CASE("with a spool: a late copy of a lost request overwrites nothing newer", "[matrix]") {
