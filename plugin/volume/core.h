@@ -134,7 +134,8 @@ class Core final : private upstream::LeaseWaiter {
   // The changes are done: what was reserved for them is given back, and their threads wake.
   void finish(const std::vector<Change*>& changes, const Status& result) REQUIRES(mutex);
   // Takes the ranges in the queue, all together, like changes: waits until earlier changes
-  // there are done. False: those who wait have failed meanwhile, and nothing is held.
+  // there are done. No two of them may touch one block. False: those who wait have failed
+  // meanwhile, and nothing is held.
   bool hold(HeldRanges& ranges) REQUIRES(mutex);
   void let_go(HeldRanges& ranges) REQUIRES(mutex);
 
