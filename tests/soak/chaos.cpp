@@ -48,6 +48,7 @@ const Kind kKinds[] = {
     {1, Action::stall},
     {1, Action::stall_after_apply},
     {4, Action::delay},
+    {6, Action::close_mid_body},
     {5, Action::truncate_reply_body},
     {5, Action::garbage_status_line},
     {5, Action::garbage},
@@ -63,6 +64,9 @@ const Kind kKinds[] = {
     {3, Action::status, 429},
     {2, Action::status, 429, false, "0"},
     {3, Action::status, 408},
+    {3, Action::server_busy, 0, false, "0"},
+    {1, Action::server_busy, 0, false, "1"},
+    {3, Action::operation_timed_out, 0, false, "0"},
     {4, Action::status, 502},
     {2, Action::status, 502, true},
     {4, Action::status, 504},
@@ -83,6 +87,8 @@ const Action kConnectActions[] = {Action::refuse,  Action::refuse, Action::reset
 
 const Op kOps[] = {Op::any, Op::any, Op::any,  Op::any,   Op::put,
                    Op::put, Op::get, Op::zero, Op::flush, Op::flush};
+// Without a request for a flush.
+const Op kStableOps[] = {Op::any, Op::any, Op::any, Op::any, Op::put, Op::put, Op::get, Op::get};
 
 std::string name_of(const Kind& kind) {
   std::string name(testserver::name_of(kind.action));
@@ -92,8 +98,8 @@ std::string name_of(const Kind& kind) {
   return name;
 }
 
-const Kind& choose(Random& random, Mode mode) {
-  const auto chosen = [&](const Kind& kind) { return mode == Mode::off || kind.recoverable; };
+const Kind& choose(Random& random, bool survivable) {
+  const auto chosen = [&](const Kind& kind) { return !survivable || kind.recoverable; };
   uint64_t sum = 0;
   for (const Kind& kind : kKinds) sum += chosen(kind) ? kind.weight : 0;
   uint64_t at = random.below(sum);
@@ -107,8 +113,11 @@ const Kind& choose(Random& random, Mode mode) {
 
 }  // namespace
 
-Chaos::Chaos(testserver::Server& server, Mode mode, Random random)
-    : server_(server), mode_(mode), random_(random), thread_([this] { run(); }) {}
+Chaos::Chaos(testserver::Server& server, const fixture::TargetKind& target, bool survivable,
+             Random random)
+    : server_(server), target_(target), survivable_(survivable), random_(random), thread_([this] {
+        run();
+      }) {}
 
 Chaos::~Chaos() { stop(); }
 
@@ -124,8 +133,8 @@ uint64_t Chaos::total() const {
 }
 
 void Chaos::run() {
-  // Without replay the first fault often ends it all: it may come late.
-  wait_for_requests(random_.below(mode_ == Mode::off ? 300 : 30));
+  // The first fault that is not survived ends it all: it may come late.
+  wait_for_requests(random_.below(survivable_ ? 30 : 300));
   while (!stop_) {
     step();
     wait_for_requests(random_.below(random_.percent(20) ? 100 : 15));
@@ -155,11 +164,15 @@ void Chaos::step() {
   }
 }
 
+Op Chaos::random_op() {
+  return target_.stable_on_reply ? random_.any_of(kStableOps) : random_.any_of(kOps);
+}
+
 Fault Chaos::random_fault(std::string& name) {
-  const Kind& kind = choose(random_, mode_);
+  const Kind& kind = choose(random_, survivable_);
   name = name_of(kind);
   Fault fault;
-  fault.op = random_.any_of(kOps);
+  fault.op = random_op();
   fault.nth = 1 + random_.below(random_.percent(70) ? 4 : 20);
   fault.times = kind.weight > 1 && random_.percent(20) ? random_.between(2, 4) : 1;
   fault.action = kind.action;
@@ -167,7 +180,10 @@ Fault Chaos::random_fault(std::string& name) {
   fault.early = kind.early;
   fault.body = "an injected fault";
   fault.delay = std::chrono::milliseconds(kind.action == Action::delay ? 50 : 0);
-  if (kind.retry_after != nullptr) fault.headers.emplace_back("Retry-After", kind.retry_after);
+  if (kind.retry_after != nullptr) {
+    fault.headers.emplace_back("Retry-After", kind.retry_after);
+    fault.retry_after = std::chrono::seconds(*kind.retry_after - '0');
+  }
   return fault;
 }
 

@@ -5,8 +5,8 @@
 // in an order that the seed decides. It is paced by the server's counters, so a
 // slow machine sees the same faults at the same requests, only later.
 //
-// Mode off draws from all there is. The others leave out what no client can
-// recover from: answers that say that the ticket or the request is wrong.
+// Where the plugin is to survive all of it, answers are left out that no client can recover from:
+// those that say that the ticket or the request is wrong.
 // Errors: none.
 
 #pragma once
@@ -18,18 +18,18 @@
 #include <string>
 #include <thread>
 
+#include "fixture/targets.h"
 #include "server.h"
 #include "soak/random.h"
 
 namespace upload::soak {
 
-enum class Mode { off, replay, spool };
-
 class Chaos {
  public:
   // Starts at once. The server outlives it, and is started and stopped by
-  // nobody else meanwhile.
-  Chaos(testserver::Server& server, Mode mode, Random random);
+  // nobody else meanwhile. `survivable`: see above.
+  Chaos(testserver::Server& server, const fixture::TargetKind& target, bool survivable,
+        Random random);
   // stop()
   ~Chaos();
   Chaos(const Chaos&) = delete;
@@ -50,12 +50,14 @@ class Chaos {
   void burst();
   void connect_fault();
   void outage();
+  testserver::Op random_op();
   testserver::Fault random_fault(std::string& name);
   void wait_for_requests(uint64_t more);
   void await(const std::string& name, const testserver::Fault& fault);
 
   testserver::Server& server_;
-  const Mode mode_;
+  const fixture::TargetKind& target_;
+  const bool survivable_;
   Random random_;
   std::map<std::string, uint64_t> happened_;
   std::atomic<bool> stop_ = false;

@@ -6,6 +6,7 @@
 //
 // The sequence of its requests depends on its stream of random numbers only,
 // not on what becomes of them; after kGiveUp failures in a row it ends.
+// It asks for parts of blocks, too, whatever the server's block size.
 // It leaves its NBD connection open, without anything in flight.
 
 #pragma once
@@ -66,10 +67,11 @@ struct Style {
 
 // What all clients of one disk have in common.
 struct Shared {
-  std::string name;  // of the export, and of the ticket
-  Mode mode;
+  std::string name;     // of the export, and of the ticket
+  bool errors_allowed;  // the plugin need not survive what happens
   bool stale_reads_allowed;
-  bool flush_is_local;  // what is flushed may be in the spool only
+  bool stable_on_reply;  // what is acknowledged is stable, with FUA or without
+  bool flush_is_local;   // what is flushed may be in the spool only
   Style style;
   testserver::Server& server;
   Model& model;

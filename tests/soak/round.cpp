@@ -4,11 +4,11 @@
 //
 //   set up       server, nbdkit, clients; nothing goes wrong yet
 //   run          clients and chaos, each a thread, until all clients are done:
-//                with their requests, or, without replay, with failing. In mode
+//                with their requests, or, where errors are allowed, with failing. In mode
 //                spool this happens several times, in several lives of nbdkit,
 //                of which all but the last end with SIGKILL
 //   end          chaos stops, the server serves; a last flush, which may fail
-//                in mode off only; the stable image against the model
+//                where errors are allowed only; the stable image against the model
 //
 // Streams of random numbers: 0 the round's parameters, 1 chaos, from 2 clients.
 
@@ -68,10 +68,13 @@ class HangGuard {
   std::thread thread_;  // last: it uses the others
 };
 
-testserver::ServerOptions server_options() {
+testserver::ServerOptions server_options(Random& random, const fixture::TargetKind& target) {
   testserver::ServerOptions options;
+  options.protocol = target.protocol;
   options.idle_close = 0ms;
   options.event_limit = 100'000;
+  // As Apache has it.
+  if (target.stable_on_reply && random.percent(30)) options.requests_per_connection = 100;
   return options;
 }
 
@@ -79,8 +82,8 @@ Style random_style(Random& random, const RoundOptions& options) {
   static constexpr uint64_t kFua[] = {2, 2, 10, 50, 100};
   static constexpr uint64_t kFlush[] = {1, 2, 5, 15};
   Style style;
-  const bool replay = options.mode != Mode::off;
-  style.operations = replay ? random.between(300, 2000) : random.between(50, 1000);
+  const bool survivable = options.survivable();
+  style.operations = survivable ? random.between(300, 2000) : random.between(50, 1000);
   if (options.operations > 0) style.operations = options.operations;
   style.fua = random.any_of(kFua);
   style.flush = random.any_of(kFlush);
@@ -90,7 +93,8 @@ Style random_style(Random& random, const RoundOptions& options) {
   style.large = random.between(0, 6);
   // Late changes are of interest where something is written over them, and
   // where the first failure is not the end: nothing unflushed.
-  style.late = !replay && random.percent(30);
+  style.late =
+      (options.mode == Mode::off || options.target->stable_on_reply) && random.percent(30);
   if (style.late) {
     style.fua = 100;
     style.hot = 70;
@@ -114,10 +118,8 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
       std::string("idle-timeout=") + random.any_of(kIdleTimeouts),
       "connections=" + std::to_string(random.between(1, 8))};
   const char* const replay = random.any_of(kReplay);
-  if (options.mode != Mode::off) {
-    keys.push_back(std::string("replay=") + replay);
-    keys.push_back("retry-time=" + std::to_string(kRetryTime.count()));
-  }
+  if (options.mode != Mode::off) keys.push_back(std::string("replay=") + replay);
+  if (options.survivable()) keys.push_back("retry-time=" + std::to_string(kRetryTime.count()));
   if (options.mode == Mode::spool) {
     static constexpr const char* kSizes[] = {"64M", "256M", "10G"};
     keys.push_back("spool=" + spool);
@@ -125,6 +127,8 @@ std::vector<std::string> random_keys(Random& random, const RoundOptions& options
     keys.push_back(std::string("spool-flush=") + (local ? "local" : "remote"));
   }
   keys.push_back(std::string("direct=") + random.any_of(kDirect));
+  if (options.target == &fixture::kAzure && random.percent(30))
+    keys.emplace_back("checksum=true");
   keys.insert(keys.end(), options.keys.begin(), options.keys.end());
   return keys;
 }
@@ -191,27 +195,28 @@ class Round {
 Round::Round(const RoundOptions& options)
     : options_(options),
       random_(options.seed, 0),
-      size_(kMiB * (options.mode != Mode::off ? random_.between(8, 64) : random_.between(1, 8))),
+      size_(kMiB * (options.survivable() ? random_.between(8, 64) : random_.between(1, 8))),
       lives_(options.mode == Mode::spool ? random_.between(1, 4) : 1),
       local_flush_(options.mode == Mode::spool && random_.percent(60)),
       number_of_disks_(options.disks > 0 ? options.disks : random_.between(1, 3)),
       number_of_clients_(std::max(number_of_disks_,
                                   options.clients > 0 ? options.clients : random_.between(2, 6))),
       style_(random_style(random_, options)),
-      server_(server_options()) {
+      server_(server_options(random_, *options.target)) {
   server_.start();
   style_.operations = (style_.operations + lives_ - 1) / lives_;
-  keys_ = {"cafile=" + server_.ca_file()};
+  keys_ = {"cafile=" + server_.ca_file(), std::string("target=") + options_.target->name};
   for (uint64_t i = 0; i < number_of_disks_; ++i) {
     const std::string name = "disk" + std::to_string(i);
     testserver::TicketOptions ticket;
     ticket.id = name;
     ticket.size_bytes = size_;
     server_.add_ticket(ticket);
-    models_.push_back(std::make_unique<Model>(size_));
+    models_.push_back(std::make_unique<Model>(size_, false, options_.target->tears));
     disks_.push_back(std::make_unique<Shared>(
-        Shared{name, options.mode, options.mode == Mode::off || !options.strict_reads,
-               local_flush_, style_, server_, *models_.back(), findings_, killed_}));
+        Shared{name, !options.survivable(), !options.survivable() || !options.strict_reads,
+               options_.target->stable_on_reply && options_.mode != Mode::spool, local_flush_,
+               style_, server_, *models_.back(), findings_, killed_}));
     keys_.push_back("export=" + name);
     keys_.push_back("url=" + server_.url(name));
   }
@@ -266,11 +271,12 @@ void Round::live(uint64_t life) {
 }
 
 RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
-  const auto limit = kHang * lives_ + (options_.mode == Mode::off ? 0s : kRetryTime);
+  const auto limit = kHang * lives_ + (options_.survivable() ? kRetryTime : 0s);
   std::unique_ptr<Chaos> chaos;
   {
     const HangGuard guard(limit, [&] { on_hang(situation()); });
-    chaos = std::make_unique<Chaos>(server_, options_.mode, Random(options_.seed, 1));
+    chaos = std::make_unique<Chaos>(server_, *options_.target, options_.survivable(),
+                                    Random(options_.seed, 1));
     for (uint64_t life = 0; life < lives_; ++life) live(life);
     chaos->stop();
     end();
@@ -291,7 +297,7 @@ RoundResult Round::run(const std::function<void(const std::string&)>& on_hang) {
 // What is left of the day: a flush that tells the truth.
 void Round::end() {
   for (size_t number = 0; number < disks_.size(); ++number) end_disk(number);
-  if (options_.mode == Mode::off && server_.counters().overlapping_changes > 0)
+  if (!options_.survivable() && server_.counters().overlapping_changes > 0)
     findings_.violated("overlapping changes were under way at the same time");
 }
 

@@ -15,6 +15,7 @@
 //     started again. What was acknowledged and not flushed may then be lost.
 //     When a flush is satisfied by the spool, the stable image has what was
 //     flushed when nbdkit has ended; nothing is left in the spool then.
+//   - where a reply means stable (TargetKind::stable_on_reply): mode off as mode replay.
 //   - it ends.
 // Errors: std::runtime_error when a round can't be set up.
 
@@ -26,18 +27,25 @@
 #include <string>
 #include <vector>
 
+#include "fixture/targets.h"
 #include "soak/chaos.h"
 
 namespace upload::soak {
 
+enum class Mode { off, replay, spool };
+
 struct RoundOptions {
   uint64_t seed = 1;
   Mode mode = Mode::off;
+  const fixture::TargetKind* target = &fixture::kImageio;
   uint64_t disks = 0;               // of one server, in one nbdkit; 0: random
   uint64_t clients = 0;             // 0: random
   uint64_t operations = 0;          // of each client; 0: random
   bool strict_reads = true;         // with replay: stale reads are violations
   std::vector<std::string> keys{};  // further ones for the plugin
+
+  // The plugin is to survive what happens: no client may see an error.
+  [[nodiscard]] bool survivable() const { return mode != Mode::off || target->stable_on_reply; }
 };
 
 struct RoundResult {

@@ -3,7 +3,7 @@
 // The soak: random I/O from several clients while everything goes wrong that
 // can, round after round, until time, rounds or faults are used up.
 //
-//   soak [--mode off|replay|spool] [--seed N] [--rounds N] [--seconds N] [--faults N]
+//   soak [--target imageio|azure|webdav] [--mode off|replay|spool] [--seed N] [--rounds N] [--seconds N] [--faults N]
 //        [--disks N] [--clients N] [--operations N] [--stale-reads]
 //        [--key KEY=VALUE]... [--verbose]
 //
@@ -90,6 +90,8 @@ Options parse(int argc, char** argv) {
       options.round.operations = number(option, value);
     else if (option == "--key")
       options.round.keys.emplace_back(value);
+    else if (option == "--target" && upload::fixture::find_target(value) != nullptr)
+      options.round.target = upload::fixture::find_target(value);
     else if (option == "--mode" && strcmp(value, "off") == 0)
       options.round.mode = Mode::off;
     else if (option == "--mode" && strcmp(value, "replay") == 0)
@@ -109,8 +111,9 @@ const char* name_of(Mode mode) {
 
 // The command that does the same round again.
 std::string repeat(const RoundOptions& round) {
-  std::string text = std::string("soak --mode ") + name_of(round.mode) + " --seed " +
-                     std::to_string(round.seed) + " --rounds 1";
+  std::string text = std::string("soak --target ") + round.target->name + " --mode " +
+                     name_of(round.mode) + " --seed " + std::to_string(round.seed) +
+                     " --rounds 1";
   if (round.clients > 0) text += " --clients " + std::to_string(round.clients);
   if (round.operations > 0) text += " --operations " + std::to_string(round.operations);
   if (!round.strict_reads) text += " --stale-reads";
@@ -174,8 +177,8 @@ int soak(Options options) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   Totals totals;
-  printf("soak: mode %s, from seed %" PRIu64 " on\n", name_of(options.round.mode),
-         options.round.seed);
+  printf("soak: target %s, mode %s, from seed %" PRIu64 " on\n", options.round.target->name,
+         name_of(options.round.mode), options.round.seed);
   const auto on_hang = [&](const std::string& situation) {
     printf("seed %" PRIu64 ": HANGS\n%s\n  repeat with: %s\n", options.round.seed,
            situation.c_str(), repeat(options.round).c_str());
