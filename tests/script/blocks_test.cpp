@@ -250,6 +250,29 @@ SCRIPT("another part of a change waits where a late copy would bring back what i
   CHECK(times[before + 1] - times[before] >= settings.late);
 }
 
+SCRIPT("leftovers that are parts of blocks wait for what an earlier run may have under way",
+       "[blocks]") {
+  for (const uint64_t first : {0, 1}) {
+    Settings settings = in_fours();
+    const std::string directory = new_directory();
+    settings.replay = 1 << 18;
+    settings.spool = directory;
+    {
+      Setup f(settings);
+      f.server.away();
+      CHECK(f.write(first, 'a', 4 - first).ok());
+      CHECK(f.write(4, 'b', 4).ok());
+    }
+    // A request of that run for one part has what stood in the place of another.
+    Setup f(settings);
+    const auto before = f.now();
+    CHECK(f.volume->wait_for_leftovers().ok());
+    CHECK((f.now() - before >= settings.late) == (first > 0));
+    CHECK(f.server.content(first, 2) == "aa");
+    CHECK(f.server.content(4, 4) == "bbbb");
+  }
+}
+
 SCRIPT("a server that throttles is tried again, without a replay log, too", "[blocks]") {
   Settings settings = in_fours();
   settings.persists = true;
