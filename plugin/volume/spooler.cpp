@@ -62,15 +62,8 @@ void Spooler::take_leftovers() {
   const uint64_t last = rows.back().sequence;
   core_.queue.set_last_sequence(last);
   // Rows may go at once: what may come late to a row's range is the row itself,
-  // or was known when the row was made. Not so where rows are parts of blocks: what may come
-  // late of one has what stood in the place of another.
-  const bool whole = std::all_of(rows.begin(), rows.end(), [&](const journal::SpoolRow& row) {
-    return core_.blocks_of(row.range) == row.range;
-  });
-  if (whole)
-    core_.late_copies.add_until(disk, 1, last, now + late);
-  else
-    core_.late_copies.add_until(disk, UINT64_MAX, UINT64_MAX, now + late);
+  // or was known when the row was made.
+  core_.late_copies.add_until(disk, 1, last, now + late);
   core_.has_leftovers = core_.had_leftovers = true;
   enter(SpoolState::kDraining);
 }
