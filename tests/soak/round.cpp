@@ -221,7 +221,7 @@ Round::Round(const RoundOptions& options)
     keys_.push_back("url=" + server_.url(name));
   }
   // Later than the next request, sooner than the end of the round.
-  if (style_.late) server_.set_late_apply(30ms);
+  if (style_.late) server_.set_late_apply(std::chrono::milliseconds(options.late_ms));
   description_ = std::to_string(number_of_disks_) + " disks of " + std::to_string(size_ / kMiB) +
                  " MiB, " + std::to_string(number_of_clients_) + " clients, " +
                  std::to_string(lives_) + " lives, fua=" + std::to_string(style_.fua) +

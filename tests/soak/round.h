@@ -38,10 +38,11 @@ struct RoundOptions {
   uint64_t seed = 1;
   Mode mode = Mode::off;
   const fixture::TargetKind* target = &fixture::kImageio;
-  uint64_t disks = 0;               // of one server, in one nbdkit; 0: random
-  uint64_t clients = 0;             // 0: random
-  uint64_t operations = 0;          // of each client; 0: random
-  bool strict_reads = true;         // with replay: stale reads are violations
+  uint64_t disks = 0;        // of one server, in one nbdkit; 0: random
+  uint64_t clients = 0;      // 0: random
+  uint64_t operations = 0;   // of each client; 0: random
+  uint64_t late_ms = 30;     // after their connection changes are applied in rounds that are late
+  bool strict_reads = true;  // with replay: stale reads are violations
   std::vector<std::string> keys{};  // further ones for the plugin
 
   // The plugin is to survive what happens: no client may see an error.

@@ -4,14 +4,15 @@
 // can, round after round, until time, rounds or faults are used up.
 //
 //   soak [--target imageio|azure|webdav] [--mode off|replay|spool] [--seed N] [--rounds N] [--seconds N] [--faults N]
-//        [--disks N] [--clients N] [--operations N] [--stale-reads]
+//        [--disks N] [--clients N] [--operations N] [--late MS] [--stale-reads]
 //        [--key KEY=VALUE]... [--verbose]
 //
 // It ends after the first round that reaches one of the limits (10 seconds if
 // there is none). Round k has the seed N + k, so `--seed N+k --rounds 1`
 // repeats it; a violation prints that command. --stale-reads: with replay a
 // read of content that a lost connection took away for a while is only
-// counted. --key is passed on to the plugin, after all others.
+// counted. --late: how much later the server applies a change whose connection has gone, in the
+// rounds in which it does; less than the shortest time-out, 500. --key is passed on to the plugin, after all others.
 //
 // Run it with tests/environment of a build sourced. The exit status is 0 when
 // nothing was violated. With $UPLOAD_TEST_COUNTS it adds its line to that file.
@@ -88,6 +89,8 @@ Options parse(int argc, char** argv) {
       options.round.clients = number(option, value);
     else if (option == "--operations")
       options.round.operations = number(option, value);
+    else if (option == "--late")
+      options.round.late_ms = number(option, value);
     else if (option == "--key")
       options.round.keys.emplace_back(value);
     else if (option == "--target" && upload::fixture::find_target(value) != nullptr)
@@ -116,6 +119,7 @@ std::string repeat(const RoundOptions& round) {
                      " --rounds 1";
   if (round.clients > 0) text += " --clients " + std::to_string(round.clients);
   if (round.operations > 0) text += " --operations " + std::to_string(round.operations);
+  if (round.late_ms != RoundOptions().late_ms) text += " --late " + std::to_string(round.late_ms);
   if (!round.strict_reads) text += " --stale-reads";
   for (const std::string& key : round.keys) text += " --key " + key;
   return text + " --verbose";
