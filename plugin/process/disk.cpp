@@ -52,7 +52,6 @@ void Disk::forget_discovery() {
 }
 
 Status Disk::discover_all() {
-  if (Status status = choose_target(); !status.ok()) return status.while_doing(title_);
   leftovers_.emplace(config_, environment_);
   if (Status status = leftovers_->find(); !status.ok()) return status;
   volume::Retry retry(clock_, volume::Purpose::kRead, {.total = config_.retry_time});
@@ -96,7 +95,8 @@ Status Disk::choose_target() {
     const auto origin = std::make_shared<http::Origin>(config_.origin);
     const auto connection = environment_.connect(origin, 0, {});
     const Result<http::Reply> reply = connection->perform(target::who_are_you(url));
-    name = target::name_by(reply.ok() ? reply.value() : http::Reply());
+    if (!reply.ok()) return reply.status();
+    name = target::name_by(reply.value());
   }
   if (Status status = target::check_options(name, options); !status.ok()) return status;
   target_ = target::make_target(name, url, options);
@@ -105,6 +105,8 @@ Status Disk::choose_target() {
 }
 
 Status Disk::discover_volume() {
+  if (!target_)
+    if (Status status = choose_target(); !status.ok()) return status;
   Result<volume::Discovery> found =
       volume::discover(*target_, config_.origin, environment_.connect, config_.auto_socket,
                        config_.size, config_.direct);

@@ -182,6 +182,8 @@ Status RangeProbe::read(const http::Reply& reply) {
       return {};
     case Step::kCreate:
       step_ = Step::kDone;
+      // It is there by now.
+      if (reply.status == 412) return {};
       if (!is_success(reply))
         return classify(reply, 201).while_doing("could not create the file");
       return {};
@@ -211,8 +213,11 @@ std::optional<http::Request> RangeProbe::clean_up() {
 std::unique_ptr<Preparation> Webdav::prepare(const Capabilities& offered, uint64_t size) const {
   std::optional<http::Request> create;
   static constexpr char kZero = 0;
-  if (offered.missing)
+  if (offered.missing) {
     create = put_range(url_.target(), {size - 1, 1}, {{&kZero, 1}}, "create the file");
+    // One that comes late does no harm to the file of a later start.
+    create->headers.emplace_back("If-None-Match: *");
+  }
   // Two that start at the same time must not meet.
   const auto number = static_cast<uint64_t>(random_between(0, 0x1p52));
   return std::make_unique<RangeProbe>(url_.target(format(".probe-%" PRIx64, number)),

@@ -57,6 +57,11 @@ Outcome prepare(Server server, bool missing) {
     CHECK((disk || request->target.starts_with("/disks/one.img.probe-")));
     http::Reply answer = reply(204);
     if (server == Server::kForbids) answer.status = 403;
+    // The file is there by the time that it is to be created.
+    if (disk) {
+      CHECK(has(*request, "If-None-Match: *"));
+      answer.status = 412;
+    }
     if (request->method == http::Method::kGet) {
       answer.status = 206;
       answer.sunk = 16;
