@@ -5,6 +5,8 @@
 //
 //   claim-bench file DIR ROWS WORKERS TIMES
 //   claim-bench etcd|lock URL,URL,... ROWS WORKERS TIMES
+//   claim-bench lease URL-OF-A-CONTAINER ROWS WORKERS TIMES   (Azure; the account and its key are
+//                            in AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY)
 //
 // Each of ROWS volumes has WORKERS threads, each of which takes its claim TIMES times. It prints
 // one line: seconds in all; of taking, attempts and failures in between included, and of giving
@@ -27,7 +29,11 @@
 #include "base/redact.h"
 #include "claim/etcd.h"
 #include "claim/lock_file.h"
+#include "claim/server_lease.h"
+#include "http/authorized_connection.h"
+#include "http/credentials.h"
 #include "http/curl_connection.h"
+#include "target/target.h"
 
 using namespace std::chrono_literals;
 using namespace upload;
@@ -142,6 +148,34 @@ std::vector<http::Origin> members_of(const std::string& list) {
   return members;
 }
 
+// A lease of a blob in the container of that URL, both of which are made if they are not there.
+std::unique_ptr<Ledger> blob_lease(const std::string& container, const std::string& name,
+                                   const http::Connector& connect, Clock& clock) {
+  const char* const account = getenv("AZURE_STORAGE_ACCOUNT");
+  const char* const key = getenv("AZURE_STORAGE_KEY");
+  const auto url = http::parse_url(container + "/" + name);
+  if (!url.ok() || account == nullptr || key == nullptr)
+    fail("lease needs the URL of a container, AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY");
+  http::Origin origin;
+  origin.url = url.value();
+  origin.make_credentials = [credential = target::make_signature("azure", account, key, clock)] {
+    return std::make_shared<http::FixedCredentials>(credential);
+  };
+  const http::Connector authorized = http::authorized(connect);
+  const auto blob = target::make_target("azure", url.value(),
+                                        {.create = true, .lease_id = claim::random_guid()});
+  http::Request make_container = *blob->create(512);
+  make_container.target =
+      origin.url.path.substr(0, origin.url.path.rfind('/')) + "?restype=container";
+  for (const http::Request& request : {make_container, *blob->create(512)}) {
+    const auto reply =
+        authorized(std::make_shared<http::Origin>(origin), 0, {})->perform(request);
+    if (!reply.ok()) fail(reply.status().text());
+    if (reply.value().status != 201 && reply.value().status != 409) fail(reply.value().body);
+  }
+  return std::make_unique<claim::ServerLease>(blob->lease(), origin, 60s, authorized, clock);
+}
+
 void work(Taker& taker, unsigned times, std::atomic<int>& holders, std::atomic<uint64_t>& doubles,
           Tally& tally) {
   for (unsigned i = 0; i < times; ++i) {
@@ -188,6 +222,8 @@ int main(int argc, char** argv) {
     const std::string name = claim::hash_of(run + std::to_string(row), {});
     if (way == "file")
       return std::make_unique<LedgerTaker>(std::make_unique<claim::LockFile>(where, name), clock);
+    if (way == "lease")
+      return std::make_unique<LedgerTaker>(blob_lease(where, name, connect, clock), clock);
     std::vector<http::Origin> members = members_of(where);
     // Not all to the first.
     std::rotate(members.begin(), members.begin() + worker % members.size(), members.end());
