@@ -299,7 +299,7 @@ void Core::note_success() {
   Duration outage;
   {
     MutexLock lock(mutex);
-    if (!health.in_outage() || unflushed.log.has_orphans_or_rows() ||
+    if (!health.in_outage() || health.latched() || unflushed.log.has_orphans_or_rows() ||
         spool_state != SpoolState::kDirect)
       return;
     outage = health.end_outage(clock.now());
