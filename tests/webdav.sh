@@ -100,7 +100,7 @@ copy other
 cmp other files/one.img || fail 'the file is another one'
 end_nbdkit 20
 expect_not 'every request fails|trying again' nbdkit.log
-[ "$(grep -c "connection [0-9]*: open$" nbdkit.log)" -gt 10 ] || fail 'no connection ended'
+[ "$(grep -c "connection [0-9]*: open$" nbdkit.log)" -gt 5 ] || fail 'no connection ended'
 
 begin 'Apache: connections that it closes after five idle seconds are no trouble'
 stop_dav
