@@ -45,10 +45,9 @@ signed() {
 }
 
 start_azurite() {
-  # Its certificate is one of the project's server's.
+  # Its certificate is one of the project's server's, and its port was free a moment ago.
   start_server --ticket unused=memory:1M
   stop_server
-  PORT=$((20000 + RANDOM % 10000))
   timeout 900 "$azurite" --blobHost 127.0.0.1 --blobPort $PORT --cert "$CERTS/cert.pem" --key "$CERTS/key.pem" \
     --location "$TMP/azurite" --disableTelemetry --skipApiVersionCheck --oauth basic >azurite.log 2>&1 &
   azurite_pid=$!

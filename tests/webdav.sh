@@ -21,7 +21,8 @@ done
 
 start_server --protocol webdav --ticket unused=memory:1M
 stop_server
-dav_port=$((20000 + RANDOM % 10000))
+# It was free a moment ago.
+dav_port=$PORT
 dav=https://localhost:$dav_port
 mkdir -p files
 chmod 755 "$TMP"; chmod 777 files
