@@ -166,4 +166,19 @@ timeout "$LIMIT" qemu-img compare -f raw -F raw image "$(uri)" >compare.log 2>&1
 end_nbdkit 20
 stop_server
 
+begin 'no disk is made ready unless each has its claim'
+mkdir -m 700 claims
+start_server --protocol webdav --ticket a=memory:1M --ticket b=memory:1M --ticket c=memory:1M
+url=https://localhost:$PORT/dav
+for taken in a b c; do
+  start_nbdkit target=webdav url="$url/$taken" claim="file:$TMP/claims"
+  before=$(counter replies)
+  upload -U - cafile="$CAFILE" target=webdav claim="file:$TMP/claims" export=a url="$url/a" export=b url="$url/b" export=c url="$url/c" --run true
+  expect 'another uploads to this disk' err
+  # A question for each disk, and nothing else.
+  [ "$(counter replies)" = $((before + 3)) ] || fail "while $taken is taken, $(($(counter replies) - before)) requests are made"
+  end_nbdkit 20
+done
+stop_server
+
 finish

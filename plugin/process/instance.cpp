@@ -73,11 +73,14 @@ Instance::~Instance() { stop(); }
 Status Instance::discover() {
   std::vector<Status> results = discover_all();
   const auto failed = [](const Status& status) { return !status.ok(); };
-  if (config_.start_any || std::none_of(results.begin(), results.end(), failed))
-    acquire_claims(results);
-  // Only now, as this may write.
-  for (size_t i = 0; i < disks_.size(); ++i)
-    if (results[i].ok() && disks_[i]->discovered()) results[i] = disks_[i]->prepare();
+  const auto goes_on = [&] {
+    return config_.start_any || std::none_of(results.begin(), results.end(), failed);
+  };
+  if (goes_on()) acquire_claims(results);
+  // Only now, as this may write: with each disk's claim, and not for a start that fails.
+  for (size_t i = 0; i < disks_.size() && goes_on(); ++i)
+    if (disks_[i]->discovered()) results[i] = disks_[i]->prepare();
+
   const auto first = std::find_if(results.begin(), results.end(), failed);
   if (first == results.end()) return {};
   if (!config_.start_any || std::all_of(results.begin(), results.end(), failed)) {
