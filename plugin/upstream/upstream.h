@@ -19,8 +19,8 @@ namespace upload::upstream {
 
 class Upstream {
  public:
-  // At most so many connections. `overlap`: see PoolOptions. `session`: what the keeper renews; may be null. `clock`
-  // outlives the upstream.
+  // At most so many connections. `overlap`: see PoolOptions. `session`: what the keeper renews;
+  // may be null. `clock` outlives the upstream.
   Upstream(std::shared_ptr<const http::Origin> origin, const http::Connector& connect,
            std::shared_ptr<login::Session> session, unsigned connections, bool overlap,
            Duration idle_timeout, Clock& clock)
