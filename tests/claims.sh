@@ -82,6 +82,7 @@ await 20 grep -q 'wrote 2097152/2097152' io.log || { fail 'it does not write'; s
 echo flush >&7
 await 20 grep -q 'upload: flush' nbdkit.log || { fail 'it does not flush'; show nbdkit.log; }
 kill "$nbdkit_pid"
+await 20 signal_was_taken "$nbdkit_pid" TERM || fail 'nbdkit does not take the signal'
 exec 7>&-
 await 20 eval '! running $nbdkit_pid' || { fail 'nbdkit does not end'; show nbdkit.log; }
 [ "$(state)" = failed ] || fail "the state is $(state)"

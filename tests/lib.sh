@@ -82,6 +82,16 @@ running() {
     [ "${state:0:1}" != Z ]
 }
 
+# The main thread of process $1 has run its handler of signal $2 (proc_pid_status(5)): the
+# signal is not pending any more, and, looked at after that, the thread sleeps again.
+signal_was_taken() {
+  local bit=$((1 << ($(kill -l "$2") - 1))) pending state
+  pending=$(sed -n 's/^ShdPnd:[[:space:]]*//p' "/proc/$1/status") && [ -n "$pending" ] &&
+    [ $((16#$pending & bit)) -eq 0 ] || return 1
+  state=$(sed -n 's/^State:[[:space:]]*//p' "/proc/$1/status")
+  [ "${state:0:1}" = S ]
+}
+
 # Waits until CMD succeeds, at most $1 seconds.
 await() {
   local limit=$((SECONDS + $1)); shift
