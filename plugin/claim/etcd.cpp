@@ -95,7 +95,7 @@ Etcd::Etcd(std::vector<http::Origin> members, const std::string& hash, Duration 
       holder_key_("/nbdkit-upload/claims/" + hash + "/holder"),
       record_key_("/nbdkit-upload/claims/" + hash + "/record"),
       lease_(lease),
-      connect_(std::move(connect)),
+      requests_(std::move(connect)),
       clock_(clock) {}
 
 Status Etcd::malformed(const std::string& why) const {
@@ -103,34 +103,6 @@ Status Etcd::malformed(const std::string& why) const {
 }
 
 // --- Requests -------------------------------------------------------------
-
-// interrupt() knows of the connection while this is there.
-class Etcd::UnderWay {
- public:
-  UnderWay(Etcd& ledger, http::Connection& connection) : ledger_(ledger) {
-    MutexLock lock(ledger_.mutex_);
-    ledger_.connection_ = &connection;
-    interrupted_ = ledger_.interrupted_;
-  }
-  ~UnderWay() {
-    MutexLock lock(ledger_.mutex_);
-    ledger_.connection_ = nullptr;
-  }
-  UnderWay(const UnderWay&) = delete;
-  UnderWay& operator=(const UnderWay&) = delete;
-
-  [[nodiscard]] bool interrupted() const { return interrupted_; }
-
- private:
-  Etcd& ledger_;
-  bool interrupted_ = false;
-};
-
-void Etcd::interrupt() {
-  MutexLock lock(mutex_);
-  interrupted_ = true;
-  if (connection_ != nullptr) connection_->abort();
-}
 
 // Asks one member after the other, until one answers. While they choose a leader they say so, and
 // are asked again, until the time is over.
@@ -160,10 +132,7 @@ Result<json> Etcd::post(const std::string& path, const json& question, BootTime 
 }
 
 Result<json> Etcd::post_to(size_t member, const http::Request& request) {
-  const auto connection = connect_(members_[member], 0, {});
-  const UnderWay under_way(*this, *connection);
-  if (under_way.interrupted()) return Status(Kind::kShutdown, "nbdkit is to end");
-  const Result<http::Reply> reply = connection->perform(request);
+  const Result<http::Reply> reply = requests_.perform(members_[member], request);
   if (!reply.ok()) return reply.status();
   return read_reply(member, reply.value());
 }
@@ -308,10 +277,7 @@ Result<BootTime> Etcd::renew(BootTime until) {
 Status Etcd::write(const Record& record, BootTime until) { return change(record, false, until); }
 
 Status Etcd::let_go(const Record& record, BootTime until) {
-  {
-    MutexLock lock(mutex_);
-    interrupted_ = false;
-  }
+  requests_.resume();
   Status status = change(record, true, until);
   if (status.ok()) revoke(std::min(until, clock_.boot_now() + kShortestStep));
   return status;

@@ -21,19 +21,14 @@
 #include <string>
 #include <vector>
 
-#include "base/mutex.h"
 #include "claim/ledger.h"
-#include "http/connection.h"
 #include "http/origin.h"
+#include "http/single_requests.h"
 
 namespace upload::claim {
 
 class Etcd final : public Ledger {
  public:
-  // A claim is not good any more so long before its lease ends. Requests are cut off, which takes
-  // libcurl a second at most; the clocks of two hosts may go a little differently.
-  static constexpr Duration kMargin = std::chrono::seconds(2);
-
   // At least one member, of one cluster; `lease`: whole seconds, from 10. `clock` outlives it.
   Etcd(std::vector<http::Origin> members, const std::string& hash, Duration lease,
        http::Connector connect, Clock& clock);
@@ -47,16 +42,15 @@ class Etcd final : public Ledger {
   Result<BootTime> renew(BootTime until) override;
   Status write(const Record& record, BootTime until) override;
   Status let_go(const Record& record, BootTime until) override;
-  void interrupt() override EXCLUDES(mutex_);
+  void interrupt() override { requests_.interrupt(); }
 
  private:
-  class UnderWay;
   // What is under the two keys.
   struct Keys;
 
   Result<nlohmann::json> post(const std::string& path, const nlohmann::json& question,
-                              BootTime until) EXCLUDES(mutex_);
-  Result<nlohmann::json> post_to(size_t member, const http::Request& request) EXCLUDES(mutex_);
+                              BootTime until);
+  Result<nlohmann::json> post_to(size_t member, const http::Request& request);
   [[nodiscard]] Result<nlohmann::json> read_reply(size_t member, const http::Reply& reply);
   Result<Keys> read_keys(BootTime until);
   Result<BootTime> grant(BootTime until);
@@ -71,17 +65,13 @@ class Etcd final : public Ledger {
   const std::string holder_key_;
   const std::string record_key_;
   const Duration lease_;
-  const http::Connector connect_;
+  http::SingleRequests requests_;
   Clock& clock_;
 
   size_t current_ = 0;    // the member that answered last
   std::string cluster_;   // its number; empty: not known yet
   std::string lease_id_;  // empty: there is none
   std::string own_id_;    // under holder_key_, once it is taken
-
-  Mutex mutex_;
-  http::Connection* connection_ GUARDED_BY(mutex_) = nullptr;  // of a request under way
-  bool interrupted_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace upload::claim

@@ -36,6 +36,10 @@ struct Seen {
 
 class Ledger {
  public:
+  // Where a claim ends with a lease it is not good any more so long before that. Requests are cut
+  // off, which takes libcurl a second at most; the clocks of two hosts may go a little differently.
+  static constexpr Duration kMargin = std::chrono::seconds(2);
+
   virtual ~Ledger() = default;
 
   // The parameter, for texts: "claim=file:/var/lib/claims".

@@ -26,50 +26,19 @@ std::shared_ptr<const http::Origin> with_limits(http::Origin origin) {
 
 }  // namespace
 
-// interrupt() knows of the connection while this is there.
-class ServerLease::UnderWay {
- public:
-  UnderWay(ServerLease& ledger, http::Connection& connection) : ledger_(ledger) {
-    MutexLock lock(ledger_.mutex_);
-    ledger_.under_way_ = &connection;
-  }
-  ~UnderWay() {
-    MutexLock lock(ledger_.mutex_);
-    ledger_.under_way_ = nullptr;
-  }
-  UnderWay(const UnderWay&) = delete;
-  UnderWay& operator=(const UnderWay&) = delete;
-  [[nodiscard]] bool interrupted() const {
-    MutexLock lock(ledger_.mutex_);
-    return ledger_.interrupted_;
-  }
-
- private:
-  ServerLease& ledger_;
-};
-
 ServerLease::ServerLease(std::unique_ptr<target::DiskLease> protocol, const http::Origin& origin,
                          Duration time, http::Connector connect, Clock& clock)
     : protocol_(std::move(protocol)),
       origin_(with_limits(origin)),
       time_(time),
-      connect_(std::move(connect)),
+      requests_(std::move(connect)),
       clock_(clock) {}
-
-void ServerLease::interrupt() {
-  MutexLock lock(mutex_);
-  interrupted_ = true;
-  if (under_way_ != nullptr) under_way_->abort();
-}
 
 Result<http::Reply> ServerLease::ask(http::Request request, BootTime until) {
   const BootTime now = clock_.boot_now();
   if (now >= until) return Status(Kind::kLost, "there is no time left for it");
   request.within = std::min<Duration>(kLongestRequest, until - now);
-  const auto connection = connect_(origin_, 0, {});
-  const UnderWay under_way(*this, *connection);
-  if (under_way.interrupted()) return Status(Kind::kShutdown, "nbdkit is to end");
-  return connection->perform(request);
+  return requests_.perform(origin_, request);
 }
 
 Status ServerLease::change(const http::Request& request, BootTime until) {
@@ -130,10 +99,7 @@ Status ServerLease::put(const Record& record, BootTime until) {
 Status ServerLease::write(const Record& record, BootTime until) { return put(record, until); }
 
 Status ServerLease::let_go(const Record& record, BootTime until) {
-  {
-    MutexLock lock(mutex_);
-    interrupted_ = false;
-  }
+  requests_.resume();
   Status status = put(record, until);
   if (status.ok()) status = change(protocol_->release(), until);
   if (status.ok()) held_ = false;

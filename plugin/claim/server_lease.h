@@ -11,19 +11,15 @@
 #include <memory>
 #include <string>
 
-#include "base/mutex.h"
 #include "claim/ledger.h"
-#include "http/connection.h"
 #include "http/origin.h"
+#include "http/single_requests.h"
 #include "target/disk_lease.h"
 
 namespace upload::claim {
 
 class ServerLease final : public Ledger {
  public:
-  // As Etcd::kMargin.
-  static constexpr Duration kMargin = std::chrono::seconds(2);
-
   // `protocol` is not null; `time`: of the lease, within its bounds. Connections to `origin` show its
   // credentials. `clock` outlives the ledger.
   ServerLease(std::unique_ptr<target::DiskLease> protocol, const http::Origin& origin,
@@ -38,12 +34,10 @@ class ServerLease final : public Ledger {
   Result<BootTime> renew(BootTime until) override;
   Status write(const Record& record, BootTime until) override;
   Status let_go(const Record& record, BootTime until) override;
-  void interrupt() override EXCLUDES(mutex_);
+  void interrupt() override { requests_.interrupt(); }
 
  private:
-  class UnderWay;
-
-  Result<http::Reply> ask(http::Request request, BootTime until) EXCLUDES(mutex_);
+  Result<http::Reply> ask(http::Request request, BootTime until);
   Status change(const http::Request& request, BootTime until);
   Status put(const Record& record, BootTime until);
 
@@ -51,15 +45,11 @@ class ServerLease final : public Ledger {
   const std::unique_ptr<target::DiskLease> protocol_;
   const std::shared_ptr<const http::Origin> origin_;
   const Duration time_;
-  const http::Connector connect_;
+  http::SingleRequests requests_;
   Clock& clock_;
 
   target::DiskLease::Seen seen_;  // by the last look
   bool held_ = false;             // by us
-
-  Mutex mutex_;
-  bool interrupted_ GUARDED_BY(mutex_) = false;
-  http::Connection* under_way_ GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace upload::claim

@@ -109,47 +109,17 @@ Result<Token> read_token_reply(const http::Reply& reply) {
 TokenRequest::TokenRequest(std::shared_ptr<const http::Origin> origin, const OauthClient& client,
                            http::Connector connect)
     : origin_(std::move(origin)),
-      connect_(std::move(connect)),
-      request_(make_request(origin_->url, client, origin_->timeout)) {}
-
-// stop() knows of the connection while this is there.
-class TokenRequest::UnderWay {
- public:
-  UnderWay(TokenRequest& login, http::Connection& connection) : login_(login) {
-    MutexLock lock(login_.mutex_);
-    login_.connection_ = &connection;
-    stopped_ = login_.stopped_;
-  }
-  ~UnderWay() {
-    MutexLock lock(login_.mutex_);
-    login_.connection_ = nullptr;
-  }
-  UnderWay(const UnderWay&) = delete;
-  UnderWay& operator=(const UnderWay&) = delete;
-
-  // stop() has come before.
-  [[nodiscard]] bool stopped() const { return stopped_; }
-
- private:
-  TokenRequest& login_;
-  bool stopped_ = false;
-};
+      request_(make_request(origin_->url, client, origin_->timeout)),
+      requests_(std::move(connect)) {}
 
 Result<Token> TokenRequest::log_in() {
-  const auto connection = connect_(origin_, 0, {});
-  const UnderWay under_way(*this, *connection);
-  if (under_way.stopped()) return Status(Kind::kLogin, "the plugin is shutting down");
-  const Result<http::Reply> reply = connection->perform(request_);
+  const Result<http::Reply> reply = requests_.perform(origin_, request_);
+  if (reply.status().kind() == Kind::kShutdown)
+    return Status(Kind::kLogin, "the plugin is shutting down");
   if (!reply.ok()) return reply.status();
   Result<Token> token = read_token_reply(reply.value());
   if (!token.ok()) return token.status().while_doing(origin_->name());
   return token;
-}
-
-void TokenRequest::stop() {
-  MutexLock lock(mutex_);
-  stopped_ = true;
-  if (connection_ != nullptr) connection_->abort();
 }
 
 }  // namespace upload::login

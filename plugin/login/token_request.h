@@ -11,9 +11,8 @@
 #include <memory>
 #include <string>
 
-#include "base/mutex.h"
-#include "http/connection.h"
 #include "http/origin.h"
+#include "http/single_requests.h"
 #include "login/login.h"
 
 namespace upload::login {
@@ -36,19 +35,13 @@ class TokenRequest final : public Login {
   TokenRequest(std::shared_ptr<const http::Origin> origin, const OauthClient& client,
                http::Connector connect);
 
-  [[nodiscard]] Result<Token> log_in() override EXCLUDES(mutex_);
-  void stop() override EXCLUDES(mutex_);
+  [[nodiscard]] Result<Token> log_in() override;
+  void stop() override { requests_.interrupt(); }
 
  private:
-  class UnderWay;
-
   const std::shared_ptr<const http::Origin> origin_;
-  const http::Connector connect_;
   const http::Request request_;
-
-  Mutex mutex_;
-  http::Connection* connection_ GUARDED_BY(mutex_) = nullptr;  // of a login under way
-  bool stopped_ GUARDED_BY(mutex_) = false;
+  http::SingleRequests requests_;
 };
 
 // What the endpoint has answered (RFC 6749, sections 5.1 and 5.2). Whatever may be a token in

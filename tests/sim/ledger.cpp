@@ -14,7 +14,6 @@ namespace {
 using namespace std::chrono_literals;
 
 const char kRival[] = "rival";
-constexpr Duration kMargin = 2s;
 
 BootTime boot(TimePoint time) { return BootTime(time.time_since_epoch()); }
 
