@@ -58,6 +58,8 @@ refused spool-size=1G 'spool-size=1073741824 needs spool=DIR' "$good" replay=8M
 refused spool-flush=local 'spool-flush=local needs spool=DIR' "$good" replay=8M
 refused spool-flush=never 'spool-flush=never: must be remote or local' "$good" replay=8M
 refused denied-wait=-1 'denied-wait=-1: must be a number of seconds' "$good" replay=8M
+refused write-back=true 'write-back=true needs replay=SIZE' "$good"
+refused write-back=maybe "write-back=maybe: must be" "$good" replay=8M
 refused denied-wait=20 'denied-wait=20 needs replay=SIZE' "$good"
 refused denied-wait=20 'denied-wait=20 is more than retry-time=10' "$good" replay=8M retry-time=10
 refused spool-leftovers=send 'spool-leftovers=send needs spool=DIR' "$good" replay=8M

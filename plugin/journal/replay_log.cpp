@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The log is three maps of segments, one for each reason why bytes may be
-// unstable: their connection has to be flushed; it is lost; the server is away.
+// The log is four maps of segments, one for each reason why bytes may be
+// unstable: their connection has to be flushed; it is lost; they have yet to be sent; the server
+// is away.
 // So the oldest of each kind is known without a search.
 
 #include "journal/replay_log.h"
@@ -22,8 +23,9 @@ uint64_t ReplayLog::cost(uint64_t bytes) {
   return kOverhead + (bytes == 0 ? 0 : Memory::capacity(bytes));
 }
 
-RecordPtr ReplayLog::make_record(const std::shared_ptr<Memory>& memory, ByteRange range,
-                                 uint64_t sequence, const void* data) {
+std::shared_ptr<Record> ReplayLog::make_record(const std::shared_ptr<Memory>& memory,
+                                               ByteRange range, uint64_t sequence,
+                                               const void* data) {
   auto record = std::make_shared<Record>();
   record->range = range;
   record->sequence = sequence;
@@ -54,6 +56,15 @@ void ReplayLog::add(ConnectionId connection) {
 void ReplayLog::add(RecordPtr record, ConnectionId connection) {
   const bool spooled = record->row != 0;
   assert((connection == kNoConnection) == spooled);
+  put(std::move(record), connection, spooled ? spooled_ : carried_);
+}
+
+void ReplayLog::add_unsent(RecordPtr record) {
+  assert(record->row == 0);
+  put(std::move(record), kNoConnection, unsent_);
+}
+
+void ReplayLog::put(RecordPtr record, ConnectionId connection, SegmentMap& into) {
   const ByteRange range = record->range;
   uint64_t since = ++acknowledged_;
   uint64_t for_orphans = since;
@@ -64,22 +75,39 @@ void ReplayLog::add(RecordPtr record, ConnectionId connection) {
     });
   if (connection != kNoConnection) {
     uint64_t& dirty = dirty_.emplace(connection, acknowledged_).first->second;
-    // What was orphaned is not sent again now: this has to be stable in its place.
+    // What was an orphan, or unsent, is not sent now: this has to be stable in its place.
     dirty = std::min(dirty, for_orphans);
   }
   supersede(range);
-  (spooled ? spooled_ : carried_).add({range, std::move(record), connection, since});
+  into.add({range, std::move(record), connection, since});
+}
+
+// What a segment hides, its connection has to make stable in its place, as in lost().
+void ReplayLog::sent(ByteRange range, ConnectionId connection) {
+  assert(connection != kNoConnection);
+  std::vector<Segment> segments;
+  unsent_.each(range, [&](const Segment& segment) {
+    segments.push_back(
+        {intersection(segment.range, range), segment.record, connection, segment.since});
+  });
+  unsent_.erase(range);
+  for (Segment& segment : segments) {
+    uint64_t& dirty = dirty_.emplace(connection, segment.since).first->second;
+    dirty = std::min(dirty, segment.since);
+    carried_.add(std::move(segment));
+  }
 }
 
 void ReplayLog::supersede(ByteRange range) {
   carried_.erase(range);
   orphans_.erase(range);
+  unsent_.erase(range);
   spooled_.erase(range);
 }
 
 void ReplayLog::move(const RecordPtr& record) {
   assert(record->row != 0);
-  for (SegmentMap* map : {&carried_, &orphans_}) {
+  for (SegmentMap* map : {&carried_, &orphans_, &unsent_}) {
     map->each(record->range, [&](const Segment& segment) {
       spooled_.add(
           {intersection(segment.range, record->range), record, kNoConnection, segment.since});
@@ -135,7 +163,25 @@ std::optional<ByteRange> ReplayLog::first_orphans(uint64_t most, uint64_t from) 
 }
 
 std::optional<ByteRange> ReplayLog::first_in_memory(uint64_t most) const {
-  return first_run({&carried_, &orphans_}, most, 0);
+  return first_run({&carried_, &orphans_, &unsent_}, most, 0);
+}
+
+std::vector<Slice> ReplayLog::first_unsent(ByteRange within, const Most& most) const {
+  std::vector<Slice> run;
+  uint64_t total = 0;
+  bool zeroes = true;
+  for (uint64_t at = within.offset; at < within.end(); at = run.back().range.end()) {
+    const Segment* const segment = unsent_.first_from(at);
+    if (segment == nullptr || segment->range.offset >= within.end()) break;
+    if (!run.empty() && segment->range.offset != at) break;
+    const ByteRange part = intersection(segment->range, within);
+    zeroes = zeroes && segment->record->zero;
+    total += part.length;
+    // More zeroes than go along as data end where data begins: they do not fit any more.
+    if (!run.empty() && total > (zeroes ? most.zeroes : most.data)) break;
+    run.push_back({part, segment->record, kNoConnection});
+  }
+  return run;
 }
 
 std::vector<Slice> ReplayLog::slices(ByteRange range) const {
@@ -162,9 +208,9 @@ bool ReplayLog::waits_for(Wait what, uint64_t acknowledged) const {
     return oldest && *oldest <= acknowledged;
   };
   switch (what) {
-    case Wait::kOrphans: return is_old(orphans_);
+    case Wait::kSending: return is_old(orphans_) || is_old(unsent_);
     case Wait::kRows: return is_old(spooled_);
-    case Wait::kMemory: return is_old(carried_) || is_old(orphans_);
+    case Wait::kMemory: return is_old(carried_) || is_old(orphans_) || is_old(unsent_);
   }
   return false;
 }

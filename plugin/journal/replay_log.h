@@ -24,6 +24,9 @@
 // for it when it is acknowledged; the log never holds more than its limit.
 // With a spool, the data of a record may be there instead.
 //
+// With write-back a change is acknowledged before it is sent: until then it is unsent, which is
+// for a flush what an orphan is.
+//
 // A data structure without threads or I/O: its owner guards it, except
 // make_record(), which any thread may call.
 
@@ -88,9 +91,9 @@ class ReplayLog {
 
   // A copy of a change; null `data`: zeroes. Takes over its cost, which was
   // reserved before the change was sent.
-  [[nodiscard]] static RecordPtr make_record(const std::shared_ptr<Memory>& memory,
-                                             ByteRange range, uint64_t sequence,
-                                             const void* data);
+  [[nodiscard]] static std::shared_ptr<Record> make_record(const std::shared_ptr<Memory>& memory,
+                                                           ByteRange range, uint64_t sequence,
+                                                           const void* data);
   // Of a change whose content is on disk.
   [[nodiscard]] static RecordPtr make_record(const SpoolRow& row);
 
@@ -99,6 +102,10 @@ class ReplayLog {
   void add(ConnectionId connection);
   // Its content is kept. One that is in the spool came over no connection.
   void add(RecordPtr record, ConnectionId connection);
+  // It was acknowledged before it is sent.
+  void add_unsent(RecordPtr record);
+  // What is unsent in the range has come over `connection`.
+  void sent(ByteRange range, ConnectionId connection);
   // The range is stable, with what is here or with newer content.
   void supersede(ByteRange range);
   // The content of record->range, whatever connections carried it, is in the
@@ -115,20 +122,32 @@ class ReplayLog {
 
   [[nodiscard]] bool empty() const { return !has_in_memory() && spooled_.empty(); }
   [[nodiscard]] bool has_in_memory() const {
-    return !carried_.empty() || has_orphans_in_memory();
+    return !carried_.empty() || has_orphans_in_memory() || has_unsent();
   }
+  [[nodiscard]] bool has_unsent() const { return !unsent_.empty(); }
+  // Both with zeroes, which take no memory.
+  [[nodiscard]] uint64_t unsent_bytes() const { return unsent_.bytes(); }
+  [[nodiscard]] uint64_t carried_bytes() const { return carried_.bytes(); }
   [[nodiscard]] bool has_orphans_in_memory() const { return !orphans_.empty(); }
   // Segments of them.
   [[nodiscard]] size_t orphans_in_memory() const { return orphans_.count(); }
   [[nodiscard]] bool has_orphans_or_rows() const {
     return has_orphans_in_memory() || !spooled_.empty();
   }
-  [[nodiscard]] uint64_t orphan_and_row_bytes() const {
-    return orphans_.bytes() + spooled_.bytes();
+  // Acknowledged, and on no connection.
+  [[nodiscard]] uint64_t bytes_to_send() const {
+    return orphans_.bytes() + unsent_.bytes() + spooled_.bytes();
   }
   // The first orphans in memory from an offset on, as far as they are adjacent,
   // at most `most` bytes unless the first alone has more.
   [[nodiscard]] std::optional<ByteRange> first_orphans(uint64_t most, uint64_t from = 0) const;
+  // The first unsent bytes within the range, as far as they are adjacent and begin with a kind: data,
+  // and zeroes between, up to so many bytes; or zeroes alone.
+  struct Most {
+    uint64_t data = 0;
+    uint64_t zeroes = 0;
+  };
+  [[nodiscard]] std::vector<Slice> first_unsent(ByteRange within, const Most& most) const;
   // Likewise of all that is in memory, orphans or not.
   [[nodiscard]] std::optional<ByteRange> first_in_memory(uint64_t most) const;
   // What is in the range, in order.
@@ -141,8 +160,9 @@ class ReplayLog {
   // but for what waits_for() tells.
   [[nodiscard]] std::vector<ConnectionId> to_flush(uint64_t acknowledged) const;
   // Of the first `acknowledged` changes something is unstable for another reason than that
-  // a connection has to be flushed.
-  enum class Wait { kOrphans, kRows, kMemory };
+  // a connection has to be flushed: it is to be sent from memory, or is in the spool; kMemory: it
+  // is in memory, for any reason.
+  enum class Wait { kSending, kRows, kMemory };
   [[nodiscard]] bool waits_for(Wait what, uint64_t acknowledged) const;
 
   // As SegmentMap's.
@@ -151,8 +171,9 @@ class ReplayLog {
   void check() const;
 
  private:
-  using Maps = std::array<const SegmentMap*, 3>;
-  [[nodiscard]] Maps maps() const { return {&carried_, &orphans_, &spooled_}; }
+  using Maps = std::array<const SegmentMap*, 4>;
+  [[nodiscard]] Maps maps() const { return {&carried_, &orphans_, &unsent_, &spooled_}; }
+  void put(RecordPtr record, ConnectionId connection, SegmentMap& into);
   static std::optional<ByteRange> first_run(std::initializer_list<const SegmentMap*> maps,
                                             uint64_t most, uint64_t from);
 
@@ -161,10 +182,11 @@ class ReplayLog {
   // The dirty connections, and the first acknowledgement that a flush of each makes
   // stable.
   std::map<ConnectionId, uint64_t> dirty_;
-  // What is in memory, of connections that are dirty, and of those that are
-  // lost; and what is in the spool. Of no byte two of them.
+  // What is in memory, of connections that are dirty, of those that are lost, and of none yet; and
+  // what is in the spool. Of no byte two of them.
   SegmentMap carried_;
   SegmentMap orphans_;
+  SegmentMap unsent_;
   SegmentMap spooled_;
 };
 

@@ -111,6 +111,10 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
      "<SIZE>\n"
      "    Memory for unflushed data, to be sent again when a connection is\n"
      "    lost (default: 0, which is off)."},
+    {"write-back", &ConfigParser::set_write_back, true,
+     "true|false\n"
+     "    With replay: acknowledge a change once it is in that memory, and send\n"
+     "    it afterwards (default: false)."},
     {"retry-time", &ConfigParser::set_retry_time, true,
      "<SECONDS>\n"
      "    With replay: how long to try again (default: 300)."},
@@ -488,6 +492,10 @@ Status ConfigParser::set_replay(const std::string& value) {
   return {};
 }
 
+Status ConfigParser::set_write_back(const std::string& value) {
+  return parse_flag(value, config_.write_back);
+}
+
 Status ConfigParser::set_retry_time(const std::string& value) {
   return parse_seconds(value, config_.retry_time);
 }
@@ -753,6 +761,7 @@ Result<Config> ConfigParser::complete() const {
     return bad(format("replay=%" PRIu64 " is too small for %zu exports with max-request=%" PRIu64
                       ", which need %" PRIu64,
                       config.replay, config.exports.size(), config.max_request, needed));
+  if (config.write_back && config.replay == 0) return bad("write-back=true needs replay=SIZE");
   if (config.denied_wait > Duration::zero() && config.replay == 0)
     return bad(format("denied-wait=%g needs replay=SIZE",
                       std::chrono::duration<double>(config.denied_wait).count()));

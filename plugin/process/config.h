@@ -84,7 +84,8 @@ struct Config {
   unsigned connections = 4;
   uint64_t max_request = uint64_t{4} << 20;  // bytes
   Duration idle_timeout = std::chrono::seconds(30);
-  uint64_t replay = 0;  // bytes for the replay log; 0: none
+  uint64_t replay = 0;      // bytes for the replay log; 0: none
+  bool write_back = false;  // acknowledged when it is in the log
   Duration retry_time = std::chrono::seconds(300);
   Duration denied_wait{0};
   std::string spool;                   // directory for the spool; empty: none
@@ -140,6 +141,7 @@ class ConfigParser {
   Status set_timeout(const std::string& value);
   Status set_idle_timeout(const std::string& value);
   Status set_replay(const std::string& value);
+  Status set_write_back(const std::string& value);
   Status set_retry_time(const std::string& value);
   Status set_denied_wait(const std::string& value);
   Status set_spool(const std::string& value);

@@ -221,6 +221,7 @@ Status Disk::start(upstream::Pool& pool, size_t disks) {
                    .block = traits.alignment};
   volume.replay = config_.replay;
   volume.common_replay = common_;
+  volume.write_back = config_.write_back;
   volume.retry_time = config_.retry_time;
   volume.denied_wait = config_.denied_wait;
   volume.late = config_.origin.timeout;

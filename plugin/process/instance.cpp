@@ -275,6 +275,7 @@ void Instance::give_up() {
 void Instance::stop() {
   if (std::exchange(stopped_, true)) return;
   const std::vector<Disk*> disks = running();
+  for (Disk* const disk : disks) disk->volume().wait_until_sent();
   const TimePoint until =
       clock_.now() + std::min(config_.retry_time, ShutdownWatch::kGiveUpAfter);
   for (Disk* const disk : disks)

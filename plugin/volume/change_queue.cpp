@@ -16,15 +16,29 @@ namespace upload::volume {
 void ChangeQueue::add(Change& change) {
   assert(change.state == Change::State::kNew && change.range.length > 0);
   change.sequence = ++last_sequence_;
-  const bool behind_blocked =
-      std::any_of(blocked_.begin(), blocked_.end(),
-                  [&](const Change* earlier) { return overlap(*earlier, change); });
-  if (behind_blocked || overlaps_active(change.range)) {
+  if (!is_free(change.range)) {
     change.state = Change::State::kBlocked;
     blocked_.push_back(&change);
   } else {
     make_ready(change);
   }
+}
+
+bool ChangeQueue::is_free(ByteRange range) const {
+  const bool behind_blocked = std::any_of(
+      blocked_.begin(), blocked_.end(),
+      [&](const Change* earlier) { return blocks_of(earlier->range).overlaps(range); });
+  return !behind_blocked && !overlaps_active(range);
+}
+
+ByteRange ChangeQueue::free_from(uint64_t from) const {
+  auto next = active_.upper_bound(from);
+  if (next != active_.begin())
+    from = std::max(from, blocks_of(std::prev(next)->second->range).end());
+  while (next != active_.end() && blocks_of(next->second->range).offset <= from)
+    from = std::max(from, blocks_of((next++)->second->range).end());
+  const uint64_t end = next == active_.end() ? UINT64_MAX : blocks_of(next->second->range).offset;
+  return {from, end - from};
 }
 
 bool ChangeQueue::overlaps_active(ByteRange range) const {

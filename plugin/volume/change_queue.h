@@ -95,6 +95,10 @@ class ChangeQueue {
     return ready_[to_spool ? 1 : 0].size();
   }
   [[nodiscard]] bool empty() const { return active_.empty() && blocked_.empty(); }
+  // The first bytes from `from` on, in whole blocks, that no change has which is ready or taken.
+  [[nodiscard]] ByteRange free_from(uint64_t from) const;
+  // A change of the range would not be blocked.
+  [[nodiscard]] bool is_free(ByteRange range) const;
 
   // Takes the run of adjacent ready changes around `leader`, which is ready.
   // In the order of their offsets.

@@ -36,6 +36,10 @@ void Core::check_waits() const {
   assert(!waits_for_spool || spool_is_busy());
   // What other volumes give back is nothing to wait for: nobody tells.
   assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.begin(), true));
+  // What is unsent has somebody who sends it, or a change in the queue is done before.
+  assert(!unflushed.log.has_unsent() || sending_jobs > 0 || senders_stuck || health.over() ||
+         spool_state == SpoolState::kSpooling);
+  assert(!senders_stuck || !queue.empty());
   // A ready change has somebody who sees to it.
   assert(queue.ready_count() == 0 || requested_ > 0);
   assert(queue.ready_count(true) == 0 || appending);

@@ -55,12 +55,14 @@ void Core::wake_waiting() {
   if (!waiting_flushes.empty() && !must_wait(*waiting_flushes.begin()))
     became_stable.notify_all();
   if (waits_for_spool && !spool_is_busy()) became_stable.notify_all();
+  if (waits_for_sent && !unflushed.log.has_unsent()) became_stable.notify_all();
   if (!waiting_for_room.empty() && has_room_for(*waiting_for_room.begin()))
     room_made.notify_all();
 }
 
 void Core::wake_workers() {
   replay_work.notify_one();
+  send_work.notify_one();
   spool_work.notify_one();
 }
 
@@ -75,6 +77,11 @@ Result<upstream::Lease> Core::lease() {
 }
 
 // --- Changes --------------------------------------------------------------
+
+void Core::enqueue(Change& change) {
+  ++changes_begun;
+  queue.add(change);
+}
 
 void Core::find_leaders() {
   lead_append();
@@ -133,6 +140,7 @@ void Core::finish(const std::vector<Change*>& changes, const Status& result) {
     // Under the mutex: once it is free the change may cease to exist.
     change->turn.notify_one();
   }
+  if (std::exchange(senders_stuck, false)) send_work.notify_one();
   find_leaders();  // for changes that these had blocked
 }
 
@@ -174,12 +182,13 @@ bool Core::must_wait(uint64_t acknowledged) const {
   if (!options.spool_local && unflushed.log.waits_for(Wait::kRows, acknowledged)) return true;
   // While spooling, all that is in memory moves to the spool.
   return unflushed.log.waits_for(
-      spool_state == SpoolState::kSpooling ? Wait::kMemory : Wait::kOrphans, acknowledged);
+      spool_state == SpoolState::kSpooling ? Wait::kMemory : Wait::kSending, acknowledged);
 }
 
 bool Core::spool_is_busy() const {
   if (spool_state == SpoolState::kSpooling)
-    return !unflushed.rows().empty() || appending || unflushed.log.has_orphans_or_rows();
+    return !unflushed.rows().empty() || appending || unflushed.log.has_orphans_or_rows() ||
+           unflushed.log.has_unsent();
   return spool_state == SpoolState::kDraining;
 }
 
@@ -216,7 +225,7 @@ std::string Core::not_on_server() const {
            "sends them";
   // Without content kept, a loss has latched.
   if (health.latched() || !options.keeps_content()) return "";
-  const uint64_t orphans = unflushed.log.orphan_and_row_bytes();
+  const uint64_t orphans = unflushed.log.bytes_to_send();
   if (orphans == 0) return "";
   return format("%" PRIu64 " acknowledged bytes are not on the server, and are lost", orphans);
 }

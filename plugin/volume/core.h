@@ -17,6 +17,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <list>
 #include <memory>
@@ -105,18 +106,30 @@ class Core final : private upstream::LeaseWaiter {
   CondVar became_stable;
   // There is room in the log or the spool for one of those who wait for it.
   CondVar room_made;
-  // There may be a job of the replayer, and of the drainer.
+  // There may be a job of the replayer, of those who send what is unsent, and of the drainer.
   CondVar replay_work;
+  CondVar send_work;
   CondVar spool_work;
   // Who waits for `became_stable`: what each flush is to cover, and whether anybody waits for the
   // spool to be empty. Who waits for `room_made`: the bytes of data that each change wants to add.
   std::multiset<uint64_t> waiting_flushes GUARDED_BY(mutex);
   bool waits_for_spool GUARDED_BY(mutex) = false;
+  bool waits_for_sent GUARDED_BY(mutex) = false;
   std::multiset<uint64_t> waiting_for_room GUARDED_BY(mutex);
   // One of these has come to wait since room was last made.
   bool room_wanted GUARDED_BY(mutex) = false;
 
+  // WriteBack's: its jobs that have not ended; and whether changes in the queue keep all that is
+  // unsent, which is looked at again when one is done.
+  size_t sending_jobs GUARDED_BY(mutex) = 0;
+  bool senders_stuck GUARDED_BY(mutex) = false;
+
   void wait_for(CondVar& reason, TimePoint until) REQUIRES(mutex);
+  // Since when a wait has lasted that began at `start`, but for the time before the process was
+  // last stopped.
+  [[nodiscard]] TimePoint waiting_since(TimePoint start) const REQUIRES(mutex) {
+    return std::max(start, resumed);
+  }
   // After an error, another state, or the end.
   void wake_all() REQUIRES(mutex);
   // After anything else that may be what somebody waits for.
@@ -128,6 +141,8 @@ class Core final : private upstream::LeaseWaiter {
 
   // --- Changes: which goes where, and when ---
 
+  // The change is in the queue: it has begun.
+  void enqueue(Change& change) REQUIRES(mutex);
   // Puts waits into the pool's line, one for each ready change but not more than can lead at
   // a time; and chooses who appends to the spool. After anything that makes changes ready.
   void find_leaders() REQUIRES(mutex);
@@ -152,6 +167,10 @@ class Core final : private upstream::LeaseWaiter {
   // to be sent again, or to get into the spool?
   [[nodiscard]] bool must_wait(uint64_t acknowledged) const REQUIRES(mutex);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex);
+  // What is unsent is not to be kept until there is more.
+  [[nodiscard]] bool somebody_waits_for_sending() const REQUIRES(mutex) {
+    return !waiting_flushes.empty() || !waiting_for_room.empty() || waits_for_sent;
+  }
   // Until when whatever began at `start` waits for the server to take what is in the spool.
   [[nodiscard]] TimePoint give_up_on_spool_at(TimePoint start) const REQUIRES(mutex);
   // Of such a wait; `doing` is what could not be done.

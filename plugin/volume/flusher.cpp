@@ -74,6 +74,7 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
     const auto until = last_look.wait_until(give_up, core_.clock.now());
     if (!until) return core_.waited_for_spool("flush");
     const auto waiting = core_.waiting_flushes.insert(acknowledged);
+    core_.send_work.notify_one();
     core_.wait_for(core_.became_stable, *until);
     core_.waiting_flushes.erase(waiting);
   }

@@ -95,7 +95,7 @@ void Persist::latch_given_up(const Retry& retry, const Status& failure) {
   uint64_t orphans = 0;
   {
     MutexLock lock(core_.mutex);
-    orphans = core_.unflushed.log.orphan_and_row_bytes();
+    orphans = core_.unflushed.log.bytes_to_send();
   }
   core_.latch(failure.while_doing(
       core_.options.name + format(": gave up after %lld seconds (retry-time=), with %" PRIu64

@@ -28,6 +28,9 @@ struct VolumeOptions {
   uint64_t replay = 0;  // bytes for the replay log, its own; 0: there is no log
   // With a replay log: what it may borrow from besides; may be null.
   std::shared_ptr<journal::CommonMemory> common_replay;
+  // With a replay log: a change is acknowledged once it is in the log, and sent by a thread of the
+  // volume's.
+  bool write_back = false;
   // With a replay log: how long to try again before the error latches; with
   // a spool: how long to wait for a server that takes nothing.
   Duration retry_time = std::chrono::seconds(300);

@@ -49,6 +49,35 @@ Pieces cut_zeroes(const Pieces& pieces, uint64_t block) {
   return cut;
 }
 
+// Small zeroes between data go along as data, with the data behind them.
+template <typename IsZero>
+std::vector<Pieces> with_small_zeroes(std::vector<Pieces> runs, const IsZero& is_zero,
+                                      const BatchLimits& limits) {
+  std::vector<Pieces> requests;
+  const auto is_data = [&](const Pieces& run) { return !is_zero(run.front()); };
+  const auto joins = [&](const Pieces& before, const Pieces& zeroes, const Pieces& after) {
+    const ByteRange range{range_of(before).offset,
+                          range_of(after).end() - range_of(before).offset};
+    return is_data(before) && !is_data(zeroes) && is_data(after) &&
+           range_of(before).end() == range_of(zeroes).offset &&
+           range_of(zeroes).end() == range_of(after).offset &&
+           range_of(zeroes).length <= limits.small_zero &&
+           blocks_of(range, limits.block).length <= limits.max_request;
+  };
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (!requests.empty() && i + 1 < runs.size() &&
+        joins(requests.back(), runs[i], runs[i + 1])) {
+      Pieces& request = requests.back();
+      request.insert(request.end(), runs[i].begin(), runs[i].end());
+      request.insert(request.end(), runs[i + 1].begin(), runs[i + 1].end());
+      ++i;
+    } else {
+      requests.push_back(std::move(runs[i]));
+    }
+  }
+  return requests;
+}
+
 }  // namespace
 
 std::vector<Pieces> split(const Pieces& pieces, const BatchLimits& limits) {
@@ -68,7 +97,7 @@ std::vector<Pieces> split(const Pieces& pieces, const BatchLimits& limits) {
     if (requests.empty() || !goes_with(requests.back(), piece)) requests.emplace_back();
     requests.back().push_back(piece);
   }
-  return requests;
+  return with_small_zeroes(std::move(requests), is_zero, limits);
 }
 
 }  // namespace upload::volume

@@ -6,12 +6,15 @@
 
 namespace upload::volume {
 
-Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher, Spooler* spooler)
+Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher, Spooler* spooler,
+                   WriteBack* write_back)
     : resender_(core, exchange), replayer_(core, mode, flusher, resender_) {
   if (spooler != nullptr) drainer_.emplace(core, *spooler, exchange, resender_, replayer_);
   // Those who replay are content with fewer; so the others come first.
   if (drainer_) drain_.emplace(core, core.spool_work, *drainer_, 1);
   try {
+    if (write_back != nullptr)
+      send_.emplace(core, core.send_work, *write_back, core.share.limit());
     replay_.emplace(core, core.replay_work, replayer_, core.share.limit());
   } catch (...) {
     // There are no more threads. Nobody destroys this; so the others are ended here.
@@ -24,6 +27,7 @@ Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher,
 void Recovery::join() {
   if (replay_) replay_->join();
   if (drain_) drain_->join();
+  if (send_) send_->join();
 }
 
 }  // namespace upload::volume

@@ -31,7 +31,7 @@ void Senders::join() {
     if (thread.joinable()) thread.join();
 }
 
-// Whoever wakes up wakes the next: work is told of to one only.
+// Whoever finds a job wakes the next: work is told of to one only.
 void Senders::run() {
   for (;;) {
     Job job;
@@ -43,7 +43,7 @@ void Senders::run() {
         if (job) break;
         core_.wait_for(work_, not_before);
       }
-      work_.notify_one();
+      if (!job || source_.has_another_job()) work_.notify_one();
     }
     if (!job) return;
     job();

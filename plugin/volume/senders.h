@@ -24,6 +24,8 @@ class JobSource {
   // Called with the core's mutex held. A job to be done now, without the mutex; null: there
   // is none before `not_before`, or before the condition variable is notified.
   virtual Job next_job(TimePoint& not_before) = 0;
+  // Likewise, after that: another thread may find a job, too.
+  virtual bool has_another_job() { return true; }
 };
 
 class Senders {

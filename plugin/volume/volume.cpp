@@ -26,13 +26,17 @@ Volume::Volume(VolumeOptions options, upstream::Pool& pool, Clock& clock, Stats&
       mode_(make_mode(core_, fallback())),
       exchange_(core_, *mode_),
       flusher_(core_, *mode_, exchange_, fallback()),
-      writer_(core_, *mode_, exchange_, fallback(), flusher_),
+      delivery_(core_, *mode_, exchange_),
+      write_back_(core_.options.write_back ? std::make_unique<WriteBack>(core_, *mode_, delivery_)
+                                           : nullptr),
+      writer_(core_, *mode_, exchange_, delivery_, write_back_.get(), fallback(), flusher_),
       reader_(core_, *mode_, exchange_, fallback()) {
-  assert(core_.options.replay > 0 || !core_.options.spool);
+  assert(core_.options.replay > 0 || !(core_.options.spool || core_.options.write_back));
   core_.share.set_client(*this);
   if (!core_.options.keeps_content()) return;
   try {
-    recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get());
+    recovery_ = std::make_unique<Recovery>(core_, *mode_, exchange_, flusher_, spooler_.get(),
+                                           write_back_.get());
   } catch (...) {
     core_.share.remove_client();
     throw;

@@ -21,6 +21,7 @@
 #include <optional>
 
 #include "volume/core.h"
+#include "volume/delivery.h"
 #include "volume/exchange.h"
 #include "volume/fallback.h"
 #include "volume/flusher.h"
@@ -29,6 +30,7 @@
 #include "volume/reader.h"
 #include "volume/recovery.h"
 #include "volume/spooler.h"
+#include "volume/write_back.h"
 #include "volume/writer.h"
 
 namespace upload::volume {
@@ -63,6 +65,10 @@ class Volume final : public upstream::PoolClient {
 
   // Until what was left in the spool by an earlier run is on the server.
   Status wait_for_leftovers() { return spooler_ ? spooler_->wait_for_leftovers() : Status(); }
+  // Until all that was acknowledged was sent, or the volume has given up.
+  void wait_until_sent() {
+    if (write_back_) write_back_->wait_until_sent();
+  }
   // Until the spool is empty, or the server has taken nothing for so long.
   void wait_for_spool(Duration give_up_after) {
     if (spooler_) spooler_->wait_until_empty(give_up_after);
@@ -110,6 +116,9 @@ class Volume final : public upstream::PoolClient {
   std::unique_ptr<Mode> mode_;
   Exchange exchange_;
   Flusher flusher_;
+  Delivery delivery_;
+  std::unique_ptr<WriteBack> write_back_;  // with write-back
+
   Writer writer_;
   Reader reader_;
   std::unique_ptr<Recovery> recovery_;  // with a replay log

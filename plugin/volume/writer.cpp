@@ -56,16 +56,18 @@ uint64_t Writer::bytes_into_block(ByteRange range) const {
 Status Writer::commit(Change& change, bool fua) noexcept {
   // Nothing beyond the end ever reaches the server.
   assert(change.range.length > 0 && change.range.end() <= core_.options.size);
-  change.stable = fua || core_.options.stable_on_reply();
+  bool write_back = write_back_ != nullptr && !fua;
+  change.stable = !write_back && (fua || core_.options.stable_on_reply());
   {
     MutexLock lock(core_.mutex);
-    if (Status status = admit(change); !status.ok()) return status;
-    ++core_.changes_begun;
+    if (Status status = admit(change, write_back); !status.ok()) return status;
     // It is asked again before the change is sent, when it has its range to itself. Here it
     // saves the wait for a connection.
     change.to_spool = change.to_spool || core_.belongs_into_spool(change.range);
-    core_.queue.add(change);
+    write_back = write_back && !change.to_spool;
+    if (!write_back) core_.enqueue(change);
   }
+  if (write_back && write_back_->accept(change)) return change.result;
   for (;;) {
     {
       MutexLock lock(core_.mutex);
@@ -89,18 +91,19 @@ Status Writer::commit(Change& change, bool fua) noexcept {
 }
 
 // Waits until the change may enter the queue, with room for it in the log.
-Status Writer::admit(Change& change) {
+// What is sent later waits for late copies later.
+Status Writer::admit(Change& change, bool write_back) {
   const TimePoint start = core_.clock.now();
   LastLook last_look;
   for (;;) {
     if (core_.health.latched()) return *core_.health.latched();
     if (core_.health.stopping()) return {Kind::kShutdown, "the plugin is shutting down"};
     const bool spooling = core_.spool_state == SpoolState::kSpooling;
-    if (!spooling) {
+    if (!spooling && !write_back) {
       if (const auto doubt = core_.late_copies.until(change.range, 0, core_.clock.now())) {
         if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
-        const TimePoint give_up = give_up_at(start);
-        if (core_.clock.now() >= give_up) return unknown_fate();
+        const TimePoint give_up = mode_.give_up_waiting_at(core_.waiting_since(start));
+        if (core_.clock.now() >= give_up) return delivery_.unknown_fate();
         core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
         continue;
       }
@@ -123,7 +126,7 @@ void Writer::wait_for_turn(Change& change) {
   const TimePoint start = core_.clock.now();
   LastLook last_look;
   while (change.state != Change::State::kDone && !change.leads) {
-    const TimePoint give_up = give_up_at(start);
+    const TimePoint give_up = mode_.give_up_waiting_at(core_.waiting_since(start));
     if (change.state == Change::State::kTaken || change.to_spool) {
       // In a batch that is being sent, or on its way to the spool: that ends.
       change.turn.wait(core_.mutex);
@@ -139,7 +142,9 @@ void Writer::wait_for_turn(Change& change) {
 bool Writer::send_batch(Change& leader) {
   const std::vector<Change*> batch = leader.batch;  // the leader goes when it is finished
   std::optional<upstream::Lease> lease = std::exchange(leader.lease, std::nullopt);
-  Outcome outcome = try_until_sent(lease, leader);
+  Delivery::Outcome outcome = delivery_.deliver(
+      lease, leader.result, pieces_of(batch),
+      leader.stable ? Purpose::kStableChange : Purpose::kChange, Purpose::kChange);
   if (outcome.to_fallback) return false;
   std::vector<journal::RecordPtr> records;
   if (outcome.status.ok() && !make_records(batch, records))
@@ -153,92 +158,6 @@ bool Writer::send_batch(Change& leader) {
   if (outcome.no_connection) core_.finish(core_.queue.waiting(), outcome.status);
   return true;
   // The mutex goes first, then the lease.
-}
-
-Writer::Outcome Writer::try_until_sent(std::optional<upstream::Lease>& lease,
-                                       const Change& leader) {
-  const Pieces pieces = pieces_of(leader.batch);
-  const Purpose purpose = leader.stable ? Purpose::kStableChange : Purpose::kChange;
-  Status status = leader.result;  // why there is no lease
-  Retry retry = mode_.make_retry(Purpose::kChange);
-  for (;;) {
-    const bool connected = lease.has_value();
-    if (connected) lease->replace_if_closed();
-    const Obstacle obstacle = find_obstacle(pieces);
-    if (obstacle == Obstacle::kFallback) return {.to_fallback = true};
-    if (connected && obstacle == Obstacle::kDoubt) {
-      // Not with a connection that others may wait for.
-      lease.reset();
-      if (Status refused = mode_.may_wait_in_doubt(); !refused.ok()) return {.status = refused};
-    } else {
-      if (connected)
-        status = obstacle == Obstacle::kLatched ? core_.latched() : send(*lease, pieces, purpose);
-      if (connected && status.ok()) return {};
-      lease.reset();
-      switch (mode_.after_failure(retry, status)) {
-        case Mode::Next::kFallback: return {.to_fallback = true};
-        case Mode::Next::kGiveUp:
-          return {.status = mode_.given_up(status), .no_connection = !connected};
-        case Mode::Next::kTryAgain: break;
-      }
-    }
-    if (Status waited = wait_in_doubt(pieces); !waited.ok())
-      return {.status = mode_.given_up(waited)};
-    if (find_obstacle(pieces) == Obstacle::kFallback) return {.to_fallback = true};
-    Result<upstream::Lease> other = core_.lease();
-    if (other.ok())
-      lease = std::move(other.value());
-    else
-      status = other.status();
-  }
-}
-
-// What keeps the batch from being sent now. An error that has latched comes first: nothing
-// goes anywhere after it.
-Writer::Obstacle Writer::find_obstacle(const Pieces& pieces) {
-  MutexLock lock(core_.mutex);
-  if (core_.health.latched()) return Obstacle::kLatched;
-  if (core_.belongs_into_spool(range_of(pieces))) return Obstacle::kFallback;
-  if (core_.in_doubt(pieces)) return Obstacle::kDoubt;
-  return Obstacle::kNone;
-}
-
-// Until no copies of other changes can come to where these go, or changes go into the
-// fallback. A failure: they may come yet, and it is not waited for any longer.
-Status Writer::wait_in_doubt(const Pieces& pieces) {
-  MutexLock lock(core_.mutex);
-  const TimePoint start = core_.clock.now();
-  while (const std::optional<TimePoint> doubt = core_.in_doubt(pieces)) {
-    if (core_.spool_state == SpoolState::kSpooling) break;
-    const TimePoint give_up = give_up_at(start);
-    if (core_.health.over() || core_.clock.now() >= give_up) return unknown_fate();
-    core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
-  }
-  return {};
-}
-
-// A wait that began then, for the server.
-TimePoint Writer::give_up_at(TimePoint start) const {
-  return mode_.give_up_waiting_at(std::max(start, core_.resumed));
-}
-
-Status Writer::unknown_fate() const {
-  return {Kind::kUnavailable,
-          core_.options.name +
-              ": an earlier change here failed, and the server, which has not "
-              "answered since, may still be applying it"};
-}
-
-// Never throws: others wait for the batch.
-Status Writer::send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose) {
-  try {
-    return exchange_.change(lease, pieces, purpose);
-  } catch (const std::exception&) {
-    // Whatever was sent or not.
-    const Status status(Kind::kNoMemory, "out of memory");
-    exchange_.apply_verdict(lease, Purpose::kStableChange, status, &pieces);
-    return status;
-  }
 }
 
 // Their content, for the log. False: there is no memory for it.

@@ -7,7 +7,7 @@
 //                  that was sent, or leads one (Core::find_leaders: when a connection is free
 //                  the oldest ready change leads, and takes the run of changes around it)
 //   send_batch     tries until the batch is on the server or given up, or belongs into the
-//                  fallback; each attempt is one request (Exchange::change)
+//                  fallback (Delivery); each attempt is one request (Exchange::change)
 //   acknowledge    what a flush will have to cover
 //   Core::finish   wakes the threads of the batch
 //
@@ -38,45 +38,38 @@
 #include "upstream/lease.h"
 #include "volume/change_queue.h"
 #include "volume/core.h"
+#include "volume/delivery.h"
 #include "volume/exchange.h"
 #include "volume/fallback.h"
 #include "volume/flusher.h"
 #include "volume/mode.h"
+#include "volume/write_back.h"
 
 namespace upload::volume {
 
 class Writer {
  public:
-  // All outlive the writer.
-  Writer(Core& core, Mode& mode, Exchange& exchange, Fallback& fallback, Flusher& flusher)
-      : core_(core), mode_(mode), exchange_(exchange), fallback_(fallback), flusher_(flusher) {}
+  // All outlive the writer. Null `write_back`: changes are acknowledged when they are sent.
+  Writer(Core& core, Mode& mode, Exchange& exchange, Delivery& delivery, WriteBack* write_back,
+         Fallback& fallback, Flusher& flusher)
+      : core_(core),
+        mode_(mode),
+        exchange_(exchange),
+        delivery_(delivery),
+        write_back_(write_back),
+        fallback_(fallback),
+        flusher_(flusher) {}
 
   // The range is within the disk and not empty. `fua`: returns when it is stable.
   Status write(ByteRange range, const void* data, bool fua) EXCLUDES(core_.mutex);
   Status zero(ByteRange range, bool fua) EXCLUDES(core_.mutex);
 
  private:
-  enum class Obstacle { kNone, kLatched, kFallback, kDoubt };
-  // How the attempts to send a batch end.
-  struct Outcome {
-    Status status{};
-    bool to_fallback = false;    // it is not sent, and belongs there
-    bool no_connection = false;  // it was given up because there is none
-  };
-
   [[nodiscard]] uint64_t bytes_into_block(ByteRange range) const;
   Status commit(Change& change, bool fua) noexcept EXCLUDES(core_.mutex);
-  Status admit(Change& change) REQUIRES(core_.mutex);
+  Status admit(Change& change, bool write_back) REQUIRES(core_.mutex);
   void wait_for_turn(Change& change) REQUIRES(core_.mutex);
   bool send_batch(Change& leader) EXCLUDES(core_.mutex);
-  Outcome try_until_sent(std::optional<upstream::Lease>& lease, const Change& leader)
-      EXCLUDES(core_.mutex);
-  Obstacle find_obstacle(const Pieces& pieces) EXCLUDES(core_.mutex);
-  Status wait_in_doubt(const Pieces& pieces) EXCLUDES(core_.mutex);
-  [[nodiscard]] TimePoint give_up_at(TimePoint start) const REQUIRES(core_.mutex);
-  [[nodiscard]] Status unknown_fate() const;
-  Status send(upstream::Lease& lease, const Pieces& pieces, Purpose purpose)
-      EXCLUDES(core_.mutex);
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,
                                   std::vector<journal::RecordPtr>& records);
   Status not_recorded(upstream::Lease& lease, size_t recorded, const std::vector<Change*>& batch);
@@ -86,6 +79,8 @@ class Writer {
   Core& core_;
   Mode& mode_;
   Exchange& exchange_;
+  Delivery& delivery_;
+  WriteBack* const write_back_;
   Fallback& fallback_;
   Flusher& flusher_;
 };

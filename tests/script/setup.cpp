@@ -40,6 +40,8 @@ volume::VolumeOptions options_of(const Settings& settings, Clock& clock) {
   if (settings.server_block > 0) options.limits.block = settings.server_block * kBlock;
   options.capabilities.traits.persists = settings.persists;
   options.replay = settings.replay;
+  options.write_back = settings.write_back;
+
   options.retry_time = settings.retry_time;
   options.late = settings.late;
   options.denied_wait = settings.denied_wait;

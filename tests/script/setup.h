@@ -25,6 +25,8 @@ struct Settings {
   uint64_t server_block = 0;  // as target::Traits::alignment, in blocks; 0: one byte
   bool persists = false;
   uint64_t replay = 0;  // as VolumeOptions has them, from here on
+  bool write_back = false;
+
   Duration retry_time = std::chrono::seconds(300);
   Duration late = std::chrono::seconds(60);
   Duration denied_wait{0};

@@ -271,9 +271,13 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   if (plan.mode == Mode::kOff) return config;
   config.replay = plan.server.disks *
                   pick(random, {uint64_t{64} << 10, uint64_t{256} << 10, uint64_t{1} << 20});
+  config.write_back = random.percent(40);
   if (plan.mode == Mode::kReplay) {
     // In some lives it is forgotten.
-    if (random.percent(8)) config.replay = 0;
+    if (random.percent(8)) {
+      config.replay = 0;
+      config.write_back = false;
+    }
     return config;
   }
   // Without a spool only where nothing is left in one: its user is told to.
@@ -481,7 +485,8 @@ void Client::change(bool zero) {
                    static_cast<unsigned long long>(range.length),
                    static_cast<unsigned long long>(range.offset), fua ? ", FUA" : "");
   const Status status = zero ? volume_.zero(range, fua) : volume_.write(range, data.data(), fua);
-  const bool all_stable = is_stable_on_reply(world_.plan) && config_.spool.empty();
+  const bool all_stable =
+      is_stable_on_reply(world_.plan) && config_.spool.empty() && !config_.write_back;
   model_.end_write(began, cells, status.ok(), all_stable || (fua && !config_.spool_local));
   ended(zero ? "zero" : "write", status);
 }

@@ -245,6 +245,41 @@ TEST_CASE("random changes: none overlaps another that is ready or taken, none is
   CHECK(f.queue.empty());
 }
 
+TEST_CASE("what nobody has in the queue is found", "[queue]") {
+  Fixture f;
+  CHECK(f.queue.free_from(7).offset == 7);
+  CHECK(f.queue.free_from(7).end() == UINT64_MAX);
+  Change& first = f.add(100, 100);
+  f.add(200, 50);
+  f.add(300, 100);
+  CHECK(f.queue.free_from(0) == ByteRange{0, 100});
+  CHECK(f.queue.free_from(40) == ByteRange{40, 60});
+  CHECK(f.queue.free_from(100) == ByteRange{250, 50});
+  CHECK(f.queue.free_from(150) == ByteRange{250, 50});
+  CHECK(f.queue.free_from(260) == ByteRange{260, 40});
+  CHECK(f.queue.free_from(399).offset == 400);
+  CHECK(f.queue.is_free({0, 100}));
+  CHECK_FALSE(f.queue.is_free({0, 101}));
+  // One that is blocked is in the way, too.
+  f.add(50, 100);
+  CHECK(f.queue.free_from(0) == ByteRange{0, 100});
+  CHECK(f.queue.is_free({0, 50}));
+  CHECK_FALSE(f.queue.is_free({0, 51}));
+  f.queue.finish({&first});
+  CHECK(f.queue.free_from(0) == ByteRange{0, 50});
+}
+
+TEST_CASE("what nobody has in the queue is counted in whole blocks", "[queue]") {
+  BatchLimits limits = kLimits;
+  limits.block = 64;
+  Fixture f(limits);
+  f.add(70, 10);
+  f.add(130, 1);
+  CHECK(f.queue.free_from(0) == ByteRange{0, 64});
+  CHECK(f.queue.free_from(64).offset == 192);
+  CHECK(f.queue.free_from(10) == ByteRange{10, 54});
+}
+
 TEST_CASE("changes that touch the same block overlap where the server takes whole blocks",
           "[queue]") {
   BatchLimits limits = kLimits;

@@ -289,6 +289,7 @@ TEST_CASE("contradictions are named", "[config]") {
   CHECK(with_url().set("replay", "2M").incomplete() ==
         "replay=2097152 is too small for one request, max-request=4194304");
   CHECK(with_url().set("spool", "/tmp").incomplete() == "spool=/tmp needs replay=SIZE");
+  CHECK(with_url().set("write-back", "true").incomplete() == "write-back=true needs replay=SIZE");
   CHECK(with_url().set("spool-size", "1G").incomplete() ==
         "spool-size=1073741824 needs spool=DIR");
   CHECK(with_url().set("spool-flush", "local").incomplete() ==

@@ -35,6 +35,14 @@ struct Fixture {
     REQUIRE(memory->reserve(ReplayLog::cost(0)));
     log.add(ReplayLog::make_record(memory, {offset, length}, ++change, nullptr), connection);
   }
+  void unsent(uint64_t offset, const std::string& text) {
+    REQUIRE(memory->reserve(ReplayLog::cost(text.size())));
+    log.add_unsent(ReplayLog::make_record(memory, {offset, text.size()}, ++change, text.data()));
+  }
+  void unsent_zero(uint64_t offset, uint64_t length) {
+    REQUIRE(memory->reserve(ReplayLog::cost(0)));
+    log.add_unsent(ReplayLog::make_record(memory, {offset, length}, ++change, nullptr));
+  }
   // What the log has in a range; '.' for what it has not, '0' for zeroes.
   std::string content(ByteRange range, bool orphans = false) const {
     std::string text(range.length, '.');
@@ -85,7 +93,7 @@ TEST_CASE("what a lost connection carried is orphaned until it was sent again", 
   CHECK_FALSE(f.log.lost(7));
   CHECK(f.log.lost(1));
   CHECK(f.log.has_orphans_or_rows());
-  CHECK(f.log.orphan_and_row_bytes() == 8);
+  CHECK(f.log.bytes_to_send() == 8);
   CHECK(f.content({0, 12}, true) == "aaaa....cccc");
   const auto first = f.log.first_orphans(1000);
   REQUIRE(first);
@@ -128,7 +136,7 @@ TEST_CASE("which connections a flush has to reach", "[log]") {
   CHECK(f.log.to_flush(before) == Ids{2});
   f.log.lost(2);
   CHECK(f.log.to_flush(before).empty());
-  CHECK(f.log.waits_for(Wait::kOrphans, before));
+  CHECK(f.log.waits_for(Wait::kSending, before));
 }
 
 TEST_CASE("content that newer content hides still has to be flushed", "[log]") {
@@ -152,9 +160,9 @@ TEST_CASE("what hides lost content has to be stable in its place", "[log]") {
   f.log.lost(2);
   f.write(2, "b", 3);  // hides a part of an orphan
   CHECK(f.log.to_flush(before) == Ids{3});
-  CHECK(f.log.waits_for(Wait::kOrphans, before));
+  CHECK(f.log.waits_for(Wait::kSending, before));
   f.log.supersede({0, 4});
-  CHECK_FALSE(f.log.waits_for(Wait::kOrphans, before));
+  CHECK_FALSE(f.log.waits_for(Wait::kSending, before));
 }
 
 TEST_CASE("what is in the spool hides content too", "[log]") {
@@ -168,13 +176,67 @@ TEST_CASE("what is in the spool hides content too", "[log]") {
   f.log.move(ReplayLog::make_record(row));
   CHECK(f.log.waits_for(Wait::kRows, before));
   CHECK(f.log.waits_for(Wait::kMemory, before));
-  CHECK_FALSE(f.log.waits_for(Wait::kOrphans, before));
+  CHECK_FALSE(f.log.waits_for(Wait::kSending, before));
   row.id = 2;
   row.range = {0, 4};
   f.log.add(ReplayLog::make_record(row), upload::kNoConnection);
   CHECK(f.log.waits_for(Wait::kRows, before));
   CHECK_FALSE(f.log.waits_for(Wait::kMemory, before));
   CHECK_FALSE(f.log.first_in_memory(10));
+}
+
+TEST_CASE("what was acknowledged before it is sent waits for that, and then for a flush",
+          "[log]") {
+  Fixture f;
+  f.unsent(0, "aaaa");
+  f.unsent(4, "bbbb");
+  const uint64_t before = f.log.acknowledged();
+  f.unsent(8, "cccc");
+  CHECK(f.log.unsent_bytes() == 12);
+  CHECK(f.log.waits_for(Wait::kSending, before));
+  CHECK(f.log.to_flush(before).empty());
+  f.log.sent({2, 4}, 1);
+  CHECK(f.log.waits_for(Wait::kSending, before));
+  CHECK(f.log.to_flush(before) == Ids{1});
+  f.log.sent({0, 8}, 2);
+  CHECK_FALSE(f.log.waits_for(Wait::kSending, before));
+  CHECK(f.log.to_flush(before) == Ids{1, 2});
+  CHECK(f.log.unsent_bytes() == 4);
+  f.log.flushed(1);
+  f.log.flushed(2);
+  CHECK(f.content({0, 12}) == "........cccc");
+}
+
+TEST_CASE("what hides something that was never sent has to be stable in its place", "[log]") {
+  Fixture f;
+  f.unsent(0, "a");
+  const uint64_t before = f.log.acknowledged();
+  f.unsent(0, "b");
+  CHECK(f.log.waits_for(Wait::kSending, before));
+  f.log.sent({0, 1}, 7);
+  CHECK(f.log.to_flush(before) == Ids{7});
+}
+
+TEST_CASE("what is unsent goes in runs of one kind, as large as a request", "[log]") {
+  Fixture f;
+  const auto run = [&](ByteRange within, const ReplayLog::Most& most) {
+    std::string text;
+    for (const Slice& slice : f.log.first_unsent(within, most)) text += f.content(slice.range);
+    return text;
+  };
+  f.unsent(0, "aa");
+  f.unsent_zero(2, 2);
+  f.unsent(4, "bb");
+  f.unsent_zero(6, 8);
+  f.unsent(14, "cc");
+  f.unsent(20, "dd");
+  CHECK(run({0, 100}, {6, 100}) == "aa00bb");
+  CHECK(run({0, 100}, {5, 100}) == "aa00");
+  CHECK(run({1, 4}, {100, 100}) == "a00b");
+  CHECK(run({6, 100}, {8, 100}) == "00000000");
+  CHECK(run({16, 100}, {8, 100}) == "dd");
+  CHECK(run({22, 100}, {8, 100}).empty());
+  CHECK(run({0, 100}, {1, 100}) == "aa");  // one alone may be larger
 }
 
 TEST_CASE("memory counts from its reservation until the last byte has gone", "[log]") {
@@ -256,10 +318,11 @@ struct Model {
     uint64_t connection = 0;
     uint64_t since = 0;
     bool row = false;
+    bool unsent = false;
   };
   explicit Model(uint64_t size) : bytes(size) {}
 
-  void add(ByteRange range, uint64_t change, uint64_t connection, bool row) {
+  void add(ByteRange range, uint64_t change, uint64_t connection, bool row, bool unsent = false) {
     uint64_t since = ++sequence;
     uint64_t for_orphans = since;
     for (uint64_t at = range.offset; at < range.end(); ++at) {
@@ -268,10 +331,19 @@ struct Model {
       if (bytes[at].connection == 0) for_orphans = std::min(for_orphans, bytes[at].since);
     }
     for (uint64_t at = range.offset; at < range.end(); ++at)
-      bytes[at] = {change, connection, since, row};
+      bytes[at] = {change, connection, since, row, unsent};
     if (connection == 0) return;
     const auto dirty_since = dirty.emplace(connection, sequence).first;
     dirty_since->second = std::min(dirty_since->second, for_orphans);
+  }
+  void sent(ByteRange range, uint64_t connection) {
+    for (uint64_t at = range.offset; at < range.end(); ++at) {
+      Byte& byte = bytes[at];
+      if (!byte.unsent) continue;
+      byte = {byte.change, connection, byte.since, false, false};
+      const auto dirty_since = dirty.emplace(connection, byte.since).first;
+      dirty_since->second = std::min(dirty_since->second, byte.since);
+    }
   }
   void flushed(uint64_t connection) {
     dirty.erase(connection);
@@ -312,23 +384,37 @@ struct Model {
 
 void check_same(const Fixture& f, const Model& model, uint64_t up_to) {
   std::vector<Model::Byte> bytes(model.bytes.size());
-  uint64_t orphan_bytes = 0;
+  uint64_t to_send = 0;
   for (const Slice& slice : f.log.slices({0, bytes.size()}))
     for (uint64_t at = slice.range.offset; at < slice.range.end(); ++at) {
       REQUIRE(bytes[at].change == 0);  // no byte twice
       bytes[at] = {slice.record->sequence, slice.connection, 0, slice.record->row != 0};
-      orphan_bytes += slice.connection == upload::kNoConnection ? 1 : 0;
+      to_send += slice.connection == upload::kNoConnection ? 1 : 0;
     }
+  const auto unsent =
+      static_cast<uint64_t>(std::count_if(model.bytes.begin(), model.bytes.end(),
+                                          [](const Model::Byte& byte) { return byte.unsent; }));
   const bool same = std::equal(
       bytes.begin(), bytes.end(), model.bytes.begin(), [](const auto& one, const auto& other) {
         return one.change == other.change && one.connection == other.connection &&
                one.row == other.row;
       });
   REQUIRE(same);
-  REQUIRE(f.log.orphan_and_row_bytes() == orphan_bytes);
-  REQUIRE(f.log.has_orphans_or_rows() == (orphan_bytes > 0));
+  REQUIRE(f.log.bytes_to_send() == to_send);
+  REQUIRE(f.log.unsent_bytes() == unsent);
+  REQUIRE(f.log.has_orphans_or_rows() == (to_send > unsent));
+  // The first run of what is unsent is as long as it is adjacent.
+  const std::vector<Slice> run = f.log.first_unsent({0, bytes.size()}, {1000, 1000});
+  uint64_t at = 0;
+  while (at < bytes.size() && !model.bytes[at].unsent) ++at;
+  for (const Slice& slice : run) {
+    REQUIRE(slice.range.offset == at);
+    for (; at < slice.range.end(); ++at) REQUIRE(model.bytes[at].unsent);
+  }
+  REQUIRE((unsent == 0) == run.empty());
+  REQUIRE((run.empty() || at == bytes.size() || !model.bytes[at].unsent));
   REQUIRE(f.log.to_flush(up_to) == model.to_flush(up_to));
-  REQUIRE(f.log.waits_for(Wait::kOrphans, up_to) == model.any(up_to, false, true));
+  REQUIRE(f.log.waits_for(Wait::kSending, up_to) == model.any(up_to, false, true));
   REQUIRE(f.log.waits_for(Wait::kRows, up_to) == model.any(up_to, true, false));
   REQUIRE(f.log.waits_for(Wait::kMemory, up_to) == model.any(up_to, false, false));
 }
@@ -347,7 +433,15 @@ TEST_CASE("after any history the log knows what a model knows byte by byte", "[l
       const uint64_t connection = random() % 4 + 1;
       SpoolRow row;
       row.range = range;
-      switch (random() % 12) {
+      switch (random() % 16) {
+        case 12:
+        case 13:
+        case 14:
+          REQUIRE(f.memory->reserve(ReplayLog::cost(0)));
+          f.log.add_unsent(ReplayLog::make_record(f.memory, range, ++f.change, nullptr));
+          model.add(range, f.change, 0, false, true);
+          break;
+        case 15: f.log.sent(range, connection), model.sent(range, connection); break;
         case 0: f.log.flushed(connection), model.flushed(connection); break;
         case 1: (void)f.log.lost(connection), model.lost(connection); break;
         case 2:
@@ -396,9 +490,9 @@ TEST_CASE("what a change or a question costs does not grow with the log", "[log]
       (void)f.log.first_orphans(1);
       (void)f.log.first_in_memory(1);
       (void)f.log.has_orphans_or_rows();
-      (void)f.log.orphan_and_row_bytes();
+      (void)f.log.bytes_to_send();
       (void)f.log.slices({0, 16});
-      for (const Wait what : {Wait::kOrphans, Wait::kRows, Wait::kMemory})
+      for (const Wait what : {Wait::kSending, Wait::kRows, Wait::kMemory})
         (void)f.log.waits_for(what, 1);
       const uint64_t cost = f.log.looked_at() - before;
       CHECK(cost <= 24);
