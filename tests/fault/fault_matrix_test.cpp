@@ -417,6 +417,17 @@ TEST_CASE("the fault matrix with replay: what the server recovers from is not no
              });
 }
 
+TEST_CASE("the fault matrix with write-back: what the server recovers from is not noticed",
+          "[matrix]") {
+  run_matrix({"with write-back",
+              kImageio,
+              kImageioMeetings,
+              {"replay=128M", "retry-time=30", "write-back=true"}},
+             [](const Schedule& schedule, const Cell& cell) {
+               if (!schedule.final) CHECK_FALSE(cell.failed());
+             });
+}
+
 TEST_CASE("the fault matrix with a spool, which takes what fails three times in a row",
           "[matrix]") {
   const TemporaryDirectory directory;

@@ -175,6 +175,7 @@ class Round {
   // Of nbdkit.
   const uint64_t lives_;
   const bool local_flush_;
+  const bool write_back_;
   const uint64_t number_of_disks_;
   const uint64_t number_of_clients_;  // of all disks together, each at least one
   Style style_;
@@ -198,6 +199,7 @@ Round::Round(const RoundOptions& options)
       size_(kMiB * (options.survivable() ? random_.between(8, 64) : random_.between(1, 8))),
       lives_(options.mode == Mode::spool ? random_.between(1, 4) : 1),
       local_flush_(options.mode == Mode::spool && random_.percent(60)),
+      write_back_(options.mode != Mode::off && random_.percent(40)),
       number_of_disks_(options.disks > 0 ? options.disks : random_.between(1, 3)),
       number_of_clients_(std::max(number_of_disks_,
                                   options.clients > 0 ? options.clients : random_.between(2, 6))),
@@ -215,8 +217,8 @@ Round::Round(const RoundOptions& options)
     models_.push_back(std::make_unique<Model>(size_, false, options_.target->tears));
     disks_.push_back(std::make_unique<Shared>(
         Shared{name, !options.survivable(), !options.survivable() || !options.strict_reads,
-               options_.target->stable_on_reply && options_.mode != Mode::spool, local_flush_,
-               style_, server_, *models_.back(), findings_, killed_}));
+               options_.target->stable_on_reply && options_.mode != Mode::spool && !write_back_,
+               local_flush_, style_, server_, *models_.back(), findings_, killed_}));
     keys_.push_back("export=" + name);
     keys_.push_back("url=" + server_.url(name));
   }
@@ -229,6 +231,10 @@ Round::Round(const RoundOptions& options)
   for (const std::string& key : random_keys(random_, options, spool_.path(), local_flush_)) {
     keys_.push_back(key);
     description_ += " " + key;
+  }
+  if (write_back_) {
+    keys_.emplace_back("write-back=true");
+    description_ += " write-back=true";
   }
   start_nbdkit();
 }
