@@ -76,6 +76,20 @@ else
   case_name=''; skipped=$((skipped + 1))
 fi
 
+# EXPRESSION of `case`, the one case of the JSON, `of`, what a setup has by its name, and `median`.
+case_has() {
+  json_has "(lambda case, of, median: $1)(file['cases'][0], {s['setup']['name']: s for s in \
+    file['cases'][0]['setups']}, __import__('statistics').median)"
+}
+
+begin 'medians, ratios and verdicts are of the figures'
+case_has 'all(s["medians"]["wall"] == median(r["wall"] for r in s["runs"]) for s in of.values())'
+case_has 'all(abs(r["value"] * of[r["rival"]]["medians"][r["metric"]] -
+  of[r["mine"]]["medians"][r["metric"]]) < 1e-6 for r in case["ratios"])'
+case_has 'all(r["least"] == min(a[r["metric"]] / b[r["metric"]] for a, b in
+  zip(of[r["mine"]]["runs"], of[r["rival"]]["runs"])) for r in case["ratios"])'
+case_has 'all(t["met"] is None or t["met"] == (t["value"] <= t["limit"]) for t in case["targets"])'
+
 begin 'two sets of keys are compared'
 bench --quick compare --a max-request=1M --b replay=4M --delay 1 --size 256 --json "$TMP/figures.json"
 succeeded

@@ -20,8 +20,18 @@ class Image:
 
     path: str
     size: int
-    data: int  # What is not a hole.
-    extents: int  # How many runs of data there are.
+    # The runs of data as (offset, length), looked up once: what a file system calls a hole may
+    # change when it writes a file back to its disk.
+    ranges: tuple
+
+    @property
+    def data(self):
+        """What is not a hole."""
+        return sum(length for _, length in self.ranges)
+
+    @property
+    def extents(self):
+        return len(self.ranges)
 
 
 def data_ranges(file):
@@ -41,11 +51,11 @@ def look(path):
     """The Image of a file that is there."""
     file = os.open(path, os.O_RDONLY)
     try:
-        ranges = list(data_ranges(file))
+        ranges = tuple(data_ranges(file))
         size = os.fstat(file).st_size
     finally:
         os.close(file)
-    return Image(path, size, sum(length for _, length in ranges), len(ranges))
+    return Image(path, size, ranges)
 
 
 class Images:
@@ -88,7 +98,7 @@ class Images:
         outputs = [open(path, "wb") for path in paths]
         try:
             written = 0
-            for offset, length in data_ranges(source):
+            for offset, length in image.ranges:
                 while length > 0:
                     room = each - written % each
                     piece = os.pread(source, min(length, COPY_BYTES, room), offset)

@@ -50,8 +50,8 @@ def run(place, setup):
         else:
             result = run_nbdkit(place, setup, image, server)
         server.end()
-        result["server_cpu"] = server.cost.cpu_seconds
-        if server.cost.known and setup.server != "none":
+        if server.cost.known:
+            result["server_cpu"] = server.cost.cpu_seconds
             result["requests"] = sum(server.cost.requests.values())
             result["request_kinds"] = dict(server.cost.requests)
             result["requests_per_extent"] = result["requests"] / max(1, image.extents)

@@ -62,7 +62,7 @@ class Cost:
 
     cpu_seconds: float = 0.0
     requests: Counter = field(default_factory=Counter)  # HTTP requests by kind.
-    known: bool = True  # Whether requests have been counted.
+    known: bool = True  # Whether there is a server of ours, which counts.
 
 
 class Server:
@@ -108,6 +108,9 @@ class Server:
 
 
 class NoServer(Server):
+    def start(self):
+        self.cost.known = False
+
     def urls(self):
         return []
 
