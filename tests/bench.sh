@@ -167,6 +167,9 @@ refused 'novalue: KEY=VALUE is needed' --key novalue compare
 refused '/nowhere.so: there is no such file' --plugin /nowhere.so compare
 refused "--build $TMP/nothing: there is no upload-server; " --build "$TMP/nothing" compare
 refused "--directory $TMP/nothing: there is no such directory" --directory "$TMP/nothing" compare
+export PYTHON_PLUGIN=$TMP/nothing
+refused 'PYTHON_PLUGIN=.*/nothing: there is no such file' compare
+unset PYTHON_PLUGIN
 
 begin 'a signal ends it, and what it has started'
 "$UPLOAD_SRCDIR/scripts/bench" --build "$UPLOAD_BUILDDIR" --directory "$TMP/place" --quick \

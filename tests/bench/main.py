@@ -227,6 +227,9 @@ def main():
             print(f"{case.name:24} {case.shows}{mark}")
         return 0
     build = built(parser, options)
+    script = os.environ.get("PYTHON_PLUGIN")
+    if script and not os.path.isfile(script):
+        parser.error(f"PYTHON_PLUGIN={script}: there is no such file")
     if options.directory and not os.path.isdir(options.directory):
         parser.error(f"--directory {options.directory}: there is no such directory")
     # An end by a signal is to clean up, too.
@@ -247,8 +250,7 @@ def main():
             source=SOURCE,
             server_program=os.path.join(build, "upload-server"),
             plugin=os.path.join(build, ".libs/nbdkit-upload-plugin.so"),
-            python_script=os.environ.get("PYTHON_PLUGIN")
-            or os.path.join(SOURCE, "tests/bench/synchronous_plugin.py"),
+            python_script=script or os.path.join(SOURCE, "tests/bench/synchronous_plugin.py"),
             images=images.Images(os.path.join(directory, "images"), options.quick),
             keys=tuple(options.key),
         )

@@ -95,7 +95,9 @@ def target_text(target):
     text = f"{WORDS.get(target.metric, target.metric)} of {target.setup}"
     text += f" / ({against})" if len(target.against) > 1 else f" / {against}" if against else ""
     relation = "at least" if target.at_least else "at most"
-    ratio = f"{target.limit:g}" if target.against else amount(target.metric, target.limit)
+    ratio = f"{target.limit:g}"
+    if target.metric == "peak" and not target.against:
+        ratio = amount(target.metric, target.limit)
     text += f" {relation} {ratio}"
     return text + (f", or {target_text(target.other)}" if target.other else "")
 
