@@ -94,6 +94,7 @@ begin 'two sets of keys are compared'
 bench --quick compare --a max-request=1M --b replay=4M --delay 1 --size 256 --json "$TMP/figures.json"
 succeeded
 rows A B
+expect '^`bench .*compare.*`: medians of 1 rounds, [0-9]+ processors, Linux .*, load ' "$TMP/out"
 expect "^\\| B / A \\| $number" "$TMP/out"
 json_has '[s["setup"]["keys"] for s in file["cases"][0]["setups"]] == [["max-request=1M"], ["replay=4M"]]'
 

@@ -186,6 +186,16 @@ def machine(options):
     }
 
 
+def heading(about):
+    """What the figures below it have been measured with."""
+    load, cpus = about["load_before"], about["cpus"]
+    text = f"`{' '.join(about['command'])}`: medians of {about['pairs']} rounds, {cpus} processors, "
+    text += f"Linux {about['kernel']}, load {load:.1f} before.\n"
+    if load > cpus / 4:
+        text += "**The machine was not idle: wall times say little, CPU times somewhat more.**\n"
+    return text
+
+
 def measure_all(place, picked, options):
     """Prints each case when it is done. Returns the results, and how many have failed."""
     results, failures = [], 0
@@ -255,6 +265,7 @@ def main():
             keys=tuple(options.key),
         )
         make_certificates(place)
+        print(heading(about), flush=True)
         results, failures = measure_all(place, picked, options)
         save(place, results, options, about)
         return 1 if failures else 0
