@@ -73,7 +73,10 @@ UPLOADS = [
         "ext4-v2v",
         "the same as virt-v2v calls it",
         everybody(TO_NGINX.but(client=V2V, threads=8)),
-        (Target("wall", BEST_NAME, 0.85, ("python",)),),
+        (
+            Target("wall", BEST_NAME, 0.85, ("python",)),
+            most_memory(BEST_NAME, threads=8, request=4 * MIB),
+        ),
     ),
     Case(
         "ext4-one-connection",
