@@ -57,7 +57,7 @@ begin 'a case is a table, its targets, and JSON'
 bench --quick fragments-4k --pairs 2 --json "$TMP/figures.json"
 succeeded
 rows upload 'upload replay'
-expect '^\| fragments-4k \| requests per extent of .* at most 0.05 \| .* \| (met|missed by [0-9]+%) \|$' "$TMP/out"
+expect '^\| fragments-4k \| requests per extent of .* at most 0.05 \| .* \| (met|missed by [0-9.]+%) \|$' "$TMP/out"
 json_has '[case["name"] for case in file["cases"]] == ["fragments-4k"]'
 json_has 'file["machine"]["pairs"] == 2 and file["machine"]["quick"]'
 json_has 'all(len(s["runs"]) == 2 for s in file["cases"][0]["setups"])'

@@ -113,7 +113,7 @@ def verdicts(results):
                 value = f"{verdict.value:.2f}"
                 if not target.against:
                     value = amount(target.metric, verdict.value)
-                outcome = "met" if verdict.met else f"missed by {verdict.missed_by:.0%}"
+                outcome = "met" if verdict.met else f"missed by {verdict.missed_by:.1%}"
             rows.append([result.case.name, target_text(target), value, outcome])
     if not rows:
         return ""
