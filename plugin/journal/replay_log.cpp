@@ -195,6 +195,14 @@ std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   return result;
 }
 
+std::vector<Slice> ReplayLog::orphans(ByteRange range) const {
+  std::vector<Slice> result;
+  orphans_.each(range, [&](const Segment& segment) {
+    result.push_back({intersection(segment.range, range), segment.record, kNoConnection});
+  });
+  return result;
+}
+
 std::vector<ConnectionId> ReplayLog::to_flush(uint64_t acknowledged) const {
   std::vector<ConnectionId> connections;
   for (const auto& [connection, since] : dirty_)

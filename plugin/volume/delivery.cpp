@@ -34,8 +34,11 @@ Delivery::Outcome Delivery::deliver(std::optional<upstream::Lease>& lease, Statu
         case Mode::Next::kTryAgain: break;
       }
     }
-    if (Status waited = wait_in_doubt(pieces); !waited.ok())
-      return {.status = mode_.given_up(waited)};
+        if (Status waited = wait_in_doubt(pieces); !waited.ok()) {
+      if (repeated == Purpose::kChange) return {.status = mode_.given_up(waited)};
+      status = waited;  // what was acknowledged is given up when the mode says so
+      continue;
+    }
     if (find_obstacle(pieces) == Obstacle::kFallback) return {.to_fallback = true};
     Result<upstream::Lease> other = core_.lease();
     if (other.ok())

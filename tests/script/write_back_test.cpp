@@ -3,6 +3,8 @@
 // A volume with write-back: what a client waits for, what goes together, and what becomes of
 // what could not be sent.
 
+#include <utility>
+
 #include "script/setup.h"
 
 using namespace std::chrono_literals;
@@ -224,6 +226,40 @@ SCRIPT("what comes while a flush is under way is not covered by it", "[write_bac
   CHECK(f.flush().ok());
   CHECK(f.server.count(kFlushed) >= 2);
   CHECK(f.server.content(0) == "b");
+}
+
+SCRIPT("what hides an orphan waits for its late copies, also beside what is left of it",
+       "[write_back]") {
+  Two f;
+  f.server.hold(wrote_stable(4));
+  auto fua = f.start_write(4, 'f', 1, true);
+  f.server.await(wrote_stable(4));
+  bool lost = false;
+  upload::ConnectionId carried_by = 0;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked == wrote(0, 4) && !std::exchange(lost, true))
+      return Result<http::Reply>(kReset);  // the server may apply it for a minute
+    return f.server.answer(asked, request);
+  });
+  CHECK(f.write(0, 'a', 4).ok());
+  f.volume->wait_until_sent();
+  for (const Server::Sent& sent : f.server.sent())
+    if (sent.asked == wrote(0, 4)) carried_by = sent.connection;
+  // Behind the write with FUA, and then orphans are claimed that it will hide.
+  auto write = f.start_write(2, 'b', 3);
+  pass();
+  f.server.close_idle(carried_by);
+  auto flush = f.start_flush();
+  pass(1s);
+  f.server.let_go(wrote_stable(4));
+  CHECK(fua.get().ok());
+  CHECK(write.get().ok());
+  pass(1s);
+  CHECK(f.server.content(0, 4) == "aaaa");
+  CHECK_FALSE(flush.done());
+  CHECK(flush.get().ok());
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0, 5) == "aabbb");
 }
 
 SCRIPT("whoever finds no room gets it when something was sent and flushed", "[write_back]") {
