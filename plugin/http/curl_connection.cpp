@@ -81,8 +81,11 @@ namespace {
 
 // A request that moves fewer bytes than this within the time-out has stalled.
 constexpr uint64_t kProgressUnit = 4096;
-// As libcurl's maximum is 2 MiB; what is larger than a socket buffer gains little.
-constexpr long kBufferSize = 256L << 10;
+// libcurl hands over so many bytes of a reply at once.
+constexpr long kReceiveBufferSize = 256L << 10;
+// libcurl encrypts and sends so many bytes of a body at once. libcurl 7.88 allocates this for
+// each request: more than 128 KiB the C library would return to the kernel each time.
+constexpr long kUploadBufferSize = 64L << 10;
 // Of a reply's header with all that comes with it: interim replies, trailers, and a
 // proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
 constexpr size_t kMaxHeader = size_t{64} << 10;
@@ -285,8 +288,8 @@ void CurlConnection::set_up_connecting() {
   set(CURLOPT_FOLLOWLOCATION, 0L);
   set(CURLOPT_CONNECTTIMEOUT_MS, std::max(1L, milliseconds(origin_->connect_timeout)));
   set(CURLOPT_USERAGENT, "nbdkit-upload/" PACKAGE_VERSION);
-  set(CURLOPT_BUFFERSIZE, kBufferSize);
-  set(CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
+  set(CURLOPT_BUFFERSIZE, kReceiveBufferSize);
+  set(CURLOPT_UPLOAD_BUFFERSIZE, kUploadBufferSize);
   // The pin, see above.
   set(CURLOPT_MAXCONNECTS, 1L);
   set(CURLOPT_MAXAGE_CONN, static_cast<long>(INT32_MAX));
