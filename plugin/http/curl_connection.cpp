@@ -86,6 +86,9 @@ constexpr long kReceiveBufferSize = 256L << 10;
 // libcurl encrypts and sends so many bytes of a body at once. libcurl 7.88 allocates this for
 // each request: more than 128 KiB the C library would return to the kernel each time.
 constexpr long kUploadBufferSize = 64L << 10;
+// A body of at most so many bytes goes out with its header. libcurl 7.88 does that below
+// 64 KiB, and with TLS as far as header and body fit into its upload buffer.
+constexpr uint64_t kMaxTogether = 56U << 10;
 // Of a reply's header with all that comes with it: interim replies, trailers, and a
 // proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
 constexpr size_t kMaxHeader = size_t{64} << 10;
@@ -183,6 +186,7 @@ class CurlConnection final : public Connection {
   void set_up_tls();
   void set_up_callbacks();
   void set_up_request(const Request& request);
+  void set_up_body(const Request& request);
   enum class Unasked { kNothing, kHandshake, kData, kEnd };
   Unasked look() const;
 
@@ -223,6 +227,7 @@ class CurlConnection final : public Connection {
   // Belong to the thread that holds the lease.
   State state_ = State::kUnopened;
   BodyReader reader_;
+  std::string small_body_;  // libcurl does not copy it
   const Request* request_ = nullptr;
   Reply reply_;
   int unix_fd_ = -1;          // connected, not yet libcurl's
@@ -582,21 +587,34 @@ void CurlConnection::set_up_request(const Request& request) {
   set(CURLOPT_POSTFIELDS, static_cast<const char*>(nullptr));
   set(CURLOPT_NOBODY, 0L);
   set(CURLOPT_HTTPGET, 1L);
-  if (!request.parts.empty()) {
-    uint64_t length = 0;
-    for (const BodyPart& part : request.parts) length += part.length;
-    set(CURLOPT_UPLOAD, 1L);
-    set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(length));
-  } else if (!request.text.empty()) {
-    set(CURLOPT_POST, 1L);
-    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.text.size()));
-    set(CURLOPT_POSTFIELDS, request.text.c_str());
-  }
+  set_up_body(request);
   // A reply to HEAD has no body, whatever its header says (RFC 9110, section 9.3.2).
   if (request.method == Method::kHead)
     set(CURLOPT_NOBODY, 1L);
   else
     set(CURLOPT_CUSTOMREQUEST, method_name(request.method));
+}
+
+// A small body is copied, so that libcurl puts it behind the header and both are one TLS
+// record and one packet; from a callback's body libcurl keeps the header apart.
+void CurlConnection::set_up_body(const Request& request) {
+  uint64_t length = 0;
+  for (const BodyPart& part : request.parts) length += part.length;
+  if (length > kMaxTogether) {
+    set(CURLOPT_UPLOAD, 1L);
+    set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(length));
+    return;
+  }
+  if (request.parts.empty() && request.text.empty()) return;
+  std::string_view body = request.text;
+  if (!request.parts.empty()) {
+    small_body_.resize(length);
+    reader_.read(small_body_.data(), length);
+    body = small_body_;
+  }
+  set(CURLOPT_POST, 1L);
+  set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+  set(CURLOPT_POSTFIELDS, body.data());
 }
 
 // Whether the URL's host is a name that is connected as such. What libcurl makes of the
@@ -665,7 +683,10 @@ Result<Reply> CurlConnection::perform_throwing(const Request& request) {
   }
   set_up_request(request);
   Slist headers;
+  // What libcurl would add of its own: a wait for a reply of 100, and that a small body is a
+  // form.
   append(headers, "Expect:");
+  append(headers, "Content-Type:");
   for (const std::string& line : request.headers) append(headers, line);
   for (const std::string& line : origin_->headers) append(headers, line);
   if (!request.authorization.empty()) append(headers, "Authorization: " + request.authorization);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -332,6 +333,43 @@ TEST_CASE("TLS before 1.2 is refused, whatever OpenSSL's configuration allows", 
     INFO(version << " " << said(reply));
     CHECK(reply.ok() == (version >= TLS1_2_VERSION));
   }
+}
+
+TEST_CASE("a small body comes in one TLS record with the header", "[http]") {
+  std::vector<char> data(4096);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i % 251);
+  std::string record;  // the peer's, while there is one
+  std::string second;
+  {
+    const Peer::Tls tls;
+    const Peer peer(
+        [&](Talk& talk) {
+          for (std::string* const kept : {&record, &second}) {
+            kept->resize(size_t{16} << 10);
+            const int n = SSL_read(talk.ssl(), kept->data(), static_cast<int>(kept->size()));
+            kept->resize(static_cast<size_t>(std::max(n, 0)));
+            talk.send(kOk + "Content-Length: 0\r\n\r\n");
+          }
+        },
+        &tls);
+    const auto connection = connect(origin_of(peer, "https"));
+    Request put = get();
+    put.method = Method::kPut;
+    put.parts = {{data.data(), 1000}, {nullptr, 4096}, {data.data() + 1000, 3096}};
+    CHECK(connection->perform(put).ok());
+    // Nothing is left of it in the next request.
+    CHECK(connection->perform(get()).ok());
+  }
+  const std::string body(data.begin(), data.end());
+  CHECK(record.starts_with("PUT /images/ticket HTTP/1.1\r\n"));
+  CHECK(record.ends_with("\r\n\r\n" + body.substr(0, 1000) + std::string(4096, '\0') +
+                         body.substr(1000)));
+  CHECK(record.find("\r\nContent-Length: 8192\r\n") != std::string::npos);
+  for (const char* name : {"Content-Type", "Expect", "Transfer-Encoding"})
+    CHECK(record.find(name) == std::string::npos);
+  CHECK(second.starts_with("GET /images/ticket HTTP/1.1\r\n"));
+  CHECK(second.ends_with("\r\n\r\n"));
+  CHECK(second.find("Content-Length") == std::string::npos);
 }
 
 TEST_CASE("each connection checks the server's certificate, not the first alone", "[http]") {
