@@ -92,6 +92,8 @@ constexpr uint64_t kMaxTogether = 56U << 10;
 // Of a reply's header with all that comes with it: interim replies, trailers, and a
 // proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
 constexpr size_t kMaxHeader = size_t{64} << 10;
+// While bytes have moved within this the kernel is not asked for acknowledgements.
+constexpr Duration kAskKernelAfter = std::chrono::milliseconds(50);
 // Later than this after its time libcurl has not noticed a time-out.
 constexpr Duration kLate = std::chrono::seconds(1);
 
@@ -209,7 +211,7 @@ class CurlConnection final : public Connection {
   size_t on_header(const char* line, size_t length);
   size_t on_write(const char* data, size_t length);
   int on_progress(uint64_t down, uint64_t up);
-  bool has_moved(uint64_t bytes);
+  bool has_moved(uint64_t bytes, TimePoint now);
   uint64_t unacknowledged();
 
   // Constant after construction.
@@ -532,7 +534,7 @@ int CurlConnection::on_progress(uint64_t down, uint64_t up) {
     ended_ = Ended::kTooSlow;
     return 1;
   }
-  if (has_moved(down + up)) {
+  if (has_moved(down + up, now)) {
     moved_ = down + up;
     most_unacknowledged_ = 0;
     progress_at_ = now;
@@ -545,9 +547,11 @@ int CurlConnection::on_progress(uint64_t down, uint64_t up) {
 
 // Whether kProgressUnit bytes have moved since progress_at_; `bytes` is what
 // libcurl has moved in this request. What is unacknowledged becomes less only
-// by acknowledgements. The kernel is not asked while libcurl moves bytes.
-bool CurlConnection::has_moved(uint64_t bytes) {
+// by acknowledgements. The kernel is asked only when nothing has moved for a moment, which
+// most requests are over before; a stall is noticed earlier by no more than that.
+bool CurlConnection::has_moved(uint64_t bytes, TimePoint now) {
   if (bytes >= moved_ + kProgressUnit) return true;
+  if (now - progress_at_ < kAskKernelAfter) return false;
   const uint64_t waiting = unacknowledged();
   most_unacknowledged_ = std::max(most_unacknowledged_, waiting);
   return most_unacknowledged_ - waiting >= kProgressUnit;
