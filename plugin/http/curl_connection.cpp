@@ -46,6 +46,12 @@
 // come from any thread; it shuts the socket down under fds_mutex_, which also
 // keeps the descriptor from being closed, and so reused, meanwhile.
 //
+// While a large body goes out the socket is corked (TCP_CORK, tcp(7)): each TLS record of
+// 16 KiB is a send() of libcurl's, and would be a packet. The cork comes off when libcurl is
+// given the last record's worth of the body, so before that is encrypted and sent: whatever
+// becomes of the request, no byte of its end waits for the kernel to give up waiting for more.
+// BBR sends by a timer, which full packets set off more often: there is no cork with it.
+//
 // A request with a fence is cut off when that is reached: libcurl asks before it sends, each
 // time it wants more of the body, and once a second.
 
@@ -54,6 +60,8 @@
 #include <curl/curl.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -92,6 +100,8 @@ constexpr uint64_t kMaxTogether = 56U << 10;
 // Of a reply's header with all that comes with it: interim replies, trailers, and a
 // proxy's reply to CONNECT. In bytes; servers take 8 KiB in a request's.
 constexpr size_t kMaxHeader = size_t{64} << 10;
+// What one TLS record holds (RFC 8446, section 5.1).
+constexpr uint64_t kMaxRecord = 16U << 10;
 // While bytes have moved within this the kernel is not asked for acknowledgements.
 constexpr Duration kAskKernelAfter = std::chrono::milliseconds(50);
 // Later than this after its time libcurl has not noticed a time-out.
@@ -118,6 +128,14 @@ long milliseconds(Duration duration) {
       std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
 }
 
+// Whether a timer decides when the socket sends.
+bool is_paced(int fd) {
+  char name[16] = "";  // TCP_CA_NAME_MAX
+  socklen_t length = sizeof name - 1;
+  return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0 &&
+         std::string_view(name).starts_with("bbr");
+}
+
 // Reads a body's parts one after another.
 class BodyReader {
  public:
@@ -125,7 +143,12 @@ class BodyReader {
     parts_ = parts;
     index_ = 0;
     done_ = 0;
+    left_ = 0;
+    for (const BodyPart& part : *parts) left_ += part.length;
   }
+
+  // Bytes that were not read yet.
+  [[nodiscard]] uint64_t left() const { return left_; }
 
   size_t read(char* buffer, size_t room) {
     size_t copied = 0;
@@ -138,6 +161,7 @@ class BodyReader {
         memset(buffer + copied, 0, n);
       copied += n;
       done_ += n;
+      left_ -= n;
       if (done_ == part.length) {
         ++index_;
         done_ = 0;
@@ -150,6 +174,7 @@ class BodyReader {
   const std::vector<BodyPart>* parts_ = nullptr;
   size_t index_ = 0;
   uint64_t done_ = 0;  // of parts_[index_]
+  uint64_t left_ = 0;  // of all parts
 };
 
 class CurlConnection final : public Connection {
@@ -191,6 +216,9 @@ class CurlConnection final : public Connection {
   void set_up_body(const Request& request);
   enum class Unasked { kNothing, kHandshake, kData, kEnd };
   Unasked look() const;
+  [[nodiscard]] bool tls() const {
+    return origin_->url.scheme == "https" && origin_->unix_socket.empty();
+  }
 
   [[nodiscard]] bool has_direct_name() const;
   CURLcode perform_unopened(const std::vector<std::string>& attempts);
@@ -207,6 +235,7 @@ class CurlConnection final : public Connection {
   int on_close(curl_socket_t fd);
   int on_established();
   size_t on_read(char* buffer, size_t room);
+  void set_cork(bool on);
   bool fenced();
   size_t on_header(const char* line, size_t length);
   size_t on_write(const char* data, size_t length);
@@ -230,6 +259,7 @@ class CurlConnection final : public Connection {
   State state_ = State::kUnopened;
   BodyReader reader_;
   std::string small_body_;  // libcurl does not copy it
+  bool corked_ = false;
   const Request* request_ = nullptr;
   Reply reply_;
   int unix_fd_ = -1;          // connected, not yet libcurl's
@@ -467,7 +497,19 @@ int CurlConnection::on_established() {
 }
 
 size_t CurlConnection::on_read(char* buffer, size_t room) {
-  return fenced() ? CURL_READFUNC_ABORT : reader_.read(buffer, room);
+  if (fenced()) return CURL_READFUNC_ABORT;
+  const uint64_t left = reader_.left();
+  const bool more = tls() && left > kMaxRecord;
+  if (more != corked_) set_cork(more);
+  return reader_.read(buffer, more ? std::min<uint64_t>(room, left - kMaxRecord) : room);
+}
+
+void CurlConnection::set_cork(bool on) {
+  corked_ = on;
+  const int value = on ? 1 : 0;
+  MutexLock lock(fds_mutex_);
+  for (const int fd : fds_)
+    if (!on || !is_paced(fd)) setsockopt(fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
 }
 
 // Is the request to end, since its fence is reached?
@@ -578,6 +620,7 @@ void CurlConnection::set_up_request(const Request& request) {
   began_at_ = progress_at_ = std::chrono::steady_clock::now();
   error_[0] = '\0';
   reader_.reset(&request.parts);
+  if (corked_) set_cork(false);  // the last request has ended early
 
   // http also over a unix socket: there is no TLS on it.
   const Url& url = origin_->url;
@@ -602,8 +645,7 @@ void CurlConnection::set_up_request(const Request& request) {
 // A small body is copied, so that libcurl puts it behind the header and both are one TLS
 // record and one packet; from a callback's body libcurl keeps the header apart.
 void CurlConnection::set_up_body(const Request& request) {
-  uint64_t length = 0;
-  for (const BodyPart& part : request.parts) length += part.length;
+  const uint64_t length = reader_.left();
   if (length > kMaxTogether) {
     set(CURLOPT_UPLOAD, 1L);
     set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(length));
@@ -840,10 +882,9 @@ CurlConnection::Unasked CurlConnection::look() const {
   std::byte first = {};
   if (poll_fd.revents != POLLIN || recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
     return Unasked::kEnd;
-  const bool tls = origin_->url.scheme == "https" && origin_->unix_socket.empty();
-  if (tls && first == kAlert) return Unasked::kEnd;
+  if (tls() && first == kAlert) return Unasked::kEnd;
   // Of TLS 1.2: it asks for a new handshake, and the next request sees to it.
-  return tls && first == kHandshake ? Unasked::kHandshake : Unasked::kData;
+  return tls() && first == kHandshake ? Unasked::kHandshake : Unasked::kData;
 }
 
 bool CurlConnection::closed() const {

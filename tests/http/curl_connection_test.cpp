@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -74,6 +75,18 @@ uint64_t most_memory() {
   struct rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) << 10;
+}
+
+// This process's socket that is connected to that port on loopback, or -1.
+int socket_to(uint16_t port) {
+  for (int fd = 0; fd < 1024; ++fd) {
+    sockaddr_in address = {};
+    socklen_t length = sizeof address;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+        address.sin_family == AF_INET && ntohs(address.sin_port) == port)
+      return fd;
+  }
+  return -1;
 }
 
 const std::string kOk = "HTTP/1.1 200 OK\r\n";
@@ -370,6 +383,57 @@ TEST_CASE("a small body comes in one TLS record with the header", "[http]") {
   CHECK(second.starts_with("GET /images/ticket HTTP/1.1\r\n"));
   CHECK(second.ends_with("\r\n\r\n"));
   CHECK(second.find("Content-Length") == std::string::npos);
+}
+
+TEST_CASE("a large body goes out corked, and no cork is left at its end", "[http]") {
+  int client = -1;
+  std::vector<int> corks;  // of the client, when the peer has read so much
+  const auto look = [&] {
+    int cork = -1;
+    socklen_t length = sizeof cork;
+    getsockopt(client, IPPROTO_TCP, TCP_CORK, &cork, &length);
+    corks.push_back(cork);
+  };
+  const std::string end = "the end";
+  {
+    const Peer::Tls tls;
+    const Peer peer(
+        [&](Talk& talk) {
+          std::string tail;
+          char buffer[65536];
+          for (uint64_t got = 0; !tail.ends_with(end);) {
+            const int n = SSL_read(talk.ssl(), buffer, sizeof buffer);
+            if (n <= 0) return;
+            tail.append(buffer, static_cast<size_t>(n));
+            tail.erase(0, tail.size() - std::min(tail.size(), end.size()));
+            got += static_cast<uint64_t>(n);
+            if (got > 100000 && corks.empty()) look();
+          }
+          do {
+            look();
+            talk.send(kOk + "Content-Length: 0\r\n\r\n");
+          } while (!talk.request().empty());
+        },
+        &tls);
+    const auto find_client = [&] {
+      client = socket_to(peer.port());
+      // Any but BBR, with which there is no cork.
+      setsockopt(client, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    };
+    const auto connection =
+        make_curl_connection(origin_of(peer, "https"), std::make_shared<Addresses>(), 1,
+                             ConnectionEvents{find_client, {}});
+    Request put = get();
+    put.method = Method::kPut;
+    // The first is more than all sockets hold: its end is not sent before much of it is read.
+    for (const uint64_t length : {kEndless, uint64_t{4096}, uint64_t{100000}}) {
+      put.parts = {{nullptr, length}, {end.data(), end.size()}};
+      const auto reply = connection->perform(put);
+      INFO(said(reply));
+      REQUIRE(reply.ok());
+    }
+  }
+  CHECK(corks == std::vector<int>{1, 0, 0, 0});
 }
 
 TEST_CASE("each connection checks the server's certificate, not the first alone", "[http]") {
