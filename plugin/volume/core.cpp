@@ -333,8 +333,8 @@ void Core::note_attempt(TimePoint began) {
   resumed = clock.now();
 }
 
-void Core::note_late_copy(ByteRange range, uint64_t sequence) {
-  late_copies.add(blocks_of(range), range, sequence, clock.now());
+void Core::note_late_copy(ByteRange range, ByteRange own, uint64_t sequence) {
+  late_copies.add(range, own, sequence, clock.now());
   has_unknown_copies_ = true;
 }
 

@@ -202,9 +202,9 @@ class Core final : private upstream::LeaseWaiter {
   // An attempt that began then has ended. If it has taken longer than it can, the process had
   // been stopped.
   void note_attempt(TimePoint began) EXCLUDES(mutex);
-  // The server may yet apply a change to the range, with the rest of its blocks. Only the change
-  // with that sequence may go there meanwhile; 0: none.
-  void note_late_copy(ByteRange range, uint64_t sequence) REQUIRES(mutex);
+  // The server may yet apply a change to `own`, and write the rest of the range as it was. Only the
+  // change with that sequence may go there meanwhile; 0: none.
+  void note_late_copy(ByteRange range, ByteRange own, uint64_t sequence) REQUIRES(mutex);
   // The process is to end: whoever waits for the server gives up, and threads end.
   void stop() EXCLUDES(mutex);
   // One line, once: what was acknowledged and is not on the server; nothing if there is none.

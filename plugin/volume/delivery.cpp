@@ -34,7 +34,7 @@ Delivery::Outcome Delivery::deliver(std::optional<upstream::Lease>& lease, Statu
         case Mode::Next::kTryAgain: break;
       }
     }
-        if (Status waited = wait_in_doubt(pieces); !waited.ok()) {
+    if (Status waited = wait_in_doubt(pieces); !waited.ok()) {
       if (repeated == Purpose::kChange) return {.status = mode_.given_up(waited)};
       status = waited;  // what was acknowledged is given up when the mode says so
       continue;

@@ -39,7 +39,8 @@ void FailAtOnce::put_in_doubt(const Pieces& pieces) {
   bool too_many = false;
   {
     MutexLock lock(core_.mutex);
-    core_.note_late_copy(range_of(pieces), 0);
+    const ByteRange blocks = core_.blocks_of(range_of(pieces));
+    core_.note_late_copy(blocks, blocks, 0);
     too_many = core_.late_copies.count() > kMost;
   }
   if (too_many) core_.latch({Kind::kLost, "too many changes have failed"});
@@ -113,10 +114,18 @@ TimePoint Persist::give_up_waiting_at(TimePoint since) const {
 }
 
 // Each is repeated by itself, which changes nothing; others wait as long as the server might
-// take.
+// take. The rest of the blocks at both ends goes with what is beside it, so that pieces of one block
+// do not wait for each other.
 void Persist::put_in_doubt(const Pieces& pieces) {
+  const ByteRange blocks = core_.blocks_of(range_of(pieces));
   MutexLock lock(core_.mutex);
-  for (const Piece& piece : pieces) core_.note_late_copy(piece.range, piece.sequence);
+  uint64_t begin = blocks.offset;
+  for (const Piece& piece : pieces) {
+    const bool last = &piece == &pieces.back();
+    const uint64_t end = last ? blocks.end() : piece.range.end();
+    core_.note_late_copy({begin, end - begin}, piece.range, piece.sequence);
+    begin = end;
+  }
 }
 
 void Persist::connection_lost(ConnectionId id, const Status& why) {

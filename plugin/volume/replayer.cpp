@@ -93,13 +93,12 @@ Status Replayer::replay(const std::vector<ByteRange>& ranges) {
     for (const ByteRange range : ranges) held.emplace_back().range = range;
     if (!core_.hold(held)) return core_.health.latched().value_or(Status());
     for (const Change& change : held)
-            for (journal::Slice& slice : core_.unflushed.log.orphans(change.range))
+      for (journal::Slice& slice : core_.unflushed.log.orphans(change.range))
         slices.push_back(std::move(slice));
   }
   Pieces pieces;
-    for (const journal::Slice& slice : slices)
-    pieces.push_back(
-        {slice.range, slice.record->at(slice.range.offset), slice.record->sequence});
+  for (const journal::Slice& slice : slices)
+    pieces.push_back({slice.range, slice.record->at(slice.range.offset), slice.record->sequence});
   const Status status = send_all(split(pieces, core_.options.limits));
   slices.clear();  // with them records may go: there is room in the log
   MutexLock lock(core_.mutex);

@@ -327,3 +327,25 @@ SCRIPT("what can not be sent until the end is said", "[write_back]") {
   CHECK_FALSE(f.flush().ok());
   f.volume->wait_until_sent();  // does not wait for what will not be
 }
+
+SCRIPT("changes of one block that fail together are repeated together", "[write_back]") {
+  Settings settings = write_back();
+  settings.durability = Durability::kOnReply;
+  settings.server_block = 4;
+  Setup f(settings);
+  f.server.hold();
+  CHECK(f.write(100, 'x', 4).ok());
+  f.server.await_sent(1);
+  CHECK(f.write(1, 'a').ok());
+  CHECK(f.write(2, 'b').ok());
+  int failures = 2;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked == wrote_stable(0, 4) && failures-- > 0) return Result<http::Reply>(kReset);
+    return f.server.answer(asked, request);
+  });
+  f.server.release_all();
+  const auto start = f.now();
+  CHECK(f.flush().ok());
+  CHECK(f.now() - start < 60s);  // nobody has waited for late copies
+  CHECK(f.server.content(1, 2) == "ab");
+}
