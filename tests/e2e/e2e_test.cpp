@@ -645,6 +645,23 @@ TEST_CASE("OPTIONS that lie end the start with one line", "[e2e]") {
   CHECK(Nbdkit(f.keys()).serves());
 }
 
+TEST_CASE("with write-back what nobody has flushed is sent before nbdkit ends", "[e2e]") {
+  ServerOptions options;
+  options.request_delay = 100ms;
+  Fixture f(options);
+  Nbdkit nbdkit(f.keys({"replay=16M", "write-back=true", "connections=1", "max-request=64K"}));
+  constexpr uint64_t kBytes = 2 << 20;
+  {
+    NbdClient client(nbdkit);
+    const auto data = pattern(7, kBytes);
+    CHECK(client.write(0, data.data(), data.size()) == 0);
+    CHECK(f.server.counters().bytes_put < kBytes);  // acknowledged before
+  }
+  nbdkit.stop();
+  INFO(nbdkit.log());
+  CHECK(f.server.counters().bytes_put == kBytes);
+}
+
 TEST_CASE("the connections are closed when nbdkit ends", "[e2e]") {
   Fixture f;
   Nbdkit nbdkit(f.keys());
