@@ -150,7 +150,7 @@ class ReplayLog {
   [[nodiscard]] std::vector<Slice> first_unsent(ByteRange within, const Most& most) const;
   // Likewise of all that is in memory, orphans or not.
   [[nodiscard]] std::optional<ByteRange> first_in_memory(uint64_t most) const;
-    // What is in the range, in order; and of that the orphans in memory.
+  // What is in the range, in order; and of that the orphans in memory.
   [[nodiscard]] std::vector<Slice> slices(ByteRange range) const;
   [[nodiscard]] std::vector<Slice> orphans(ByteRange range) const;
 
