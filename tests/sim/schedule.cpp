@@ -896,6 +896,8 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
   Plan plan = draw_plan(random, mode);
   one.stalls = pick(random, {0U, 0U, 20U, 200U});
+  // A keeper that gets no processor for seconds is too late for a ticket, whatever it does.
+  if (plan.server.ticket_life > Duration::zero()) one.stalls = 0;
   plan.checks = seed / std::size(kModes) % 8 == 0;
   plan.most_bytes = uint64_t{32} << 10;
   World world(plan, seed);
