@@ -70,7 +70,7 @@ void ReplayLog::put(RecordPtr record, ConnectionId connection, SegmentMap& into)
   uint64_t for_orphans = since;
   for (const SegmentMap* map : maps())
     map->each(range, [&](const Segment& hidden) {
-      since = std::min(since, hidden.since);
+      since = std::min(since, hidden.oldest());
       if (hidden.connection == kNoConnection) for_orphans = std::min(for_orphans, hidden.since);
     });
   if (connection != kNoConnection) {
@@ -79,22 +79,22 @@ void ReplayLog::put(RecordPtr record, ConnectionId connection, SegmentMap& into)
     dirty = std::min(dirty, for_orphans);
   }
   supersede(range);
-  into.add({range, std::move(record), connection, since});
+  if (&into == &unsent_)
+    into.add({range, std::move(record), connection, for_orphans, since});
+  else
+    into.add({range, std::move(record), connection, since});
 }
 
-// What a segment hides, its connection has to make stable in its place, as in lost().
 void ReplayLog::sent(ByteRange range, ConnectionId connection) {
   assert(connection != kNoConnection);
   std::vector<Segment> segments;
-  unsent_.each(range, [&](const Segment& segment) {
-    segments.push_back(
-        {intersection(segment.range, range), segment.record, connection, segment.since});
-  });
+  unsent_.each(range, [&](const Segment& segment) { segments.push_back(segment); });
   unsent_.erase(range);
-  for (Segment& segment : segments) {
+  for (const Segment& segment : segments) {
     uint64_t& dirty = dirty_.emplace(connection, segment.since).first->second;
     dirty = std::min(dirty, segment.since);
-    carried_.add(std::move(segment));
+    carried_.add(
+        {intersection(segment.range, range), segment.record, connection, segment.oldest()});
   }
 }
 
@@ -110,7 +110,7 @@ void ReplayLog::move(const RecordPtr& record) {
   for (SegmentMap* map : {&carried_, &orphans_, &unsent_}) {
     map->each(record->range, [&](const Segment& segment) {
       spooled_.add(
-          {intersection(segment.range, record->range), record, kNoConnection, segment.since});
+          {intersection(segment.range, record->range), record, kNoConnection, segment.oldest()});
     });
     map->erase(record->range);
   }
@@ -127,9 +127,13 @@ bool ReplayLog::lost(ConnectionId connection) {
     segment.connection = kNoConnection;
     orphans_.add(std::move(segment));
   }
-  // What the others carried may hide what was lost.
+  // What the others carried, or is unsent, may hide what was lost.
   for (auto& [other, dirty] : dirty_)
     if (const auto oldest = carried_.oldest(other)) dirty = std::min(dirty, *oldest);
+  for (Segment& segment : unsent_.take(kNoConnection)) {
+    segment.since = segment.oldest();
+    unsent_.add(std::move(segment));
+  }
   return true;
 }
 
@@ -218,7 +222,7 @@ bool ReplayLog::waits_for(Wait what, uint64_t acknowledged) const {
   switch (what) {
     case Wait::kSending: return is_old(orphans_) || is_old(unsent_);
     case Wait::kRows: return is_old(spooled_);
-    case Wait::kMemory: return is_old(carried_) || is_old(orphans_) || is_old(unsent_);
+    case Wait::kMemory: return is_old(carried_) || is_old(orphans_) || has_unsent();
   }
   return false;
 }

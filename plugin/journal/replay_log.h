@@ -25,7 +25,9 @@
 // With a spool, the data of a record may be there instead.
 //
 // With write-back a change is acknowledged before it is sent: until then it is unsent, which is
-// for a flush what an orphan is.
+// for a flush what an orphan is. What it hides of a connection's is made stable by a flush of that
+// connection, as above, and so does not keep a flush waiting that began before the change; or else a
+// client that writes to one place again and again could keep it waiting for ever.
 //
 // A data structure without threads or I/O: its owner guards it, except
 // make_record(), which any thread may call.

@@ -49,7 +49,11 @@ void SegmentMap::erase(ByteRange range) {
   std::vector<Segment> rests;  // two at most: of the first and of the last segment
   const auto keep = [&](const Segment& segment, uint64_t begin, uint64_t end) {
     if (begin < end)
-      rests.push_back({{begin, end - begin}, segment.record, segment.connection, segment.since});
+      rests.push_back({{begin, end - begin},
+                       segment.record,
+                       segment.connection,
+                       segment.since,
+                       segment.hidden_since});
   };
   auto it = first_after(range.offset);
   while (it != segments_.end() && it->second.range.offset < range.end()) {

@@ -15,6 +15,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -37,6 +38,11 @@ struct Segment {
   RecordPtr record;             // that has the content
   ConnectionId connection = 0;  // that carried it
   uint64_t since = 0;           // the first acknowledgement of content here that is not stable
+  // Of what is unsent: the same of what it hides and a connection has carried, so that `since` is
+  // of the rest; see ReplayLog.
+  uint64_t hidden_since = UINT64_MAX;
+
+  [[nodiscard]] uint64_t oldest() const { return std::min(since, hidden_since); }
 };
 
 class SegmentMap {

@@ -228,6 +228,24 @@ SCRIPT("what comes while a flush is under way is not covered by it", "[write_bac
   CHECK(f.server.content(0) == "b");
 }
 
+SCRIPT("a flush does not wait for what comes after it to the same place", "[write_back]") {
+  Two f;
+  CHECK(f.write(0, 'a').ok());
+  f.volume->wait_until_sent();
+  f.server.hold(kFlushed);
+  auto flush = f.start_flush();
+  f.server.await(kFlushed);
+  f.server.hold(wrote(0));
+  CHECK(f.write(0, 'b').ok());
+  f.server.await(wrote(0));
+  f.server.let_go(kFlushed);
+  CHECK(flush.get().ok());
+  CHECK(f.server.content(0) == "a");
+  f.server.let_go(wrote(0));
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(0) == "b");
+}
+
 SCRIPT("what hides an orphan waits for its late copies, also beside what is left of it",
        "[write_back]") {
   Two f;

@@ -217,6 +217,31 @@ TEST_CASE("what hides something that was never sent has to be stable in its plac
   CHECK(f.log.to_flush(before) == Ids{7});
 }
 
+TEST_CASE("what hides a connection's is needed only when that is lost", "[log]") {
+  Fixture f;
+  f.write(0, "aaaa", 1);
+  const uint64_t before = f.log.acknowledged();
+  f.unsent(0, "bb");
+  f.unsent(1, "cc");
+  CHECK_FALSE(f.log.waits_for(Wait::kSending, before));
+  CHECK(f.log.to_flush(before) == Ids{1});
+  SECTION("before it is sent") {
+    f.log.lost(1);
+    CHECK(f.log.waits_for(Wait::kSending, before));
+    f.log.supersede({3, 1});
+    CHECK(f.log.waits_for(Wait::kSending, before));
+    f.log.sent({0, 3}, 2);
+    CHECK(f.log.to_flush(before) == Ids{2});
+  }
+  SECTION("after it was sent") {
+    f.log.sent({0, 3}, 2);
+    CHECK(f.log.to_flush(before) == Ids{1});
+    f.log.lost(1);
+    f.log.supersede({3, 1});
+    CHECK(f.log.to_flush(before) == Ids{2});
+  }
+}
+
 TEST_CASE("what is unsent goes in runs of one kind, as large as a request", "[log]") {
   Fixture f;
   const auto run = [&](ByteRange within, const ReplayLog::Most& most) {
@@ -319,6 +344,8 @@ struct Model {
     uint64_t since = 0;
     bool row = false;
     bool unsent = false;
+    // Of what is unsent: but for what it hides of connections that are there.
+    uint64_t needed = 0;
   };
   explicit Model(uint64_t size) : bytes(size) {}
 
@@ -328,10 +355,12 @@ struct Model {
     for (uint64_t at = range.offset; at < range.end(); ++at) {
       if (bytes[at].change == 0) continue;
       since = std::min(since, bytes[at].since);
-      if (bytes[at].connection == 0) for_orphans = std::min(for_orphans, bytes[at].since);
+      if (bytes[at].connection == 0)
+        for_orphans =
+            std::min(for_orphans, bytes[at].unsent ? bytes[at].needed : bytes[at].since);
     }
     for (uint64_t at = range.offset; at < range.end(); ++at)
-      bytes[at] = {change, connection, since, row, unsent};
+      bytes[at] = {change, connection, since, row, unsent, for_orphans};
     if (connection == 0) return;
     const auto dirty_since = dirty.emplace(connection, sequence).first;
     dirty_since->second = std::min(dirty_since->second, for_orphans);
@@ -340,9 +369,9 @@ struct Model {
     for (uint64_t at = range.offset; at < range.end(); ++at) {
       Byte& byte = bytes[at];
       if (!byte.unsent) continue;
-      byte = {byte.change, connection, byte.since, false, false};
-      const auto dirty_since = dirty.emplace(connection, byte.since).first;
-      dirty_since->second = std::min(dirty_since->second, byte.since);
+      const auto dirty_since = dirty.emplace(connection, byte.needed).first;
+      dirty_since->second = std::min(dirty_since->second, byte.needed);
+      byte = {byte.change, connection, byte.since};
     }
   }
   void flushed(uint64_t connection) {
@@ -353,6 +382,7 @@ struct Model {
   void lost(uint64_t connection) {
     if (dirty.erase(connection) == 0) return;
     for (Byte& byte : bytes) {
+      if (byte.unsent) byte.needed = byte.since;
       if (byte.change == 0 || byte.connection == 0) continue;
       if (byte.connection == connection)
         byte.connection = 0;
@@ -370,10 +400,12 @@ struct Model {
       if (since <= up_to) ids.push_back(connection);
     return ids;
   }
-  bool any(uint64_t up_to, bool row, bool orphan) const {
+  // Of connections, rows, or what is to be sent, if `to_send`.
+  bool any(uint64_t up_to, bool row, bool to_send) const {
     return std::any_of(bytes.begin(), bytes.end(), [&](const Byte& byte) {
-      return byte.change != 0 && byte.since <= up_to && byte.row == row &&
-             (!orphan || byte.connection == 0);
+      if (byte.change == 0 || byte.row != row) return false;
+      if (byte.unsent) return to_send ? byte.needed <= up_to : true;
+      return byte.since <= up_to && (!to_send || byte.connection == 0);
     });
   }
 
