@@ -57,14 +57,23 @@ def path():
     return urlsplit(parameters["url"]).path
 
 
+def open_socket(address, *rest):
+    """localhost is this host also where no file says so (RFC 6761, section 6.3)."""
+    host, port = address
+    return socket.create_connection(("127.0.0.1" if host == "localhost" else host, port), *rest)
+
+
 def connect(unix_socket=None):
     if unix_socket:
         return UnixConnection(unix_socket)
     url = urlsplit(parameters["url"])
     if url.scheme == "http":
-        return http.client.HTTPConnection(url.hostname, url.port)
-    context = ssl.create_default_context(cafile=parameters.get("cafile"))
-    return http.client.HTTPSConnection(url.hostname, url.port, context=context)
+        connection = http.client.HTTPConnection(url.hostname, url.port)
+    else:
+        context = ssl.create_default_context(cafile=parameters.get("cafile"))
+        connection = http.client.HTTPSConnection(url.hostname, url.port, context=context)
+    connection._create_connection = open_socket
+    return connection
 
 
 def after_fork():
