@@ -13,6 +13,16 @@
 
 namespace upload::journal {
 
+namespace {
+
+void append_slices(const SegmentMap& map, ByteRange range, std::vector<Slice>& slices) {
+  map.each(range, [&](const Segment& segment) {
+    slices.push_back({intersection(segment.range, range), segment.record, segment.connection});
+  });
+}
+
+}  // namespace
+
 Record::~Record() {
   if (data) memory->give_back(std::move(data), range.length);
   if (memory) memory->unreserve(cost);
@@ -53,36 +63,39 @@ void ReplayLog::add(ConnectionId connection) {
   dirty_.emplace(connection, ++acknowledged_);
 }
 
+// A change of the range is acknowledged, and hides what is there.
+ReplayLog::Ages ReplayLog::hide(ByteRange range) {
+  ++acknowledged_;
+  Ages ages{acknowledged_, acknowledged_};
+  for (const SegmentMap* map : maps())
+    map->each(range, [&](const Segment& hidden) {
+      ages.since = std::min(ages.since, hidden.oldest());
+      if (hidden.connection == kNoConnection) ages.needed = std::min(ages.needed, hidden.since);
+    });
+  supersede(range);
+  return ages;
+}
+
 void ReplayLog::add(RecordPtr record, ConnectionId connection) {
   const bool spooled = record->row != 0;
   assert((connection == kNoConnection) == spooled);
-  put(std::move(record), connection, spooled ? spooled_ : carried_);
+  const ByteRange range = record->range;
+  const Ages ages = hide(range);
+  if (!spooled) make_dirty(connection, ages.needed);
+  (spooled ? spooled_ : carried_).add({range, std::move(record), connection, ages.since});
 }
 
 void ReplayLog::add_unsent(RecordPtr record) {
   assert(record->row == 0);
-  put(std::move(record), kNoConnection, unsent_);
+  const ByteRange range = record->range;
+  const Ages ages = hide(range);
+  unsent_.add({range, std::move(record), kNoConnection, ages.needed, ages.since});
 }
 
-void ReplayLog::put(RecordPtr record, ConnectionId connection, SegmentMap& into) {
-  const ByteRange range = record->range;
-  uint64_t since = ++acknowledged_;
-  uint64_t for_orphans = since;
-  for (const SegmentMap* map : maps())
-    map->each(range, [&](const Segment& hidden) {
-      since = std::min(since, hidden.oldest());
-      if (hidden.connection == kNoConnection) for_orphans = std::min(for_orphans, hidden.since);
-    });
-  if (connection != kNoConnection) {
-    uint64_t& dirty = dirty_.emplace(connection, acknowledged_).first->second;
-    // What was an orphan, or unsent, is not sent now: this has to be stable in its place.
-    dirty = std::min(dirty, for_orphans);
-  }
-  supersede(range);
-  if (&into == &unsent_)
-    into.add({range, std::move(record), connection, for_orphans, since});
-  else
-    into.add({range, std::move(record), connection, since});
+// A flush of the connection makes stable what was acknowledged from then on.
+void ReplayLog::make_dirty(ConnectionId connection, uint64_t since) {
+  uint64_t& dirty = dirty_.emplace(connection, since).first->second;
+  dirty = std::min(dirty, since);
 }
 
 void ReplayLog::sent(ByteRange range, ConnectionId connection) {
@@ -91,8 +104,7 @@ void ReplayLog::sent(ByteRange range, ConnectionId connection) {
   unsent_.each(range, [&](const Segment& segment) { segments.push_back(segment); });
   unsent_.erase(range);
   for (const Segment& segment : segments) {
-    uint64_t& dirty = dirty_.emplace(connection, segment.since).first->second;
-    dirty = std::min(dirty, segment.since);
+    make_dirty(connection, segment.since);
     carried_.add(
         {intersection(segment.range, range), segment.record, connection, segment.oldest()});
   }
@@ -190,10 +202,7 @@ std::vector<Slice> ReplayLog::first_unsent(ByteRange within, const Most& most) c
 
 std::vector<Slice> ReplayLog::slices(ByteRange range) const {
   std::vector<Slice> result;
-  for (const SegmentMap* map : maps())
-    map->each(range, [&](const Segment& segment) {
-      result.push_back({intersection(segment.range, range), segment.record, segment.connection});
-    });
+  for (const SegmentMap* map : maps()) append_slices(*map, range, result);
   std::sort(result.begin(), result.end(),
             [](const Slice& a, const Slice& b) { return a.range.offset < b.range.offset; });
   return result;
@@ -201,9 +210,7 @@ std::vector<Slice> ReplayLog::slices(ByteRange range) const {
 
 std::vector<Slice> ReplayLog::orphans(ByteRange range) const {
   std::vector<Slice> result;
-  orphans_.each(range, [&](const Segment& segment) {
-    result.push_back({intersection(segment.range, range), segment.record, kNoConnection});
-  });
+  append_slices(orphans_, range, result);
   return result;
 }
 

@@ -176,7 +176,14 @@ class ReplayLog {
  private:
   using Maps = std::array<const SegmentMap*, 4>;
   [[nodiscard]] Maps maps() const { return {&carried_, &orphans_, &unsent_, &spooled_}; }
-  void put(RecordPtr record, ConnectionId connection, SegmentMap& into);
+  // Since when bytes of a change are unstable, with what it hides; and since when, but for what a
+  // flush of connections that are dirty makes stable.
+  struct Ages {
+    uint64_t since = 0;
+    uint64_t needed = 0;
+  };
+  Ages hide(ByteRange range);
+  void make_dirty(ConnectionId connection, uint64_t since);
   static std::optional<ByteRange> first_run(std::initializer_list<const SegmentMap*> maps,
                                             uint64_t most, uint64_t from);
 

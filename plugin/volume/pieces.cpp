@@ -16,6 +16,14 @@ Pieces pieces_of(const std::vector<Change*>& batch) {
   return pieces;
 }
 
+Pieces pieces_of(const std::vector<journal::Slice>& slices) {
+  Pieces pieces;
+  pieces.reserve(slices.size());
+  for (const journal::Slice& slice : slices)
+    pieces.push_back({slice.range, slice.record->at(slice.range.offset), slice.record->sequence});
+  return pieces;
+}
+
 ByteRange range_of(const std::vector<Change*>& batch) {
   const uint64_t offset = batch.front()->range.offset;
   return {offset, batch.back()->range.end() - offset};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/byte_range.h"
+#include "journal/replay_log.h"
 #include "volume/change_queue.h"
 
 namespace upload::volume {
@@ -24,6 +25,8 @@ struct Piece {
 using Pieces = std::vector<Piece>;
 
 [[nodiscard]] Pieces pieces_of(const std::vector<Change*>& batch);
+// Of what is in memory; the slices keep it there.
+[[nodiscard]] Pieces pieces_of(const std::vector<journal::Slice>& slices);
 // Of what is adjacent.
 [[nodiscard]] ByteRange range_of(const std::vector<Change*>& batch);
 [[nodiscard]] ByteRange range_of(const Pieces& pieces);

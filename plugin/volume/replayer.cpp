@@ -96,10 +96,7 @@ Status Replayer::replay(const std::vector<ByteRange>& ranges) {
       for (journal::Slice& slice : core_.unflushed.log.orphans(change.range))
         slices.push_back(std::move(slice));
   }
-  Pieces pieces;
-  for (const journal::Slice& slice : slices)
-    pieces.push_back({slice.range, slice.record->at(slice.range.offset), slice.record->sequence});
-  const Status status = send_all(split(pieces, core_.options.limits));
+  const Status status = send_all(split(pieces_of(slices), core_.options.limits));
   slices.clear();  // with them records may go: there is room in the log
   MutexLock lock(core_.mutex);
   core_.let_go(held);

@@ -163,11 +163,8 @@ std::vector<journal::Slice> WriteBack::first_free_run(uint64_t from, uint64_t en
 }
 
 Pieces WriteBack::first_request(const std::vector<journal::Slice>& run) {
-  Pieces pieces;
-  for (const journal::Slice& slice : run)
-    pieces.push_back({slice.range, slice.record->at(slice.range.offset), slice.record->sequence});
-  if (pieces.empty()) return pieces;
-  Pieces first = std::move(split(pieces, core_.options.limits).front());
+  if (run.empty()) return {};
+  Pieces first = std::move(split(pieces_of(run), core_.options.limits).front());
   next_ = range_of(first).end();
   return first;
 }

@@ -29,6 +29,13 @@ struct Two : Setup {
 
 const Status kReset(Kind::kLost, "reset");
 
+// The server holds all requests from now on; a write to these blocks is under way.
+void hold_a_write(Setup& f, uint64_t block, char fill, uint64_t count = 1) {
+  f.server.hold();
+  CHECK(f.write(block, fill, count).ok());
+  f.server.await_sent(1);
+}
+
 }  // namespace
 
 SCRIPT("a write does not wait for the server, and a flush does", "[write_back]") {
@@ -59,9 +66,7 @@ SCRIPT("a write that nobody flushes is sent", "[write_back]") {
 SCRIPT("while a request is under way what is less than another one waits for more",
        "[write_back]") {
   Two f;
-  f.server.hold();
-  CHECK(f.write(0, 'a').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'a');
   for (uint64_t block = 10; block < 25; ++block) CHECK(f.write(block, 'b').ok());
   pass();
   CHECK(f.server.count(Verb::kWrite) == 1);
@@ -76,9 +81,7 @@ SCRIPT("while a request is under way what is less than another one waits for mor
 
 SCRIPT("when a flush waits nothing is kept for later", "[write_back]") {
   Two f;
-  f.server.hold();
-  CHECK(f.write(0, 'a').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'a');
   CHECK(f.write(100, 'b').ok());
   auto flush = f.start_flush();
   f.server.await_sent(2);
@@ -89,9 +92,7 @@ SCRIPT("when a flush waits nothing is kept for later", "[write_back]") {
 
 SCRIPT("the last of a copy goes when the request before it is done", "[write_back]") {
   Two f;
-  f.server.hold();
-  CHECK(f.write(0, 'a').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'a');
   CHECK(f.write(100, 'b').ok());
   f.server.release(1);
   f.server.await_sent(2);
@@ -100,9 +101,7 @@ SCRIPT("the last of a copy goes when the request before it is done", "[write_bac
 
 SCRIPT("small zeroes between data go along with it", "[write_back]") {
   Setup f(write_back());
-  f.server.hold();
-  CHECK(f.write(0, 'x').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'x');
   for (uint64_t block = 10; block < 18; block += 2) {
     CHECK(f.write(block, 'a').ok());
     CHECK(f.zero(block + 1).ok());
@@ -116,9 +115,7 @@ SCRIPT("small zeroes between data go along with it", "[write_back]") {
 
 SCRIPT("what is written again before it was sent is sent once", "[write_back]") {
   Setup f(write_back());
-  f.server.hold();
-  CHECK(f.write(0, 'x').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'x');
   for (const char fill : {'a', 'b', 'c'}) CHECK(f.write(10, fill).ok());
   CHECK(f.read(10) == "c");
   f.server.release_all();
@@ -129,9 +126,7 @@ SCRIPT("what is written again before it was sent is sent once", "[write_back]") 
 
 SCRIPT("where a request is under way a write waits for it", "[write_back]") {
   Two f;
-  f.server.hold();
-  CHECK(f.write(0, 'a', 2).ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 0, 'a', 2);
   auto write = f.start_write(1, 'b', 2);
   pass();
   CHECK_FALSE(write.done());
@@ -144,9 +139,7 @@ SCRIPT("where a request is under way a write waits for it", "[write_back]") {
 
 SCRIPT("a write with FUA is stable by itself, and what it hides is never sent", "[write_back]") {
   Two f;
-  f.server.hold();
-  CHECK(f.write(50, 'x').ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 50, 'x');
   CHECK(f.write(0, 'a').ok());
   auto fua = f.start_write(0, 'b', 1, true);
   f.server.await_sent(2);
@@ -351,9 +344,7 @@ SCRIPT("changes of one block that fail together are repeated together", "[write_
   settings.durability = Durability::kOnReply;
   settings.server_block = 4;
   Setup f(settings);
-  f.server.hold();
-  CHECK(f.write(100, 'x', 4).ok());
-  f.server.await_sent(1);
+  hold_a_write(f, 100, 'x', 4);
   CHECK(f.write(1, 'a').ok());
   CHECK(f.write(2, 'b').ok());
   int failures = 2;
