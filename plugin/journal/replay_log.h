@@ -122,6 +122,9 @@ class ReplayLog {
     return dirty_.contains(connection);
   }
 
+  // Any connection is.
+  [[nodiscard]] bool is_dirty() const { return !dirty_.empty(); }
+
   [[nodiscard]] bool empty() const { return !has_in_memory() && spooled_.empty(); }
   [[nodiscard]] bool has_in_memory() const {
     return !carried_.empty() || has_orphans_in_memory() || has_unsent();

@@ -35,7 +35,7 @@ void Core::check_waits() const {
   assert(waiting_flushes.empty() || must_wait(*waiting_flushes.begin()));
   assert(!waits_for_spool || spool_is_busy());
   // What other volumes give back is nothing to wait for: nobody tells.
-  assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.begin(), true));
+  assert(waiting_for_room.empty() || !has_room_for(*waiting_for_room.front(), true));
   // What is unsent has somebody who sends it, or a change in the queue is done before.
   assert(!unflushed.log.has_unsent() || sending_jobs > 0 || senders_stuck || health.over() ||
          spool_state == SpoolState::kSpooling);

@@ -45,25 +45,31 @@ void Core::wait_for(CondVar& reason, TimePoint until) {
 }
 
 void Core::wake_all() {
-  for (CondVar* reason : {&state_changed, &became_stable, &room_made}) reason->notify_all();
+  state_changed.notify_all();
+  became_stable.notify_all();
+  for (Change* change : waiting_for_room) change->turn.notify_one();
 }
 
 // This is called for each acknowledgement, and wakes nobody who would only find that there
-// is more to wait for: a flush that covers less, or a change that wants less room, waits no
-// longer than others, so only the least of each has to be asked about.
+// is more to wait for: a flush that covers less waits no longer than others, so only the least has
+// to be asked about; and room is for the first in line, who then looks after the next.
 void Core::wake_waiting() {
   if (!waiting_flushes.empty() && !must_wait(*waiting_flushes.begin()))
     became_stable.notify_all();
   if (waits_for_spool && !spool_is_busy()) became_stable.notify_all();
   if (waits_for_sent && !unflushed.log.has_unsent()) became_stable.notify_all();
-  if (!waiting_for_room.empty() && has_room_for(*waiting_for_room.begin()))
-    room_made.notify_all();
+  if (!waiting_for_room.empty() && has_room_for(*waiting_for_room.front()))
+    waiting_for_room.front()->turn.notify_one();
 }
 
 void Core::wake_workers() {
   replay_work.notify_one();
   send_work.notify_one();
   spool_work.notify_one();
+}
+
+void Core::wake_if_room_is_due() {
+  if (is_room_due()) replay_work.notify_one();
 }
 
 Result<upstream::Lease> Core::lease() {
@@ -172,9 +178,17 @@ bool Core::belongs_into_spool(ByteRange range) const {
   return spool_state == SpoolState::kSpooling || unflushed.rows().overlaps(range);
 }
 
-bool Core::has_room_for(uint64_t bytes, bool own) const {
-  return budget.has_room_for(bytes, spool_state == SpoolState::kSpooling, unflushed.rows().used(),
-                             own);
+bool Core::has_room_for(const Change& change, bool own) const {
+  return budget.has_room_for(Budget::data_bytes(change), spool_state == SpoolState::kSpooling,
+                             unflushed.rows().used(), own);
+}
+
+// A flush does not free what orphans take: while there are any, only if somebody waits. While there
+// is more to send than to flush, sending it comes first: a flush now makes little room.
+bool Core::is_room_due() const {
+  const journal::ReplayLog& log = unflushed.log;
+  if (making_room || !log.is_dirty() || log.unsent_bytes() > log.carried_bytes()) return false;
+  return room_wanted || (log.half_full() && !log.has_orphans_in_memory());
 }
 
 bool Core::must_wait(uint64_t acknowledged) const {

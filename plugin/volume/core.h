@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <list>
 #include <memory>
 #include <optional>
@@ -104,20 +105,21 @@ class Core final : private upstream::LeaseWaiter {
   CondVar state_changed;
   // Something has become stable, and one of those who wait can go on.
   CondVar became_stable;
-  // There is room in the log or the spool for one of those who wait for it.
-  CondVar room_made;
   // There may be a job of the replayer, of those who send what is unsent, and of the drainer.
   CondVar replay_work;
   CondVar send_work;
   CondVar spool_work;
   // Who waits for `became_stable`: what each flush is to cover, and whether anybody waits for the
-  // spool to be empty. Who waits for `room_made`: the bytes of data that each change wants to add.
+  // spool to be empty, or for all to be sent.
   std::multiset<uint64_t> waiting_flushes GUARDED_BY(mutex);
   bool waits_for_spool GUARDED_BY(mutex) = false;
   bool waits_for_sent GUARDED_BY(mutex) = false;
-  std::multiset<uint64_t> waiting_for_room GUARDED_BY(mutex);
-  // One of these has come to wait since room was last made.
+  // Changes that wait for room in the log or the spool, each for its `turn`, in the order in which
+  // they came: a large one is not overtaken for ever.
+  std::deque<Change*> waiting_for_room GUARDED_BY(mutex);
+  // One has come to wait since a job began to make room; and that job has not ended.
   bool room_wanted GUARDED_BY(mutex) = false;
+  bool making_room GUARDED_BY(mutex) = false;
 
   // WriteBack's: its jobs that have not ended; and whether changes in the queue keep all that is
   // unsent, which is looked at again when one is done.
@@ -134,7 +136,10 @@ class Core final : private upstream::LeaseWaiter {
   void wake_all() REQUIRES(mutex);
   // After anything else that may be what somebody waits for.
   void wake_waiting() REQUIRES(mutex);
+  // After what may be work for any of them.
   void wake_workers() REQUIRES(mutex);
+  // After the log has more to flush, or somebody wants room.
+  void wake_if_room_is_due() REQUIRES(mutex);
 
   // Waits for any connection, as Share::lease() does.
   [[nodiscard]] Result<upstream::Lease> lease() EXCLUDES(mutex);
@@ -162,14 +167,17 @@ class Core final : private upstream::LeaseWaiter {
   }
   // The answer stays true while the caller has the range to itself.
   [[nodiscard]] bool belongs_into_spool(ByteRange range) const REQUIRES(mutex);
-  [[nodiscard]] bool has_room_for(uint64_t bytes, bool own = false) const REQUIRES(mutex);
+  // `own`: without what could be borrowed from other volumes.
+  [[nodiscard]] bool has_room_for(const Change& change, bool own = false) const REQUIRES(mutex);
+  // A flush of all connections is due, to make room.
+  [[nodiscard]] bool is_room_due() const REQUIRES(mutex);
   // Of the first so many acknowledged changes, is anything unstable that needs no flush but
   // to be sent again, or to get into the spool?
   [[nodiscard]] bool must_wait(uint64_t acknowledged) const REQUIRES(mutex);
   [[nodiscard]] bool spool_is_busy() const REQUIRES(mutex);
   // What is unsent is not to be kept until there is more.
   [[nodiscard]] bool somebody_waits_for_sending() const REQUIRES(mutex) {
-    return !waiting_flushes.empty() || !waiting_for_room.empty() || waits_for_sent;
+    return !waiting_flushes.empty() || waits_for_sent;
   }
   // Until when whatever began at `start` waits for the server to take what is in the spool.
   [[nodiscard]] TimePoint give_up_on_spool_at(TimePoint start) const REQUIRES(mutex);

@@ -42,19 +42,13 @@ Job Replayer::replay_job() {
 }
 
 Job Replayer::make_room_job() {
-  const journal::ReplayLog& log = core_.unflushed.log;
-  // A flush does not free what orphans take: while there are any, only if somebody waits.
-  const bool full = log.half_full() && !log.has_orphans_in_memory();
-  if (making_room_ || !(full || core_.room_wanted)) return nullptr;
-  // While there is more to send than to flush, sending it comes first: a flush now makes little room.
-  if (log.unsent_bytes() > log.carried_bytes()) return nullptr;
-  if (log.to_flush(log.acknowledged()).empty()) return nullptr;
-  making_room_ = true;
+  if (!core_.is_room_due()) return nullptr;
+  core_.making_room = true;
   core_.room_wanted = false;
   return [this] {
     flusher_.make_room();
     MutexLock lock(core_.mutex);
-    making_room_ = false;
+    core_.making_room = false;
   };
 }
 

@@ -62,7 +62,6 @@ class Replayer final : public JobSource {
   // ended, what is left or has come meanwhile is looked at from the beginning.
   uint64_t claim_from_ GUARDED_BY(core_.mutex) = 0;
   size_t replaying_ GUARDED_BY(core_.mutex) = 0;
-  bool making_room_ GUARDED_BY(core_.mutex) = false;
 };
 
 }  // namespace upload::volume

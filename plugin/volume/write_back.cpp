@@ -45,7 +45,6 @@ bool WriteBack::accept(Change& change) noexcept {
   core_.unflushed.log.add_unsent(std::move(record));
   core_.finish({&change}, {});
   core_.wake_waiting();  // older content has made room
-  if (core_.unflushed.log.half_full()) core_.wake_workers();
   if (is_worth_sending()) core_.send_work.notify_one();
   return true;
 }
@@ -178,7 +177,7 @@ void WriteBack::sent(ByteRange range, const upstream::Lease& lease) {
   else
     log.sent(range, lease.id());
   core_.wake_waiting();
-  if (log.half_full() || core_.room_wanted) core_.wake_workers();
+  core_.wake_if_room_is_due();
 }
 
 }  // namespace upload::volume

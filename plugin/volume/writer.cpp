@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <deque>
 #include <exception>
 #include <new>
 #include <utility>
@@ -91,8 +92,20 @@ Status Writer::commit(Change& change, bool fua) noexcept {
 }
 
 // Waits until the change may enter the queue, with room for it in the log.
-// What is sent later waits for late copies later.
 Status Writer::admit(Change& change, bool write_back) {
+  const Status status = wait_for_room(change, write_back);
+  leave_line(change);
+  return status;
+}
+
+// The next in line may find room.
+void Writer::leave_line(Change& change) {
+  if (std::erase(core_.waiting_for_room, &change) > 0) core_.wake_waiting();
+}
+
+// What is sent later waits for late copies later.
+Status Writer::wait_for_room(Change& change, bool write_back) {
+  std::deque<Change*>& line = core_.waiting_for_room;
   const TimePoint start = core_.clock.now();
   LastLook last_look;
   for (;;) {
@@ -104,20 +117,22 @@ Status Writer::admit(Change& change, bool write_back) {
         if (Status status = mode_.may_wait_in_doubt(); !status.ok()) return status;
         const TimePoint give_up = mode_.give_up_waiting_at(core_.waiting_since(start));
         if (core_.clock.now() >= give_up) return delivery_.unknown_fate();
+        leave_line(change);
         core_.wait_for(core_.state_changed, std::min(*doubt, give_up));
         continue;
       }
     }
-    if (core_.budget.reserve(change, spooling, core_.unflushed.rows().used())) return {};
+    if ((line.empty() || line.front() == &change) &&
+        core_.budget.reserve(change, spooling, core_.unflushed.rows().used()))
+      return {};
     const TimePoint give_up = core_.give_up_on_spool_at(start);
     const auto until = last_look.wait_until(give_up, core_.clock.now());
     if (!until) return core_.waited_for_spool("write");
     // The replayer makes room by a flush; without a spool it latches when it can't.
     core_.room_wanted = true;
-    core_.wake_workers();
-    const auto waiting = core_.waiting_for_room.insert(Budget::data_bytes(change));
-    core_.wait_for(core_.room_made, *until);
-    core_.waiting_for_room.erase(waiting);
+    core_.wake_if_room_is_due();
+    if (std::find(line.begin(), line.end(), &change) == line.end()) line.push_back(&change);
+    core_.wait_for(change.turn, *until);
   }
 }
 
@@ -197,6 +212,7 @@ void Writer::acknowledge(const std::vector<Change*>& batch, ConnectionId id,
   if (batch.front()->stable) {
     log.supersede(range_of(batch));
     core_.wake_waiting();  // it may have been what a flush waits for
+    core_.wake_if_room_is_due();
     return;
   }
   if (!core_.options.keeps_content()) {
@@ -206,7 +222,8 @@ void Writer::acknowledge(const std::vector<Change*>& batch, ConnectionId id,
   for (journal::RecordPtr& record : records) log.add(std::move(record), id);
   for (Change* change : batch) change->memory = 0;  // it is the record's now
   core_.wake_waiting();                             // older content has made room
-  if (log.half_full() || core_.spool_state == SpoolState::kSpooling) core_.wake_workers();
+  core_.wake_if_room_is_due();
+  if (core_.spool_state == SpoolState::kSpooling) core_.spool_work.notify_one();
 }
 
 }  // namespace upload::volume

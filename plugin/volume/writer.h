@@ -68,6 +68,8 @@ class Writer {
   [[nodiscard]] uint64_t bytes_into_block(ByteRange range) const;
   Status commit(Change& change, bool fua) noexcept EXCLUDES(core_.mutex);
   Status admit(Change& change, bool write_back) REQUIRES(core_.mutex);
+  Status wait_for_room(Change& change, bool write_back) REQUIRES(core_.mutex);
+  void leave_line(Change& change) REQUIRES(core_.mutex);
   void wait_for_turn(Change& change) REQUIRES(core_.mutex);
   bool send_batch(Change& leader) EXCLUDES(core_.mutex);
   [[nodiscard]] bool make_records(const std::vector<Change*>& batch,

@@ -281,6 +281,45 @@ SCRIPT("whoever finds no room gets it when something was sent and flushed", "[wr
   CHECK(f.server.content(990, 10) == "aaaaaaaaaa");
 }
 
+SCRIPT("nobody overtakes a large change that waits for room", "[write_back]") {
+  Setup f(write_back());
+  f.server.hold();
+  // Seven of these fit into the log.
+  for (uint64_t block = 0; block < 70; block += 10) CHECK(f.write(block, 'a', 10).ok());
+  auto large = f.start_write(100, 'b', 10);
+  pass();
+  auto small = f.start_write(200, 'c');
+  auto last = f.start_write(300, 'd');
+  pass();
+  CHECK_FALSE(large.done());
+  CHECK_FALSE(small.done());
+  f.server.release_all();
+  CHECK(large.get().ok());
+  CHECK(small.get().ok());
+  CHECK(last.get().ok());
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(100) + f.server.content(200) + f.server.content(300) == "bcd");
+}
+
+SCRIPT("who gives up waiting for room leaves it to the next", "[write_back]") {
+  Settings settings = write_back();
+  settings.spool = new_directory();
+  settings.spool_size = settings.replay;
+  settings.retry_time = 10s;
+  Setup f(settings);
+  f.server.away();
+  for (uint64_t block = 0; block < 110; block += 10) CHECK(f.write(block, 'a', 10).ok());
+  auto large = f.start_write(200, 'b', 20);
+  pass();
+  auto small = f.start_write(300, 'c');
+  pass();
+  CHECK_FALSE(small.done());
+  CHECK_FALSE(large.get().ok());
+  pass();
+  CHECK(small.done());
+  CHECK(small.get().ok());
+}
+
 SCRIPT("there are not more flushes than room asks for", "[write_back]") {
   Setup f(write_back());
   for (uint64_t block = 0; block < 2048; block += 16) CHECK(f.write(block, 'a', 16).ok());
