@@ -754,10 +754,10 @@ more=()
 
 begin "the memory for that is as the user says, and enough for the largest request"
 try --dry-run disk.raw good
-expect ' replay=134217728 ' "$TMP/out"
+expect ' replay=268435456 ' "$TMP/out"
 more=(replay=16M)
 try --dry-run disk.raw good
-expect ' replay=134217728 .* replay=16M' "$TMP/out"
+expect ' replay=268435456 .* replay=16M' "$TMP/out"
 more=(max-request=512M)
 try --dry-run disk.raw good
 expect ' replay=536870912 .* max-request=512M' "$TMP/out"

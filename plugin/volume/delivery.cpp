@@ -5,6 +5,7 @@
 #include "volume/delivery.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <utility>
 
@@ -46,6 +47,18 @@ Delivery::Outcome Delivery::deliver(std::optional<upstream::Lease>& lease, Statu
     else
       status = other.status();
   }
+}
+
+Delivery::Outcome Delivery::attempt(upstream::Lease& lease, const Pieces& pieces,
+                                    Purpose purpose) {
+  lease.replace_if_closed();
+  switch (find_obstacle(pieces)) {
+    case Obstacle::kNone: return {.status = send(lease, pieces, purpose)};
+    case Obstacle::kLatched: return {.status = core_.latched()};
+    case Obstacle::kFallback: return {.to_fallback = true};
+    case Obstacle::kDoubt: return {.status = unknown_fate()};
+  }
+  std::abort();
 }
 
 // What keeps the pieces from being sent now. An error that has latched comes first: nothing

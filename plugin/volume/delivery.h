@@ -41,6 +41,10 @@ class Delivery {
   Outcome deliver(std::optional<upstream::Lease>& lease, Status no_lease, const Pieces& pieces,
                   Purpose purpose, Purpose repeated) EXCLUDES(core_.mutex);
 
+  // One attempt, with a lease that there is.
+  Outcome attempt(upstream::Lease& lease, const Pieces& pieces, Purpose purpose)
+      EXCLUDES(core_.mutex);
+
   // What a change fails with that was not sent because of late copies of others.
   [[nodiscard]] Status unknown_fate() const;
 

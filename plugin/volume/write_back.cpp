@@ -6,14 +6,25 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cinttypes>
 #include <memory>
 #include <new>
 #include <optional>
 #include <utility>
 
+#include "base/log.h"
 #include "base/process_stop.h"
 
 namespace upload::volume {
+
+// All that is under way is at most half of the log: the other half fills meanwhile.
+WriteBack::WriteBack(Core& core, Mode& mode, Delivery& delivery)
+    : core_(core),
+      mode_(mode),
+      delivery_(delivery),
+      size_(core.options.limits.max_request,
+            std::min(core.options.capabilities.traits.max_write,
+                     core.options.replay / 2 / core.share.limit())) {}
 
 // --- Into the log ---------------------------------------------------------
 
@@ -100,55 +111,130 @@ void WriteBack::send() noexcept {
   std::optional<upstream::Lease> lease;
   if (connection.ok()) lease = std::move(connection.value());
   HeldRanges held;
-  std::vector<journal::Slice> slices;
-  Pieces pieces;
+  Request request;
   {
     MutexLock lock(core_.mutex);
     --choosing_;
-    slices = next_run();
-    pieces = first_request(slices);
-    if (pieces.empty()) {
+    request = next_request(lease.has_value());
+    if (request.pieces.empty()) {
       --core_.sending_jobs;
       return;
     }
-    held.emplace_back().range = range_of(pieces);
+    held.emplace_back().range = range_of(request.pieces);
     under_way_ += held.front().range.length;
     const bool is_held = core_.hold(held);
     assert(is_held);
     (void)is_held;
   }
-  const bool stable = core_.options.stable_on_reply();
-  const Delivery::Outcome outcome =
-      delivery_.deliver(lease, connection.status(), pieces,
-                        stable ? Purpose::kStableChange : Purpose::kChange, Purpose::kResend);
-  if (!outcome.status.ok())
-    core_.latch(outcome.status.while_doing("acknowledged data could not be sent"));
-  slices.clear();  // with them records may go: there is room in the log
+  const Delivery::Outcome outcome = deliver(request, lease, connection.status());
+  request.slices.clear();  // with them records may go: there is room in the log
   MutexLock lock(core_.mutex);
-  if (outcome.status.ok() && !outcome.to_fallback) sent(range_of(pieces), *lease);
-  under_way_ -= range_of(pieces).length;
+  if (outcome.status.ok() && !outcome.to_fallback) sent(request, *lease);
+  under_way_ -= range_of(request.pieces).length;
   --core_.sending_jobs;
   core_.let_go(held);
   // The mutex goes first, then the lease.
 }
 
-// From what was taken last on, and then from the beginning.
-std::vector<journal::Slice> WriteBack::next_run() {
-  std::vector<journal::Slice> run = first_free_run(next_, core_.options.size);
-  if (run.empty()) run = first_free_run(0, next_);
+Delivery::Outcome WriteBack::deliver(const Request& request,
+                                     std::optional<upstream::Lease>& lease, Status no_lease) {
+  const Purpose purpose = request.stable ? Purpose::kStableChange : Purpose::kChange;
+  const TimePoint start = core_.clock.now();
+  const Delivery::Outcome outcome =
+      request.large ? delivery_.attempt(*lease, request.pieces, purpose)
+                    : delivery_.deliver(lease, std::move(no_lease), request.pieces, purpose,
+                                        Purpose::kResend);
+  if (outcome.to_fallback) return outcome;
+  const uint64_t bytes = range_of(request.pieces).length;
+  if (!outcome.status.ok() && !request.large) {
+    core_.latch(outcome.status.while_doing("acknowledged data could not be sent"));
+  } else if (!outcome.status.ok()) {
+    UPLOAD_DEBUG(queue, "a request of %" PRIu64 " bytes has failed, they go in smaller ones: %s",
+                 bytes, outcome.status.text().c_str());
+    // What it has carried is orphaned before others may have the range.
+    lease.reset();
+  }
+  if (!has_data(request.pieces)) return outcome;
+  MutexLock lock(core_.mutex);
+  if (outcome.status.ok())
+    size_.succeeded(bytes, core_.clock.now() - start);
+  else if (request.large)
+    size_.failed(bytes);
+  return outcome;
+}
+
+bool WriteBack::has_data(const Pieces& pieces) const {
+  return core_.options.limits.zero_is_data ||
+         std::any_of(pieces.begin(), pieces.end(),
+                     [](const Piece& piece) { return piece.data != nullptr; });
+}
+
+// `connected`: there is a connection for it. What has to wait for late copies is not just tried.
+WriteBack::Request WriteBack::next_request(bool connected) {
+  const uint64_t least = size_.least();
+  Request request =
+      request_of(next_run(connected ? size_.now() : least), connected ? size_.now() : least);
+  if (request.large && core_.in_doubt(request.pieces))
+    request = request_of(std::move(request.slices), least);
+  if (!request.pieces.empty()) next_ = range_of(request.pieces).end();
+  return request;
+}
+
+// The first of what is to be sent, up to so many bytes of data.
+WriteBack::Request WriteBack::request_of(std::vector<journal::Slice> slices, uint64_t most) {
+  Request request;
+  if (slices.empty()) return request;
+  BatchLimits limits = core_.options.limits;
+  limits.max_request = most;
+  request.pieces = std::move(split(pieces_of(slices), limits).front());
+  request.slices = std::move(slices);
+  request.large = most > size_.least() && has_data(request.pieces) &&
+                  range_of(request.pieces).length > size_.least();
+  request.stable =
+      core_.options.stable_on_reply() || (request.large && core_.unflushed.log.half_full());
+  return request;
+}
+
+// From what was taken last on, and then from the beginning: the longest of some runs, up to so many
+// bytes of data. When somebody waits for all to be sent, each in its turn.
+std::vector<journal::Slice> WriteBack::next_run(uint64_t most) {
+  constexpr int kLooks = 16;
+  std::vector<journal::Slice> longest;
+  uint64_t from = next_;
+  bool at_beginning = false;
+  for (int looks = 0; looks < kLooks; ++looks) {
+    std::vector<journal::Slice> run =
+        first_free_run(from, at_beginning ? next_ : core_.options.size, most);
+    if (run.empty()) {
+      if (std::exchange(at_beginning, true)) break;
+      from = 0;
+      continue;
+    }
+    from = run.back().range.end();
+    if (longest.empty() || weight_of(run) > weight_of(longest)) longest = std::move(run);
+    if (weight_of(longest) >= most || core_.somebody_waits_for_sending()) break;
+  }
   // Whoever ends looks again.
-  if (run.empty()) core_.senders_stuck = core_.unflushed.log.has_unsent();
-  return run;
+  if (longest.empty()) core_.senders_stuck = core_.unflushed.log.has_unsent();
+  return longest;
+}
+
+// In bytes. Zeroes take no memory, and no time on the way: a run of them does not keep data waiting.
+uint64_t WriteBack::weight_of(const std::vector<journal::Slice>& run) const {
+  const uint64_t length = run.back().range.end() - run.front().range.offset;
+  const bool zeroes = std::all_of(run.begin(), run.end(),
+                                  [](const journal::Slice& slice) { return slice.record->zero; });
+  return zeroes ? std::min(length, size_.least()) : length;
 }
 
 // The first unsent bytes between that nobody has in the queue, as far as they may go together.
-std::vector<journal::Slice> WriteBack::first_free_run(uint64_t from, uint64_t end) {
-  const BatchLimits& limits = core_.options.limits;
+std::vector<journal::Slice> WriteBack::first_free_run(uint64_t from, uint64_t end,
+                                                      uint64_t most) {
   while (from < end) {
     const ByteRange gap = core_.queue.free_from(from);
     if (gap.offset >= end) break;
     std::vector<journal::Slice> run = core_.unflushed.log.first_unsent(
-        gap, {.data = limits.max_request, .zeroes = limits.max_zero});
+        gap, {.data = most, .zeroes = core_.options.limits.max_zero});
     if (run.empty()) {
       from = gap.end();
       continue;
@@ -161,18 +247,12 @@ std::vector<journal::Slice> WriteBack::first_free_run(uint64_t from, uint64_t en
   return {};
 }
 
-Pieces WriteBack::first_request(const std::vector<journal::Slice>& run) {
-  if (run.empty()) return {};
-  Pieces first = std::move(split(pieces_of(run), core_.options.limits).front());
-  next_ = range_of(first).end();
-  return first;
-}
-
 // Before the connection is given back, and before its range is: a flush that begins then must
 // find it (invariant 5).
-void WriteBack::sent(ByteRange range, const upstream::Lease& lease) {
+void WriteBack::sent(const Request& request, const upstream::Lease& lease) {
   journal::ReplayLog& log = core_.unflushed.log;
-  if (core_.options.stable_on_reply())
+  const ByteRange range = range_of(request.pieces);
+  if (request.stable)
     log.supersede(range);
   else
     log.sent(range, lease.id());

@@ -19,6 +19,11 @@
 // way, or somebody waits for it. So requests are large where the source is fast or the server is
 // slow, nothing ever waits for a timer, and the last of a copy is not held back.
 //
+// How large: as RequestSize has learned, up to a few requests of max-request; so much has waited
+// where the server is slow. One of more than max-request is an attempt: what it fails with, whatever
+// that is, means only that its data is still unsent, and goes in smaller requests. When the log is half
+// full it is stable with its own reply, which makes room without a flush.
+//
 // Which: the next after what was sent last, from the beginning again after the last. So each byte
 // has its turn, and what a client writes in order goes in order.
 //
@@ -27,6 +32,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/byte_range.h"
@@ -35,6 +41,8 @@
 #include "volume/change_queue.h"
 #include "volume/core.h"
 #include "volume/delivery.h"
+#include "volume/pieces.h"
+#include "volume/request_size.h"
 #include "volume/senders.h"
 
 namespace upload::volume {
@@ -42,8 +50,7 @@ namespace upload::volume {
 class WriteBack final : public JobSource {
  public:
   // All outlive it.
-  WriteBack(Core& core, Mode& mode, Delivery& delivery)
-      : core_(core), mode_(mode), delivery_(delivery) {}
+  WriteBack(Core& core, Mode& mode, Delivery& delivery);
 
   // The change is admitted, with room in the log, and not in the queue yet. True: it is in the log,
   // or has failed, as its result says. False: it is in the queue, and belongs into the spool.
@@ -61,11 +68,25 @@ class WriteBack final : public JobSource {
  private:
   void wait_for_range(Change& change) REQUIRES(core_.mutex);
   [[nodiscard]] bool is_worth_sending() const REQUIRES(core_.mutex);
+  // What one job sends, and how.
+  struct Request {
+    std::vector<journal::Slice> slices;  // keep the content
+    Pieces pieces;
+    bool large = false;
+    bool stable = false;
+  };
   void send() noexcept EXCLUDES(core_.mutex);
-  std::vector<journal::Slice> next_run() REQUIRES(core_.mutex);
-  std::vector<journal::Slice> first_free_run(uint64_t from, uint64_t end) REQUIRES(core_.mutex);
-  Pieces first_request(const std::vector<journal::Slice>& run) REQUIRES(core_.mutex);
-  void sent(ByteRange range, const upstream::Lease& lease) REQUIRES(core_.mutex);
+  [[nodiscard]] bool has_data(const Pieces& pieces) const;
+  Request next_request(bool connected) REQUIRES(core_.mutex);
+  Request request_of(std::vector<journal::Slice> slices, uint64_t most) REQUIRES(core_.mutex);
+  std::vector<journal::Slice> next_run(uint64_t most) REQUIRES(core_.mutex);
+  [[nodiscard]] uint64_t weight_of(const std::vector<journal::Slice>& run) const
+      REQUIRES(core_.mutex);
+  std::vector<journal::Slice> first_free_run(uint64_t from, uint64_t end, uint64_t most)
+      REQUIRES(core_.mutex);
+  Delivery::Outcome deliver(const Request& request, std::optional<upstream::Lease>& lease,
+                            Status no_lease) EXCLUDES(core_.mutex);
+  void sent(const Request& request, const upstream::Lease& lease) REQUIRES(core_.mutex);
 
   Core& core_;
   Mode& mode_;
@@ -75,6 +96,7 @@ class WriteBack final : public JobSource {
   // bytes.
   size_t choosing_ GUARDED_BY(core_.mutex) = 0;
   uint64_t under_way_ GUARDED_BY(core_.mutex) = 0;
+  RequestSize size_ GUARDED_BY(core_.mutex);
   // The end of the run that was taken last.
   uint64_t next_ GUARDED_BY(core_.mutex) = 0;
 };

@@ -42,7 +42,7 @@ SCRIPT("a write does not wait for the server, and a flush does", "[write_back]")
   Setup f(write_back());
   f.server.hold();
   CHECK(f.write(0, 'a').ok());
-  CHECK(f.zero(100, 16).ok());
+  CHECK(f.zero(100).ok());
   CHECK(f.read(0) == "a");
   CHECK(f.read(100) == std::string(1, '\0'));
   auto flush = f.start_flush();
@@ -51,7 +51,7 @@ SCRIPT("a write does not wait for the server, and a flush does", "[write_back]")
   CHECK(f.server.requests() == Requests{wrote(0)});
   f.server.release_all();
   CHECK(flush.get().ok());
-  CHECK(f.server.requests() == Requests{wrote(0), zeroed(100, 16), kFlushed});
+  CHECK(f.server.requests() == Requests{wrote(0), zeroed(100), kFlushed});
   CHECK(f.server.content(0) == "a");
 }
 
@@ -326,6 +326,76 @@ SCRIPT("there are not more flushes than room asks for", "[write_back]") {
   CHECK(f.flush().ok());
   // About a hundred blocks fit into the log.
   CHECK(f.server.count(Verb::kFlush) < 64);
+}
+
+namespace {
+
+// Behind a whole request so much waits that the next may be larger.
+void let_much_wait(Setup& f) {
+  hold_a_write(f, 0, 'a', 16);
+  for (uint64_t block = 100; block < 180; block += 16) CHECK(f.write(block, 'b', 16).ok());
+}
+
+}  // namespace
+
+SCRIPT("requests are larger where more waits, and need no flush when the log is half full",
+       "[write_back]") {
+  Setup f(write_back());
+  let_much_wait(f);
+  f.server.release_all();
+  CHECK(f.flush().ok());
+  CHECK(f.server.requests() ==
+        Requests{wrote(0, 16), wrote_stable(100, 64), wrote(164, 16), kFlushed});
+  CHECK(f.server.content(99, 82) == "." + std::string(80, 'b') + ".");
+}
+
+SCRIPT("what is too large in one request goes in smaller ones", "[write_back]") {
+  Setup f(write_back());
+  let_much_wait(f);
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb == Verb::kWrite && asked.range.length > 20 * kBlock)
+      return Result<http::Reply>(Server::ok(413));
+    return f.server.answer(asked, request);
+  });
+  f.server.release_all();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(99, 82) == "." + std::string(80, 'b') + ".");
+  // None as large is tried again.
+  const size_t refused = f.server.count(Verb::kWrite);
+  for (uint64_t block = 200; block < 1000; block += 16) CHECK(f.write(block, 'c', 16).ok());
+  CHECK(f.flush().ok());
+  CHECK(f.server.count(Verb::kWrite) == refused + 50);
+}
+
+SCRIPT("what was carried by a large request that is lost goes again, in smaller ones",
+       "[write_back]") {
+  Setup f(write_back());
+  let_much_wait(f);
+  bool lost = false;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked == wrote_stable(100, 64) && !std::exchange(lost, true)) {
+      (void)f.server.answer(asked, request);
+      return Result<http::Reply>(kReset);
+    }
+    return f.server.answer(asked, request);
+  });
+  f.server.release_all();
+  CHECK(f.flush().ok());
+  CHECK(lost);
+  CHECK(f.server.content(0, 16) == std::string(16, 'a'));
+  CHECK(f.server.content(99, 82) == "." + std::string(80, 'b') + ".");
+  CHECK(f.server.count(wrote_stable(100, 64)) == 1);
+}
+
+SCRIPT("the longest run goes first", "[write_back]") {
+  Two f;
+  hold_a_write(f, 0, 'x');
+  CHECK(f.write(10, 'a').ok());
+  for (uint64_t block = 20; block < 36; ++block) CHECK(f.write(block, 'b').ok());
+  f.server.await_sent(2);
+  CHECK(f.server.sent()[1].asked.range.offset == 20 * kBlock);
+  f.server.release_all();
+  CHECK(f.flush().ok());
 }
 
 SCRIPT("what was not sent when the server goes away is in the spool", "[write_back]") {

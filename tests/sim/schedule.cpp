@@ -60,7 +60,7 @@ struct Plan {
   // Of operations, in percent; the rest are writes.
   unsigned fua = 5, flush = 5, read = 25, zero = 15, extents = 2;
   unsigned hot = 50;
-  uint64_t most_bytes = 0;
+  uint64_t most_bytes = uint64_t{32} << 10;
   bool storm = false;
   unsigned idle_percent = 0;  // before an operation a client may rest for minutes
   Duration longest_rest{0};   // before its first
@@ -219,6 +219,11 @@ Plan draw_plan(Random& random, Mode mode) {
     make_frost(random, plan);
   else if (random.percent(1))
     make_wait(random, plan);
+  // Without a request for zeroes one change may be as large as the disk.
+  if (plan.server.can_zero && random.percent(25)) {
+    plan.server.largest_body = uint64_t{16} << 10;
+    plan.most_bytes = std::min(plan.most_bytes, plan.server.largest_body / 2);
+  }
   if (plan.server.disks > 1) plan.clients = std::min(plan.clients, 4U);
   // Not where tickets expire: whoever waits for a claim does not use one.
   plan.claims = random.percent(15) && plan.longest_rest == Duration::zero();
@@ -259,6 +264,8 @@ Config draw_config(Random& random, const Plan& plan, bool anything_left) {
   config.connections = pick(random, {1U, 2U, 4U});
   if (plan.storm) config.connections = std::max(config.connections, 2U);
   config.max_request = pick(random, {uint64_t{4} << 10, uint64_t{16} << 10, uint64_t{1} << 20});
+  if (plan.server.largest_body > 0)
+    config.max_request = std::min(config.max_request, plan.server.largest_body);
   config.idle_timeout = plan.idle_timeout;
   if (plan.tokens) {
     config.access.token_url = http::parse_url("https://login/token").value();
@@ -899,7 +906,6 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
   // A keeper that gets no processor for seconds is too late for a ticket, whatever it does.
   if (plan.server.ticket_life > Duration::zero()) one.stalls = 0;
   plan.checks = seed / std::size(kModes) % 8 == 0;
-  plan.most_bytes = uint64_t{32} << 10;
   World world(plan, seed);
   the_world = &world;
   run_plan(world, random);

@@ -484,6 +484,12 @@ Asked Server::parse(const http::Request& asked) const {
   return request;
 }
 
+uint64_t body_length(const http::Request& request) {
+  uint64_t length = 0;
+  for (const http::BodyPart& part : request.parts) length += part.length;
+  return length;
+}
+
 // --- Answers --------------------------------------------------------------
 
 Result<http::Reply> Server::answer(Wire& wire, const Asked& request, const http::Request& asked) {
@@ -500,6 +506,8 @@ Result<http::Reply> Server::answer(Wire& wire, const Asked& request, const http:
     case Verb::kCreate:
     case Verb::kRemove: break;
   }
+  if (options_.largest_body > 0 && body_length(asked) > options_.largest_body)
+    return error(413, "");
   return changed(wire, request);
 }
 

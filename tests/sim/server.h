@@ -61,6 +61,8 @@ struct ServerOptions {
   bool can_zero = true;
   bool can_extents = true;
   unsigned max_connections = 8;
+  // Something on the way refuses requests with more than that; 0: nothing does. Bytes.
+  uint64_t largest_body = 0;
   // A ticket of which no request comes for so long expires; 0: it does not.
   Duration ticket_life{0};
   // 403 in place of 401 for a token whose time is over.

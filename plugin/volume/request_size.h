@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// RequestSize: how much data goes in one request with write-back, learned from how long requests
+// take.
+//
+// Where the server takes long to answer, what goes in one request costs one delay: so requests
+// become larger while they take little time. They never keep a connection from other volumes for
+// long, and one that has failed is a reason to send less: less is lost with it, and something on
+// the way may not take as much.
+//
+// A data structure without threads: its owner guards it.
+
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace upload::volume {
+
+class RequestSize {
+ public:
+  // A request that takes longer than this is larger than it should be.
+  static constexpr Duration kLongest = std::chrono::milliseconds(500);
+  static constexpr uint64_t kLargest = uint64_t{64} << 20;
+
+  // Bytes: `least` is what always goes, and the size to begin with.
+  RequestSize(uint64_t least, uint64_t most)
+      : least_(least), most_(std::max(least, std::min(most, kLargest))), now_(least) {}
+
+  [[nodiscard]] uint64_t least() const { return least_; }
+  [[nodiscard]] uint64_t now() const { return now_; }
+
+  // A request of so many bytes has succeeded. If it was as large as it might be, the next may be as
+  // much larger as it would take kLongest, but not more than four times.
+  void succeeded(uint64_t bytes, Duration took) {
+    if (took > kLongest)
+      now_ = std::max(least_, now_ / 2);
+    else if (bytes > now_ / 2)
+      now_ = std::min<uint64_t>(
+          most_, now_ * std::min<int64_t>(4, kLongest / std::max(took, Duration(1))));
+  }
+  // A request of so many bytes has failed: none will be as large, but for a change that is larger
+  // by itself.
+  void failed(uint64_t bytes) { now_ = most_ = std::max(least_, std::min(now_, bytes) / 2); }
+
+ private:
+  const uint64_t least_;
+  uint64_t most_;
+  uint64_t now_;
+};
+
+}  // namespace upload::volume

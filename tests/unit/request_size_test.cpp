@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// How the size of requests follows what they have met.
+
+#include "volume/request_size.h"
+
+#include <catch2/catch.hpp>
+
+using namespace std::chrono_literals;
+using upload::volume::RequestSize;
+
+TEST_CASE("requests become larger while they take little time", "[request_size]") {
+  RequestSize size(4, 200);
+  CHECK(size.now() == 4);
+  size.succeeded(4, 1ms);
+  CHECK(size.now() == 16);
+  size.succeeded(16, 0ms);
+  CHECK(size.now() == 64);
+  size.succeeded(64, 250ms);
+  CHECK(size.now() == 128);
+  size.succeeded(128, 251ms);
+  CHECK(size.now() == 128);
+  size.succeeded(128, 100ms);
+  CHECK(size.now() == 200);
+}
+
+TEST_CASE("requests become no larger than what there is to send", "[request_size]") {
+  RequestSize size(8, 64);
+  size.succeeded(4, 250ms);
+  CHECK(size.now() == 8);
+  size.succeeded(5, 250ms);  // it is cut where a change begins
+  CHECK(size.now() == 16);
+}
+
+TEST_CASE("requests that take long become smaller", "[request_size]") {
+  RequestSize size(4, 64);
+  for (int i = 0; i < 2; ++i) size.succeeded(64, 1ms);
+  size.succeeded(64, 500ms);
+  CHECK(size.now() == 64);
+  size.succeeded(64, 501ms);
+  CHECK(size.now() == 32);
+  for (int i = 0; i < 9; ++i) size.succeeded(1, 10s);
+  CHECK(size.now() == 4);
+}
+
+TEST_CASE("no request is as large as one that has failed", "[request_size]") {
+  RequestSize size(4, 64);
+  for (int i = 0; i < 2; ++i) size.succeeded(64, 1ms);
+  size.failed(40);
+  CHECK(size.now() == 20);
+  size.succeeded(20, 1ms);
+  CHECK(size.now() == 20);
+  size.failed(20);
+  size.failed(10);
+  CHECK(size.now() == 5);
+  size.failed(100);  // one change had as much
+  CHECK(size.now() == 4);
+  size.succeeded(4, 1ms);
+  CHECK(size.now() == 4);
+}
+
+TEST_CASE("requests have at least what always goes, and a limit", "[request_size]") {
+  CHECK(RequestSize(4, 2).now() == 4);
+  RequestSize small(4, 2);
+  small.succeeded(4, 1ms);
+  CHECK(small.now() == 4);
+  RequestSize large(RequestSize::kLargest / 2, UINT64_MAX);
+  large.succeeded(RequestSize::kLargest / 2, 1ms);
+  large.succeeded(RequestSize::kLargest, 1ms);
+  CHECK(large.now() == RequestSize::kLargest);
+}
