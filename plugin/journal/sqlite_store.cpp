@@ -343,11 +343,12 @@ Status SqliteStore::connect() {
   if (Status status = file_.check_is_at(path_, kTheSpool); !status.ok()) return status;
   // None of this writes to a database that has a rollback journal (read_header()).
   // The journal is made durable before the database is touched, and the
-  // database before the journal is emptied, which is the commit.
+  // database before the journal is emptied, which is the commit. What is dropped is not
+  // overwritten, which would write each of its pages twice, with the journal.
   return execute(format("PRAGMA page_size = %d; PRAGMA locking_mode = EXCLUSIVE;"
                         "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;"
                         "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
-                        "PRAGMA temp_store = MEMORY;",
+                        "PRAGMA temp_store = MEMORY; PRAGMA secure_delete = OFF;",
                         kPageSize)
                      .c_str());
 }
@@ -484,10 +485,12 @@ Status SqliteStore::check_row(sqlite3_stmt* statement) const {
   return {};
 }
 
-// Do the rows add up to what the file says?
+// Do the rows add up to what the file says? This reads no content: the test for NULL has to be
+// one that SQLite makes without it.
 Result<std::vector<SpoolRow>> SqliteStore::rows() {
   auto prepared = prepare(
-      "SELECT id, offset, length, sequence, zero, not_before, digest, data IS NULL FROM change"
+      "SELECT id, offset, length, sequence, zero, not_before, digest, typeof(data) = 'null' FROM "
+      "change"
       " ORDER BY sequence, id");
   if (!prepared.ok()) return damaged(prepared.status().text());
   sqlite3_stmt* const statement = prepared.value().get();

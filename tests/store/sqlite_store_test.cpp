@@ -192,6 +192,22 @@ TEST_CASE("dropped rows stay dropped, and their space is given back", "[store]")
   CHECK(ids_of(*f.store()) == Ids{20});
 }
 
+TEST_CASE("what is dropped is not written again, to be overwritten or to be taken back",
+          "[store]") {
+  Fixture f;
+  auto store = f.store();
+  REQUIRE(append(*store, 2).ok());
+  Row row(1, 100'000);
+  row.data.assign(row.data.size(), '!');
+  row.content.data = row.data.data();
+  REQUIRE(store->append({&row.content, 1}).ok());
+  REQUIRE(store->drop(std::vector<uint64_t>{1}).ok());
+  const std::string some(1000, '!');
+  CHECK(slurp(f.path).find(some) != std::string::npos);
+  CHECK(store->shrink().ok());
+  CHECK(slurp(f.path).find(some) == std::string::npos);
+}
+
 TEST_CASE("the file is for no other user", "[store]") {
   Fixture f;
   auto store = f.store();
