@@ -24,6 +24,7 @@ void SpoolIndex::remove(const SpoolRow& row) {
   const size_t known = by_age_.erase(Age(row.sequence, row.id)) + by_id_.erase(row.id);
   assert(known == 2);
   (void)known;
+  busy_.erase(row.id);
   cover_.subtract({Interval(row.range.offset, row.range.end()), 1});
   used_ -= cost_of(row);
 }
@@ -55,14 +56,47 @@ bool SpoolIndex::may_go(const SpoolRow& row) const {
   });
 }
 
-std::vector<SpoolRow> SpoolIndex::oldest(uint64_t most_data, uint64_t most_zero,
-                                         size_t most_rows) const {
+void SpoolIndex::set_busy(uint64_t id, uint64_t group) {
+  assert(by_id_.contains(id));
+  const bool fresh = busy_.emplace(id, group).second;
+  assert(fresh);
+  (void)fresh;
+}
+
+void SpoolIndex::set_idle(uint64_t id) {
+  const size_t known = busy_.erase(id);
+  assert(known == 1);
+  (void)known;
+}
+
+void SpoolIndex::check() const {
+  for (const auto& [id, group] : busy_) {
+    if (group == kDropping) continue;
+    const auto row = by_age_.find(by_id_.at(id));
+    for (auto older = by_age_.begin(); older != row; ++older) {
+      if (!older->second.range.overlaps(row->second.range)) continue;
+      const auto other = busy_.find(older->second.id);
+      assert(other != busy_.end() && other->second == group);
+    }
+  }
+}
+
+std::vector<SpoolRow> SpoolIndex::oldest(const Most& most) const {
   std::vector<SpoolRow> rows;
+  boost::icl::interval_set<uint64_t, std::less, Interval> left_out;
   uint64_t data = 0;
   uint64_t zero = 0;
+  size_t looked_through = 0;
   for (const auto& [age, row] : by_age_) {
+    if (++looked_through > kMostLookedThrough) break;
+    const ByteRange range = blocks_of(row.range, most.block);
+    const Interval blocks(range.offset, range.end());
+    if (is_busy(row.id) || boost::icl::intersects(left_out, blocks)) {
+      left_out.add(blocks);
+      continue;
+    }
     (row.zero ? zero : data) += row.range.length;
-    if (!rows.empty() && (data > most_data || zero > most_zero || rows.size() == most_rows))
+    if (!rows.empty() && (data > most.data || zero > most.zero || rows.size() == most.rows))
       break;
     rows.push_back(row);
   }

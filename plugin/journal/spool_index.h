@@ -5,8 +5,9 @@
 //
 // A row may be dropped from the store when nothing older than it is left
 // there: what it hides of older rows would show again. So rows are sent to
-// the server, and dropped, from the oldest on. (A row of which newer rows hide
-// everything is dead, and may go at any time: what it hid, they hide.)
+// the server, and dropped, from the oldest on; those that hide nothing of each other's, in
+// any order. (A row of which newer rows hide everything is dead, and may go at any time: what
+// it hid, they hide.)
 //
 // A data structure without threads or I/O: its owner guards it.
 
@@ -45,13 +46,29 @@ class SpoolIndex {
   // rows.
   [[nodiscard]] bool hides(const SpoolRow& row, ByteRange range) const;
   [[nodiscard]] bool may_go(const SpoolRow& row) const;
-  // The oldest rows, one at least unless it is empty: not more than so many
-  // bytes of data, of zeroes, and rows.
-  [[nodiscard]] std::vector<SpoolRow> oldest(uint64_t most_data, uint64_t most_zero,
-                                             size_t most_rows) const;
+  // Asserts that no row of a group hides anything of an older one that is not in the group.
+  // Takes as long as there are rows.
+  void check() const;
+  struct Most {
+    uint64_t data;  // bytes
+    uint64_t zero;  // bytes
+    size_t rows;
+    uint64_t block;  // bytes; a row is about all blocks that it touches
+  };
+  // The oldest rows that may go together, and be dropped whenever others are: no busy ones,
+  // nor any that touches a block of an older row that is not among them. Not more than so much,
+  // but one at least if there is one. Rows are looked through up to a bound.
+  [[nodiscard]] std::vector<SpoolRow> oldest(const Most& most) const;
+  // A busy row is on its way: to the server, with the others of a group, or out of the store,
+  // with kDropping.
+  static constexpr uint64_t kDropping = 0;
+  void set_busy(uint64_t id, uint64_t group);
+  void set_idle(uint64_t id);
+  [[nodiscard]] bool is_busy(uint64_t id) const { return busy_.contains(id); }
 
  private:
   static constexpr uint64_t kOverhead = 512;
+  static constexpr size_t kMostLookedThrough = 8192;
   using Age = std::pair<uint64_t, uint64_t>;  // sequence, id
   using Interval = boost::icl::right_open_interval<uint64_t>;
   using Cover =
@@ -62,7 +79,8 @@ class SpoolIndex {
 
   std::map<Age, SpoolRow> by_age_;
   std::map<uint64_t, Age> by_id_;
-  Cover cover_;  // how many rows are about a byte
+  std::map<uint64_t, uint64_t> busy_;  // group, by id
+  Cover cover_;                        // how many rows are about a byte
   uint64_t used_ = 0;
 };
 

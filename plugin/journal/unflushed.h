@@ -9,8 +9,8 @@
 // their order, are all that has to be known.
 //
 // A row of which newer rows hide everything is dead: it may be dropped from the store at any
-// time, since what it hid of older rows, the newer ones hide. All others are dropped from
-// the oldest on, when what they have is stable on the server. A row of which some bytes may
+// time, since what it hid of older rows, the newer ones hide. All others are dropped when what
+// they have is stable on the server, and of no older row that is left they hide anything. A row of which some bytes may
 // be on the server already, and no longer in the log, is never dead.
 //
 // A data structure without threads or I/O: its owner guards it.
@@ -43,7 +43,11 @@ class Unflushed {
   void add_row(const SpoolRow& row);
   // The row is in the store. What it has was the newest content of its range, in memory.
   void move_to_row(const SpoolRow& row);
-  // The rows, which are the oldest, are about to go to the server, maybe not all at once.
+  // The oldest rows that may go together (SpoolIndex::oldest). They are the caller's, who has
+  // them dropped or gives them back: until then nobody else gets them, and they are not dead.
+  [[nodiscard]] std::vector<SpoolRow> take_oldest(const SpoolIndex::Most& most);
+  void give_back(std::span<const SpoolRow> rows);
+  // Rows that were taken are about to go to the server, maybe not all at once.
   void begin_sending(std::span<const SpoolRow> rows);
   // Of the row's bytes, those that nothing newer hides and that are not yet stable.
   [[nodiscard]] std::vector<Slice> seen_slices(const SpoolRow& row) const;
@@ -51,20 +55,22 @@ class Unflushed {
   void rows_dropped(std::span<const SpoolRow> rows);
 
   [[nodiscard]] size_t dead_rows() const { return dead_rows_.size(); }
-  // The caller drops them from the store, and then calls dead_rows_dropped(). Those that
-  // could not be dropped stay until they are the oldest.
+  // The caller drops them from the store, and then tells whether that was done; until then
+  // nobody else gets them. Those that could not be dropped stay until they are the oldest.
   [[nodiscard]] std::vector<uint64_t> take_dead_rows();
-  void dead_rows_dropped(std::span<const uint64_t> ids);
+  void dead_rows_dropped(std::span<const uint64_t> ids, bool done);
 
   // Asserts what holds between log and rows, on a disk of so many bytes.
   void check(uint64_t size) const;
 
  private:
   [[nodiscard]] bool is_seen(const SpoolRow& row) const;
+  void note_if_dead(const SpoolRow& row);
 
   const bool keeps_content_;
   SpoolIndex rows_;
   uint64_t last_row_id_ = 0;
+  uint64_t last_group_ = SpoolIndex::kDropping;
   std::vector<uint64_t> dead_rows_;
   // Of rows up to that sequence some bytes may be on the server already.
   uint64_t partly_sent_ = 0;

@@ -352,8 +352,8 @@ void Core::note_late_copy(ByteRange range, ByteRange own, uint64_t sequence) {
   has_unknown_copies_ = true;
 }
 
-void Core::note_draining_fails() {
-  if (drain_progress.failed(clock.now(), Retry::kFewestAttempts)) wake_all();
+void Core::note_draining_fails(TimePoint began) {
+  if (drain_progress.failed(began, clock.now(), Retry::kFewestAttempts)) wake_all();
 }
 
 }  // namespace upload::volume

@@ -218,8 +218,8 @@ class Core final : private upstream::LeaseWaiter {
   // One line, once: what was acknowledged and is not on the server; nothing if there is none.
   // With `why` there is a line anyway, which begins with that.
   void say_what_is_left(const char* why = nullptr) EXCLUDES(mutex);
-  // The server has taken nothing of what is in the spool.
-  void note_draining_fails() REQUIRES(mutex);
+  // The server has taken nothing of what is in the spool, by an attempt that began then.
+  void note_draining_fails(TimePoint began = TimePoint::max()) REQUIRES(mutex);
 
   // Asserts what holds between the parts (check.cpp).
   void check() const REQUIRES(mutex);

@@ -18,9 +18,14 @@ namespace upload::volume {
 
 class DrainProgress {
  public:
-  // An attempt has failed. True: somebody who waits may have an end to it now.
-  bool failed(TimePoint now, unsigned fewest_attempts) {
-    if (!failing_since_) failing_since_ = now;
+  // An attempt that began then has failed. Those that are under way at the same time count as
+  // one: they all tell of the same moment. True: somebody who waits may have an end to it now.
+  bool failed(TimePoint began, TimePoint now, unsigned fewest_attempts) {
+    if (!failing_since_)
+      failing_since_ = now;
+    else if (began < last_failure_)
+      return false;
+    last_failure_ = now;
     return ++failed_attempts_ <= fewest_attempts;
   }
   // The server has taken something, or there is nothing to be taken.
@@ -51,6 +56,7 @@ class DrainProgress {
 
  private:
   std::optional<TimePoint> failing_since_;
+  TimePoint last_failure_;  // of those that count
   unsigned failed_attempts_ = 0;
   TimePoint held_back_until_ = TimePoint::min();
   TimePoint next_attempt_ = TimePoint::min();

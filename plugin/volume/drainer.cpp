@@ -5,12 +5,9 @@
 #include "volume/drainer.h"
 
 #include <algorithm>
-#include <boost/icl/interval_set.hpp>
 #include <cassert>
 #include <chrono>
 #include <cinttypes>
-#include <memory>
-#include <new>
 
 #include "base/log.h"
 
@@ -20,10 +17,17 @@ namespace {
 
 // Worth a transaction.
 constexpr size_t kManyDead = 64;
-// Where a probe did not tell enough.
-constexpr Duration kProbeAgain = std::chrono::seconds(1);
-// The server may be away for as long as there is room.
-constexpr Duration kForever = std::chrono::hours(10 * 365 * 24);
+// Where others have all that could be sent.
+constexpr Duration kAskAgain = std::chrono::seconds(1);
+// A change that overlaps a group waits for about that at most.
+constexpr Duration kLongestHold = std::chrono::seconds(1);
+
+// A flush of the server's disk, and a transaction, are worth so many requests and rows.
+constexpr uint64_t kMostRequests = 4;
+constexpr size_t kMostRowsOfGroup = 256;
+// Of all groups together: bytes in memory, and rows, which are looked through for each group.
+constexpr uint64_t kMostInMemory = uint64_t{64} << 20;
+constexpr size_t kMostRowsOfAll = 2048;
 
 }  // namespace
 
@@ -32,22 +36,38 @@ Drainer::Drainer(Core& core, Spooler& spooler, Exchange& exchange, Resender& res
     : core_(core),
       spooler_(spooler),
       exchange_(exchange),
-      resender_(resender),
       replayer_(replayer),
-      spool_(*core.options.spool) {}
+      spool_(*core.options.spool),
+      kMostRows(std::clamp<size_t>(kMostRowsOfAll / core.share.limit(), 1, kMostRowsOfGroup)),
+      kMostData(std::clamp(kMostInMemory / core.share.limit(), core.options.limits.max_request,
+                           kMostRequests * core.options.limits.max_request)),
+      most_rows_(kMostRows),
+      most_data_(kMostData) {
+  MutexLock lock(core_.mutex);
+  for (unsigned i = 0; i < core_.share.limit(); ++i)
+    resting_.push_back(&senders_.emplace_back(core, spooler, resender));
+}
 
 Job Drainer::next_job(TimePoint& not_before) {
   core_.mutex.assert_held();
   if (core_.health.latched() || core_.spool_state == SpoolState::kDirect) return nullptr;
-  if (Job job = spooler_.move_job(not_before)) return job;
-  if (has_many_dead()) return [this] { drop_dead(); };
-  // Also without rows: somebody has to find out that the server is back.
-  if (core_.spool_state == SpoolState::kSpooling || !core_.unflushed.rows().empty()) {
-    const TimePoint when = core_.drain_progress.next_attempt();
-    if (core_.clock.now() >= when) return [this] { drain(); };
-    not_before = std::min(not_before, when);
-    return nullptr;
+  if (!alone_) {
+    if (Job job = sole_job(not_before)) {
+      alone_ = true;
+      return [this, job = std::move(job)] {
+        job();
+        MutexLock lock(core_.mutex);
+        alone_ = false;
+      };
+    }
   }
+  return core_.spool_state == SpoolState::kDraining ? group_job(not_before) : nullptr;
+}
+
+Job Drainer::sole_job(TimePoint& not_before) {
+  if (Job job = spooler_.move_job(not_before)) return job;
+  if (has_many_dead()) return drop_dead_job();
+  if (core_.spool_state == SpoolState::kSpooling) return ask_job(not_before);
   return is_drained() ? Job([this] { end_spooling(); }) : nullptr;
 }
 
@@ -65,10 +85,93 @@ bool Drainer::is_drained() const {
 
 // --- To the server --------------------------------------------------------
 
-void Drainer::drain() {
+// Also without rows: somebody has to find out that the server is back.
+Job Drainer::ask_job(TimePoint& not_before) {
+  const TimePoint when = core_.drain_progress.next_attempt();
+  if (core_.clock.now() < when) {
+    not_before = std::min(not_before, when);
+    return nullptr;
+  }
+  if (resting_.empty()) return nullptr;
+  return [this, &sender = take_sender()] { ask(sender); };
+}
+
+Job Drainer::group_job(TimePoint& not_before) {
+  if (core_.unflushed.rows().empty()) return nullptr;
+  const TimePoint when = core_.drain_progress.next_attempt();
+  if (core_.clock.now() < when) {
+    not_before = std::min(not_before, when);
+    return nullptr;
+  }
+  // No more than there are connections, and none while the disk gets behind.
+  const size_t most = std::min<size_t>(senders_.size(), core_.share.limit());
+  if (senders_.size() - resting_.size() >= most || stable_.size() >= most) return nullptr;
+  Rows rows = take_oldest();
+  if (rows.empty()) return nullptr;
+  return [this, &sender = take_sender(), rows = std::move(rows)] { drain(sender, rows); };
+}
+
+RowSender& Drainer::take_sender() {
+  RowSender& sender = *resting_.back();
+  resting_.pop_back();
+  return sender;
+}
+
+Drainer::Rows Drainer::take_oldest() {
+  const BatchLimits& limits = core_.options.limits;
+  return core_.unflushed.take_oldest(
+      {.data = most_data_, .zero = limits.max_zero, .rows = most_rows_, .block = limits.block});
+}
+
+// Whether the server answers, and then whether it takes something: rows, or what did not get
+// into the spool.
+void Drainer::ask(RowSender& sender) {
+  const TimePoint began = core_.clock.now();
   Status status = probe_if_unsure();
-  if (status.ok()) status = drain_oldest();
-  if (!status.ok()) drain_failed(status);
+  Rows rows;
+  bool none = false;
+  if (status.ok()) {
+    MutexLock lock(core_.mutex);
+    none = core_.unflushed.rows().empty();
+    rows = take_oldest();
+    // All that can be sent is with senders that began before.
+    if (!none && rows.empty()) core_.drain_progress.leave_alone(core_.clock.now() + kAskAgain);
+  }
+  if (status.ok() && none) {
+    status = replay_first(sender);
+  } else if (status.ok() && !rows.empty()) {
+    status = send(sender, std::move(rows));
+  }
+  if (!status.ok()) drain_failed(sender, began, status);
+  MutexLock lock(core_.mutex);
+  resting_.push_back(&sender);
+}
+
+Status Drainer::replay_first(RowSender& sender) {
+  const Status status = replayer_.replay_first();
+  if (!status.ok()) return status;
+  sender.succeeded();
+  bool is_back = false;
+  {
+    MutexLock lock(core_.mutex);
+    is_back = note_taken();
+  }
+  if (is_back) say_back();
+  return {};
+}
+
+void Drainer::drain(RowSender& sender, Rows rows) {
+  const TimePoint began = core_.clock.now();
+  Status status = probe_if_unsure();
+  if (status.ok()) {
+    status = send(sender, std::move(rows));
+  } else {
+    MutexLock lock(core_.mutex);
+    core_.unflushed.give_back(rows);
+  }
+  if (!status.ok()) drain_failed(sender, began, status);
+  MutexLock lock(core_.mutex);
+  resting_.push_back(&sender);
 }
 
 // Does the server answer? Whoever finds out must not hold any range: it may take as long as
@@ -84,113 +187,87 @@ Status Drainer::probe_if_unsure() {
   return exchange_.probe(lease.value());
 }
 
-// Sends the oldest rows, as far as newer ones don't hide them, and drops them.
-Status Drainer::drain_oldest() {
-  std::vector<journal::SpoolRow> rows;
-  std::vector<journal::Slice> slices;
-  HeldRanges held;
+// Sends the rows, as far as newer ones don't hide them, and drops them.
+Status Drainer::send(RowSender& sender, Rows rows) {
+  RowGroup group;
+  group.rows = std::move(rows);
+  const TimePoint began = core_.clock.now();
+  const Status status = sender.send(group);
   {
     MutexLock lock(core_.mutex);
-    const BatchLimits& limits = core_.options.limits;
-    rows = core_.unflushed.rows().oldest(limits.max_request, limits.max_zero, most_rows_);
-    if (!rows.empty()) {
-      if (!hold_rows(rows, held)) return {};
-      slices = slices_to_send(rows);
-      if (rows.empty()) {
-        core_.let_go(held);
-        return {};
-      }
-      core_.unflushed.begin_sending(rows);
+    // Changes wait for what is held.
+    if (core_.clock.now() - began > kLongestHold)
+      most_data_ = std::max(most_data_ / 2, core_.options.limits.max_request);
+    else
+      most_data_ = std::min(most_data_ * 2, kMostData);
+    if (!status.ok() || group.sent == 0) {
+      give_back(group);
+      return status;
     }
   }
-  // Without rows: what did not get into the spool.
-  const Status status = rows.empty() ? replayer_.replay_first() : send(slices);
-  if (status.ok()) drop(rows);
-  MutexLock lock(core_.mutex);
-  core_.let_go(held);
-  return status;
-}
-
-// Holds all that requests for the rows write. Two that touch the same block are one range: the
-// second would wait for the first.
-bool Drainer::hold_rows(std::span<const journal::SpoolRow> rows, HeldRanges& held) {
-  boost::icl::interval_set<uint64_t> ranges;
-  for (const journal::SpoolRow& row : rows) {
-    const ByteRange blocks = core_.blocks_of(row.range);
-    ranges.add(boost::icl::interval<uint64_t>::right_open(blocks.offset, blocks.end()));
-  }
-  for (const auto& range : ranges)
-    held.emplace_back().range = {range.lower(), range.upper() - range.lower()};
-  return core_.hold(held);
-}
-
-// What is to be sent of the rows, in the order of offsets. From the first row
-// on to which a late copy of something else may come, they stay for later.
-std::vector<journal::Slice> Drainer::slices_to_send(std::vector<journal::SpoolRow>& rows) {
-  std::vector<journal::Slice> all;
-  std::optional<TimePoint> doubt;
-  auto row = rows.begin();
-  for (; row != rows.end(); ++row) {
-    std::vector<journal::Slice> slices = core_.unflushed.seen_slices(*row);
-    for (const journal::Slice& slice : slices)
-      if (!doubt)
-        doubt = core_.late_copies.until(slice.range, slice.record->sequence, core_.clock.now());
-    if (doubt) break;
-    std::move(slices.begin(), slices.end(), std::back_inserter(all));
-  }
-  if (doubt && *doubt == LateCopies::kUnknown) {
-    // The next attempt begins with a probe, whose answer tells.
-    if (row == rows.begin()) core_.drain_progress.leave_alone(core_.clock.now() + kProbeAgain);
-  } else if (doubt) {
-    if (row == rows.begin()) core_.drain_progress.leave_alone(*doubt);
-    core_.drain_progress.hold_back(*doubt);
-  }
-  rows.erase(row, rows.end());
-  std::sort(all.begin(), all.end(), [](const journal::Slice& a, const journal::Slice& b) {
-    return a.range.offset < b.range.offset;
-  });
-  return all;
-}
-
-// Makes the content of the slices stable on the server. What was achieved is kept,
-// however often connections are lost: the log forgets it, and only the rest of the rows
-// is sent the next time. The rows stay until all of them is stable.
-Status Drainer::send(const std::vector<journal::Slice>& slices) {
-  std::vector<std::unique_ptr<std::byte[]>> buffers;
-  Pieces pieces;
-  for (const journal::Slice& slice : slices) {
-    std::byte* data = nullptr;
-    if (!slice.record->zero) {
-      try {
-        buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
-      } catch (const std::bad_alloc&) {
-        return {Kind::kNoMemory, "out of memory for what is in the spool"};
-      }
-      data = buffers.back().get();
-      const Result<bool> there = spooler_.read(slice, data);
-      if (!there.ok()) return there.status();
-      assert(there.value());  // only this thread drops rows
-    }
-    pieces.push_back({slice.range, data, slice.record->sequence});
-  }
-  const std::vector<Pieces> requests = split(pieces, core_.options.limits);
-  for (std::span<const Pieces> left = requests; !left.empty();) {
-    const Result<size_t> sent = resender_.send_some(left);
-    if (!sent.ok()) return sent.status();
-    retry_.reset();
-    left = left.subspan(sent.value());
-  }
+  drop(std::move(group));
   return {};
 }
 
+// The rows that are not dropped stay, and others may have them.
+void Drainer::give_back(RowGroup& group) {
+  core_.unflushed.give_back(group.rows);
+  core_.let_go(group.held);
+}
+
+// --- What the server has --------------------------------------------------
+
+// Whoever finds nobody dropping does it for all who come meanwhile, too. It ends when none has
+// come during a transaction, at the latest when the volume stops: then no group is begun.
+void Drainer::drop(RowGroup group) {
+  {
+    MutexLock lock(core_.mutex);
+    stable_.push_back(std::move(group));
+    if (dropping_) return;
+    dropping_ = true;
+  }
+  while (drop_stable()) {
+  }
+}
+
 // The server has what is in the rows. Where they can't be dropped they stay, and will be
-// sent again.
-void Drainer::drop(const std::vector<journal::SpoolRow>& rows) {
+// sent again. False: there are none.
+bool Drainer::drop_stable() {
+  std::list<RowGroup> groups;
   std::vector<uint64_t> ids;
-  for (const journal::SpoolRow& row : rows) ids.push_back(row.id);
+  {
+    MutexLock lock(core_.mutex);
+    while (!stable_.empty() &&
+           (groups.empty() || ids.size() + stable_.front().sent <= most_rows_)) {
+      groups.splice(groups.end(), stable_, stable_.begin());
+      for (size_t i = 0; i < groups.back().sent; ++i) ids.push_back(groups.back().rows[i].id);
+    }
+    if (groups.empty()) {
+      dropping_ = false;
+      return false;
+    }
+  }
   const Status status = spool_.drop(ids);
-  if (status.ok()) return dropped(rows);
-  spooler_.latch_unless_full(status);
+  if (!status.ok()) could_not_drop(status);
+  bool is_back = false;
+  {
+    MutexLock lock(core_.mutex);
+    for (RowGroup& group : groups) {
+      if (status.ok()) {
+        const auto end = group.rows.begin() + static_cast<ptrdiff_t>(group.sent);
+        core_.unflushed.rows_dropped({group.rows.begin(), end});
+        group.rows.erase(group.rows.begin(), end);
+      }
+      give_back(group);
+    }
+    if (status.ok()) is_back = note_taken();
+  }
+  if (is_back) say_back();
+  return true;
+}
+
+void Drainer::could_not_drop(const Status& failure) {
+  spooler_.latch_unless_full(failure);
   MutexLock lock(core_.mutex);
   core_.note_draining_fails();
   // Dropping takes room too, less for fewer.
@@ -198,40 +275,36 @@ void Drainer::drop(const std::vector<journal::SpoolRow>& rows) {
   core_.drain_progress.leave_alone(core_.clock.now() + Spooler::kDiskAgain);
 }
 
-void Drainer::dropped(const std::vector<journal::SpoolRow>& rows) {
-  uint64_t left = 0;
-  bool is_back = false;
-  retry_.reset();
-  {
-    MutexLock lock(core_.mutex);
-    core_.unflushed.rows_dropped(rows);
-    most_rows_ = std::min(kMostRows, most_rows_ * 2);
-    is_back = core_.spool_state == SpoolState::kSpooling;
-    spooler_.enter(SpoolState::kDraining);  // what is left in memory is replayed
-    left = core_.unflushed.rows().used();
-  }
-  if (is_back)
-    log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
-                 core_.options.name.c_str(), left);
+// The server has taken something. True: it had been away.
+bool Drainer::note_taken() {
+  most_rows_ = std::min(kMostRows, most_rows_ * 2);
+  const bool is_back = core_.spool_state == SpoolState::kSpooling;
+  spooler_.enter(SpoolState::kDraining);  // what is left in memory is replayed
+  return is_back;
 }
 
+void Drainer::say_back() {
+  uint64_t left = 0;
+  {
+    MutexLock lock(core_.mutex);
+    left = core_.unflushed.rows().used();
+  }
+  log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
+               core_.options.name.c_str(), left);
+}
+
+// --- Failures, and the end ------------------------------------------------
+
 // Tries again at once, then after growing pauses, for as long as it takes.
-void Drainer::drain_failed(const Status& failure) {
+void Drainer::drain_failed(RowSender& sender, TimePoint began, const Status& failure) {
   {
     MutexLock lock(core_.mutex);
     if (core_.health.over()) return;
-    core_.note_draining_fails();
+    core_.note_draining_fails(began);
     // Less is more likely to get through, where much is lost.
     most_rows_ = std::max<size_t>(1, most_rows_ / 2);
   }
-  // Often enough that whoever gives up has seen it fail a few times.
-  const Duration most = core_.options.retry_time / 4;
-  if (!retry_)
-    retry_.emplace(core_.clock, Purpose::kResend,
-                   Retry::Limits{.total = kForever,
-                                 .pause = std::min(Retry::kLongestPause, most),
-                                 .asked = std::min(Retry::kLongestAsked, most)});
-  const std::optional<TimePoint> when = retry_->next(failure);
+  const std::optional<TimePoint> when = sender.next_attempt(failure);
   if (!when) {
     std::string left;
     {
@@ -245,18 +318,17 @@ void Drainer::drain_failed(const Status& failure) {
 }
 
 // Gives the room of dead rows back.
-void Drainer::drop_dead() {
-  std::vector<uint64_t> dead;
-  {
-    MutexLock lock(core_.mutex);
-    dead = core_.unflushed.take_dead_rows();
-  }
+Job Drainer::drop_dead_job() {
+  return [this, dead = core_.unflushed.take_dead_rows()] { drop_dead(dead); };
+}
+
+void Drainer::drop_dead(const std::vector<uint64_t>& dead) {
+  const Status status = spool_.drop(dead);
   // On a disk that is full they go later, with the others.
-  if (const Status status = spool_.drop(dead); !status.ok())
-    return spooler_.latch_unless_full(status);
+  if (!status.ok()) spooler_.latch_unless_full(status);
   MutexLock lock(core_.mutex);
-  core_.unflushed.dead_rows_dropped(dead);
-  core_.wake_waiting();
+  core_.unflushed.dead_rows_dropped(dead, status.ok());
+  if (status.ok()) core_.wake_waiting();
 }
 
 void Drainer::end_spooling() {

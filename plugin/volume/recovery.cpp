@@ -11,7 +11,7 @@ Recovery::Recovery(Core& core, Mode& mode, Exchange& exchange, Flusher& flusher,
     : resender_(core, exchange), replayer_(core, mode, flusher, resender_) {
   if (spooler != nullptr) drainer_.emplace(core, *spooler, exchange, resender_, replayer_);
   // Those who replay are content with fewer; so the others come first.
-  if (drainer_) drain_.emplace(core, core.spool_work, *drainer_, 1);
+  if (drainer_) drain_.emplace(core, core.spool_work, *drainer_, drainer_->most_threads());
   try {
     if (write_back != nullptr)
       send_.emplace(core, core.send_work, *write_back, core.share.limit());

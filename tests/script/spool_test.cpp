@@ -4,6 +4,7 @@
 // order it gets to the server, and what is left for the next run.
 
 #include <filesystem>
+#include <set>
 
 #include "script/setup.h"
 
@@ -44,6 +45,8 @@ struct Fixture : Setup {
 };
 
 const Status kReset(Kind::kLost, "reset");
+// So many blocks are drained together, in four requests.
+constexpr uint64_t kGroup = 64;
 
 }  // namespace
 
@@ -680,13 +683,13 @@ SCRIPT("while a disk hangs what goes to the server goes on", "[spool]") {
   });
   Fixture f(spooling_in(d));
   f.server.away();
-  CHECK(f.write(0, 'a', 16).ok());
-  CHECK(f.write(16, 'b', 16).ok());
-  f.server.hold(wrote_stable(16, 16));
+  CHECK(f.write(0, 'a', kGroup).ok());
+  CHECK(f.write(kGroup, 'b', 16).ok());
+  f.server.hold(wrote_stable(kGroup, 16));
   f.server.back();
-  f.server.await(wrote_stable(16, 16));
+  f.server.await(wrote_stable(kGroup, 16));
   hangs = true;
-  f.server.let_go(wrote_stable(16, 16));
+  f.server.let_go(wrote_stable(kGroup, 16));
   const auto before = f.now();
   // Three times the log.
   for (uint64_t block = 1000; block < 1384; ++block) REQUIRE(f.write(block, 'd').ok());
@@ -704,11 +707,11 @@ SCRIPT("spooling does not end when the server has gone again meanwhile", "[spool
   bool dropped = false;
   bool gone = false;
   f.server.away();
-  CHECK(f.write(0, 'a', 16).ok());
-  CHECK(f.write(16, 'b', 16).ok());
-  f.server.hold(wrote_stable(16, 16));
+  CHECK(f.write(0, 'a', kGroup).ok());
+  CHECK(f.write(kGroup, 'b', 16).ok());
+  f.server.hold(wrote_stable(kGroup, 16));
   f.server.back();
-  f.server.await(wrote_stable(16, 16));
+  f.server.await(wrote_stable(kGroup, 16));
   CHECK(f.write(100, 'x').ok());  // directly, and not flushed
   // The row is dropped, and then the file is made small, which takes its time.
   std::optional<Task<Status>> flush;
@@ -725,7 +728,7 @@ SCRIPT("spooling does not end when the server has gone again meanwhile", "[spool
     flush.emplace(f.start_flush());
     pass(60s);
   });
-  f.server.let_go(wrote_stable(16, 16));
+  f.server.let_go(wrote_stable(kGroup, 16));
   wait_until([&] { return gone; });
   pass(100s);
   f.server.back();
@@ -795,4 +798,152 @@ SCRIPT("a flush that waits costs what is acknowledged meanwhile nothing", "[spoo
   CHECK(later <= none + none / 4);
   f.server.back();
   for (auto& flush : flushes) CHECK(flush.get().ok());
+}
+
+// --- Several senders ---
+
+namespace {
+
+Settings with_connections(const std::string& directory, unsigned connections) {
+  Settings settings = spooling_in(directory);
+  settings.connections = connections;
+  settings.spool_size = 8 << 20;
+  return settings;
+}
+
+}  // namespace
+
+SCRIPT("groups of rows go over all connections side by side", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(with_connections(d, 3));
+  f.server.open_first();
+  f.server.away();
+  for (uint64_t i = 0; i < 6; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
+  for (uint64_t i = 1; i < 6; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  pass(1s);
+  CHECK(f.server.count(wrote_stable(400, kGroup)) == 0);
+  // The second is done before the first.
+  f.server.let_go(wrote_stable(200, kGroup));
+  f.server.await(wrote_stable(400, kGroup));
+  CHECK(f.server.content(263) == "a");
+  CHECK(f.server.content(100) == ".");
+  f.server.release_all();
+  for (uint64_t i : {1, 3, 4, 5}) f.server.let_go(wrote_stable(i * 100, kGroup));
+  f.settle();
+  for (uint64_t i = 0; i < 6; ++i)
+    CHECK(f.server.content(i * 100, 65) == std::string(64, 'a') + ".");
+  CHECK(f.flush().ok());
+}
+
+SCRIPT("a row waits for an older one that it hides a part of, others do not", "[spool]") {
+  const std::string d = new_directory();
+  {
+    Fixture f(with_connections(d, 3));
+    f.server.open_first();
+    f.server.away();
+    CHECK(f.write(500, 'x').ok());
+    CHECK(f.write(600, 'x', kGroup).ok());
+    CHECK(f.write(0, 'a', kGroup).ok());
+    CHECK(f.write(2, 'b').ok());
+    CHECK(f.write(300, 'c').ok());
+    f.server.hold(wrote(3, 61));
+    f.server.back();
+    f.server.await(wrote(3, 61));
+    wait_until([&] { return f.server.content(300) == "c"; });
+    pass(10s);
+    CHECK(f.server.content(2) == ".");
+    // The older one stays in the spool, and so has the newer one to.
+    f.server.away();
+    f.server.let_go(wrote(3, 61));
+    pass(10s);
+  }
+  Fixture f(with_connections(d, 3));
+  CHECK(f.volume->wait_for_leftovers().ok());
+  CHECK(f.server.content(0, 4) == "aaba");
+}
+
+SCRIPT("a server that closes all connections at once is not away", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(with_connections(d, 3));
+  f.server.open_first();
+  f.server.away();
+  for (uint64_t i = 0; i < 7; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
+  for (uint64_t i = 1; i < 4; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  // One request of each.
+  std::set<uint64_t> failed;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb == Verb::kWrite && failed.size() < 3 &&
+        failed.insert(asked.range.offset).second)
+      return Result<http::Reply>(kReset);
+    return f.server.answer(asked, request);
+  });
+  const uint64_t rows = f.file_size();
+  for (uint64_t i = 1; i < 4; ++i) f.server.let_go(wrote_stable(i * 100, kGroup));
+  wait_until([&] { return f.server.content(100) == "a"; });
+  CHECK(f.write(2000, 'b').ok());
+  CHECK(f.server.content(2000) == "b");
+  CHECK(f.file_size() <= rows);
+  f.settle();
+  CHECK(f.server.content(663) == "a");
+}
+
+SCRIPT("a write to what is being drained waits for its own group alone", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(with_connections(d, 3));
+  f.server.open_first();
+  f.server.away();
+  for (uint64_t i = 0; i < 4; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
+  for (uint64_t i = 1; i < 4; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  auto first = f.start_write(110, 'b');
+  auto second = f.start_write(210, 'b');
+  pass(1s);
+  CHECK_FALSE(first.done());
+  f.server.let_go(wrote_stable(200, kGroup));
+  CHECK(second.get().ok());
+  CHECK_FALSE(first.done());
+  f.server.let_go(wrote_stable(100, kGroup));
+  CHECK(first.get().ok());
+  f.server.let_go(wrote_stable(300, kGroup));
+  f.settle();
+  CHECK(f.flush().ok());
+  CHECK(f.server.content(110) == "b");
+  CHECK(f.server.content(210) == "b");
+}
+
+SCRIPT("groups that are stable while a transaction is under way are dropped in the next one",
+       "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(with_connections(d, 3));
+  f.server.open_first();
+  f.server.away();
+  for (uint64_t i = 0; i < 4; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
+  for (uint64_t i = 1; i < 4; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  // A transaction empties the journal once.
+  size_t transactions = 0;
+  bool empty = true;
+  bool hangs = true;
+  file_system().skip_syncs([&] {
+    const bool is_empty = fs::file_size(f.path + "-journal") == 0;
+    transactions += is_empty && !empty ? 1 : 0;
+    empty = is_empty;
+    while (hangs) pass(1s);
+  });
+  f.server.let_go(wrote_stable(100, kGroup));
+  wait_until([&] { return f.server.content(163) == "a"; });
+  pass(1s);
+  for (uint64_t i = 2; i < 4; ++i) f.server.let_go(wrote_stable(i * 100, kGroup));
+  wait_until([&] { return f.server.content(263) == "a" && f.server.content(363) == "a"; });
+  pass(1s);
+  hangs = false;
+  // Two, and the one that makes the file small.
+  f.settle();
+  CHECK(transactions <= 3);
 }
