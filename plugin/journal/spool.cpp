@@ -123,7 +123,7 @@ Status Spool::drop(std::span<const uint64_t> ids) {
   return done.ok() ? drop->result : done;
 }
 
-Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) {
+Result<std::unique_ptr<std::byte[]>> Spool::read(uint64_t id, uint64_t skip, uint64_t length) {
   struct Read {
     std::unique_ptr<std::byte[]> data;
     Result<bool> result = false;
@@ -137,8 +137,9 @@ Result<bool> Spool::read(uint64_t id, uint64_t skip, void* buffer, uint64_t leng
   const Status done =
       run([=](Store& store) { read->result = store.read(id, skip, read->data.get(), length); });
   if (!done.ok()) return done;
-  if (read->result.ok() && read->result.value()) memcpy(buffer, read->data.get(), length);
-  return read->result;
+  if (!read->result.ok()) return read->result.status();
+  if (!read->result.value()) read->data.reset();
+  return std::move(read->data);
 }
 
 Status Spool::shrink() {

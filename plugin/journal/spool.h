@@ -14,6 +14,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -52,7 +53,9 @@ class Spool {
   // As Store's; Kind::kSpool too: it has hung.
   Status append(std::span<const SpoolContent> contents) EXCLUDES(mutex_);
   Status drop(std::span<const uint64_t> ids) EXCLUDES(mutex_);
-  Result<bool> read(uint64_t id, uint64_t skip, void* buffer, uint64_t length) EXCLUDES(mutex_);
+  // Content of its own; null: there is no such row.
+  Result<std::unique_ptr<std::byte[]>> read(uint64_t id, uint64_t skip, uint64_t length)
+      EXCLUDES(mutex_);
   Status shrink() EXCLUDES(mutex_);
   Status check() EXCLUDES(mutex_);
 

@@ -9,7 +9,7 @@
 #include <cassert>
 #include <chrono>
 #include <memory>
-#include <new>
+#include <utility>
 
 #include "volume/late_copies.h"
 #include "volume/pieces.h"
@@ -83,17 +83,13 @@ Status RowSender::send(const std::vector<journal::Slice>& slices) {
   std::vector<std::unique_ptr<std::byte[]>> buffers;
   Pieces pieces;
   for (const journal::Slice& slice : slices) {
-    std::byte* data = nullptr;
+    const std::byte* data = nullptr;
     if (!slice.record->zero) {
-      try {
-        buffers.push_back(std::make_unique_for_overwrite<std::byte[]>(slice.range.length));
-      } catch (const std::bad_alloc&) {
-        return {Kind::kNoMemory, "out of memory for what is in the spool"};
-      }
-      data = buffers.back().get();
-      const Result<bool> there = spooler_.read(slice, data);
+      Result<std::unique_ptr<std::byte[]>> there = spooler_.load(slice);
       if (!there.ok()) return there.status();
       assert(there.value());  // nobody else drops rows of the group
+      data = there.value().get();
+      buffers.push_back(std::move(there.value()));
     }
     pieces.push_back({slice.range, data, slice.record->sequence});
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <chrono>
+#include <cstring>
 #include <list>
 
 #include "base/log.h"
@@ -148,11 +149,19 @@ std::vector<Status> Spooler::append(std::span<const journal::SpoolContent> conte
 }
 
 Result<bool> Spooler::read(const journal::Slice& slice, std::byte* to) {
+  const Result<std::unique_ptr<std::byte[]>> data = load(slice);
+  if (!data.ok()) return data.status();
+  if (data.value() == nullptr) return false;
+  memcpy(to, data.value().get(), slice.range.length);
+  return true;
+}
+
+Result<std::unique_ptr<std::byte[]>> Spooler::load(const journal::Slice& slice) {
   const journal::Record& record = *slice.record;
-  Result<bool> there =
-      spool_.read(record.row, slice.range.offset - record.range.offset, to, slice.range.length);
-  if (!there.ok()) latch_unless_full(there.status());
-  return there;
+  auto data =
+      spool_.read(record.row, slice.range.offset - record.range.offset, slice.range.length);
+  if (!data.ok()) latch_unless_full(data.status());
+  return data;
 }
 
 // --- Who waits for the spool, and what becomes of it ----------------------

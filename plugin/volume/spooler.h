@@ -18,6 +18,8 @@
 
 #pragma once
 
+#include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -42,6 +44,8 @@ class Spooler final : public Fallback {
   bool begin(const Status& why, TimePoint until) override EXCLUDES(core_.mutex);
   void append_and_finish(const Change& leader) override EXCLUDES(core_.mutex);
   Result<bool> read(const journal::Slice& slice, std::byte* to) override EXCLUDES(core_.mutex);
+  // Likewise, into memory of its own; null: it has gone to the server meanwhile.
+  Result<std::unique_ptr<std::byte[]>> load(const journal::Slice& slice) EXCLUDES(core_.mutex);
   Status check() override { return spool_.check(); }
 
   // Until what was left in the spool by an earlier run is on the server.
