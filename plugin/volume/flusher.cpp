@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A flush waits for what is to be sent again, flushes dirty connections one by one, and looks
+// A flush waits for what is to be sent again, flushes dirty connections side by side, and looks
 // again, until nothing is left.
 
 #include "volume/flusher.h"
 
 #include <algorithm>
+#include <exception>
 #include <optional>
 
+#include "base/log.h"
 #include "base/process_stop.h"
+#include "base/thread.h"
 
 namespace upload::volume {
 
@@ -43,17 +46,13 @@ Status Flusher::flush_acknowledged() {
     const auto connections = connections_to_flush(acknowledged, start);
     if (!connections.ok()) return connections.status();
     if (connections.value().empty()) return check_fallback();
-    for (const ConnectionId id : connections.value()) {
-      const Status status = flush_connection(id);
-      if (status.ok()) {
-        retry.reset();
-        continue;
-      }
-      if (!retry) retry.emplace(mode_.make_retry(Purpose::kFlush));
-      if (mode_.after_failure(*retry, status) == Mode::Next::kGiveUp)
-        return mode_.given_up(status);
-      break;  // what it covered is on its way to another one
-    }
+    const Flushed flushed = flush_connections(connections.value());
+    if (flushed.any) retry.reset();
+    if (flushed.failure.ok()) continue;
+    // What it covered is on its way to another one.
+    if (!retry) retry.emplace(mode_.make_retry(Purpose::kFlush));
+    if (mode_.after_failure(*retry, flushed.failure) == Mode::Next::kGiveUp)
+      return mode_.given_up(flushed.failure);
   }
 }
 
@@ -80,7 +79,34 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
   }
 }
 
-Status Flusher::flush_connection(ConnectionId id) {
+// A flush takes a server long, or the way to it: each connection has a thread of its own, the
+// first the caller's. None of them holds more than its one lease, so that they can't wait for
+// each other.
+Flusher::Flushed Flusher::flush_connections(const std::vector<ConnectionId>& ids) {
+  std::vector<Status> results(ids.size());
+  const auto flush = [&](size_t i) { results[i] = flush_connection(ids[i]); };
+  std::vector<Thread> threads;
+  threads.reserve(ids.size());
+  size_t started = 1;
+  try {
+    for (; started < ids.size(); ++started)
+      threads.emplace_back([&flush, i = started] { flush(i); });
+  } catch (const std::exception& error) {
+    UPLOAD_DEBUG(journal, "%zu of %zu connections are flushed one by one: %s",
+                 ids.size() - started, ids.size(), error.what());
+  }
+  flush(0);
+  for (size_t i = started; i < ids.size(); ++i) flush(i);
+  for (Thread& thread : threads) thread.join();
+  Flushed flushed;
+  for (const Status& result : results) {
+    flushed.any = flushed.any || result.ok();
+    if (flushed.failure.ok()) flushed.failure = result;
+  }
+  return flushed;
+}
+
+Status Flusher::flush_connection(ConnectionId id) noexcept {
   Result<upstream::Lease> lease = core_.share.lease(id);
   {
     MutexLock lock(core_.mutex);
@@ -109,7 +135,7 @@ void Flusher::make_room() {
     MutexLock lock(core_.mutex);
     connections = core_.unflushed.log.to_flush(core_.unflushed.log.acknowledged());
   }
-  for (const ConnectionId id : connections) (void)flush_connection(id).ok();
+  if (!connections.empty()) (void)flush_connections(connections).any;
 }
 
 }  // namespace upload::volume

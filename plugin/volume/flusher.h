@@ -37,7 +37,14 @@ class Flusher {
   Status flush_acknowledged() EXCLUDES(core_.mutex);
   Result<std::vector<ConnectionId>> connections_to_flush(uint64_t acknowledged, TimePoint start)
       EXCLUDES(core_.mutex);
-  Status flush_connection(ConnectionId id) EXCLUDES(core_.mutex);
+  // Whether any of the flushes has succeeded, and the first failure.
+  struct Flushed {
+    bool any = false;
+    Status failure{};
+  };
+  // One at least.
+  Flushed flush_connections(const std::vector<ConnectionId>& ids) EXCLUDES(core_.mutex);
+  Status flush_connection(ConnectionId id) noexcept EXCLUDES(core_.mutex);
   Status check_fallback() EXCLUDES(core_.mutex);
 
   Core& core_;

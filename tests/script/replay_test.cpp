@@ -478,6 +478,26 @@ SCRIPT("a change that is too large for the log is sent in pieces", "[replay]") {
   CHECK(bytes == 200 * kBlock);
 }
 
+SCRIPT("dirty connections are flushed side by side", "[replay]") {
+  Fixture f(4);
+  f.server.open_first();
+  f.server.hold();
+  std::vector<Task<Status>> writes;
+  for (uint64_t block = 0; block < 4; ++block) writes.push_back(f.start_write(2 * block));
+  f.server.await_sent(4);
+  f.server.release_all();
+  for (auto& write : writes) CHECK(write.get().ok());
+  f.server.hold(kFlushed);
+  auto flush = f.start_flush();
+  f.server.await_sent(8);
+  CHECK(f.server.count(kFlushed) == 4);
+  // Each of them counts: what one that is lost has covered is sent again, and flushed.
+  f.server.fail(Verb::kFlush, kReset, 1);
+  f.server.let_go(kFlushed);
+  CHECK(flush.get().ok());
+  CHECK(f.server.sent().size() > 8);
+}
+
 SCRIPT("a flush does not wait for what a stable write has made good", "[replay]") {
   Fixture f(4);
   f.server.open_first();
@@ -512,7 +532,7 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   f.server.fail(Verb::kWrite, kReset, 1);
   f.server.let_go(wrote(60));
   CHECK(other.get().ok());
-  CHECK(last_connection() < flushing);
+  CHECK(last_connection() != flushing);
   auto flush = f.start_flush();
   pass();
   CHECK_FALSE(flush.done());
