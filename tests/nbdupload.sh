@@ -765,6 +765,17 @@ more=("spool=$TMP/spool" spool-size=64M max-request=1M)
 try --dry-run disk.raw good
 expect ' replay=67108864 ' "$TMP/out"
 
+begin "with write-back there are more connections, if the user does not say how many"
+more=()
+try --dry-run disk.raw good
+expect ' write-back=true connections=8 ' "$TMP/out"
+more=(connections=2)
+try --dry-run disk.raw good
+expect ' connections=8 .* connections=2' "$TMP/out"
+more=(write-back=false)
+try --dry-run disk.raw good
+expect_not ' connections=8 ' "$TMP/out"
+
 more=(replay=0)
 begin "an error of the server in the middle fails the upload, without replay"
 try disk.raw midway
