@@ -108,14 +108,12 @@ Job WriteBack::next_job(TimePoint&) {
 // The connection comes first: meanwhile there is more to go with the first.
 void WriteBack::send() noexcept {
   Result<upstream::Lease> connection = core_.lease();
-  std::optional<upstream::Lease> lease;
-  if (connection.ok()) lease = std::move(connection.value());
   HeldRanges held;
   Request request;
   {
     MutexLock lock(core_.mutex);
     --choosing_;
-    request = next_request(lease.has_value());
+    request = next_request(connection.ok());
     if (request.pieces.empty()) {
       --core_.sending_jobs;
       return;
@@ -126,41 +124,60 @@ void WriteBack::send() noexcept {
     assert(is_held);
     (void)is_held;
   }
-  const Delivery::Outcome outcome = deliver(request, lease, connection.status());
+  if (deliver(request, std::move(connection)) == Next::kSmaller) send_smaller(request);
   request.slices.clear();  // with them records may go: there is room in the log
   MutexLock lock(core_.mutex);
-  if (outcome.status.ok() && !outcome.to_fallback) sent(request, *lease);
-  under_way_ -= range_of(request.pieces).length;
+  under_way_ -= request.left;
   --core_.sending_jobs;
   core_.let_go(held);
-  // The mutex goes first, then the lease.
 }
 
-Delivery::Outcome WriteBack::deliver(const Request& request,
-                                     std::optional<upstream::Lease>& lease, Status no_lease) {
+// The range stays held: newer content there would wait until no copy of the failed request can come
+// late, which only the answer to another request tells, and there may be nothing else to be asked for.
+void WriteBack::send_smaller(Request& request) {
+  for (Pieces& pieces : split(request.pieces, core_.options.limits)) {
+    {
+      MutexLock lock(core_.mutex);
+      if (core_.health.over() || core_.belongs_into_spool(range_of(pieces))) return;
+    }
+    Request part;
+    part.pieces = std::move(pieces);
+    part.left = range_of(part.pieces).length;
+    part.stable = core_.options.stable_on_reply();
+    if (deliver(part, core_.lease()) != Next::kDone) return;
+    request.left -= range_of(part.pieces).length;
+  }
+}
+
+WriteBack::Next WriteBack::deliver(Request& request, Result<upstream::Lease> connection) {
+  std::optional<upstream::Lease> lease;
+  if (connection.ok()) lease = std::move(connection.value());
   const Purpose purpose = request.stable ? Purpose::kStableChange : Purpose::kChange;
   const TimePoint start = core_.clock.now();
   const Delivery::Outcome outcome =
       request.large ? delivery_.attempt(*lease, request.pieces, purpose)
-                    : delivery_.deliver(lease, std::move(no_lease), request.pieces, purpose,
+                    : delivery_.deliver(lease, connection.status(), request.pieces, purpose,
                                         Purpose::kResend);
-  if (outcome.to_fallback) return outcome;
+  if (outcome.to_fallback) return Next::kElsewhere;
   const uint64_t bytes = range_of(request.pieces).length;
   if (!outcome.status.ok() && !request.large) {
     core_.latch(outcome.status.while_doing("acknowledged data could not be sent"));
-  } else if (!outcome.status.ok()) {
+    return Next::kElsewhere;
+  }
+  if (!outcome.status.ok()) {
     UPLOAD_DEBUG(queue, "a request of %" PRIu64 " bytes has failed, they go in smaller ones: %s",
                  bytes, outcome.status.text().c_str());
-    // What it has carried is orphaned before others may have the range.
-    lease.reset();
-  }
-  if (!has_data(request.pieces)) return outcome;
-  MutexLock lock(core_.mutex);
-  if (outcome.status.ok())
-    size_.succeeded(bytes, core_.clock.now() - start);
-  else if (request.large)
+    MutexLock lock(core_.mutex);
     size_.failed(bytes);
-  return outcome;
+    return Next::kSmaller;
+    // The mutex goes first, then the lease, and what it has carried is orphaned.
+  }
+  request.slices.clear();  // before whoever waits for room looks for it
+  MutexLock lock(core_.mutex);
+  if (has_data(request.pieces)) size_.succeeded(bytes, core_.clock.now() - start);
+  sent(request, *lease);
+  return Next::kDone;
+  // The mutex goes first, then the lease.
 }
 
 bool WriteBack::has_data(const Pieces& pieces) const {
@@ -188,6 +205,7 @@ WriteBack::Request WriteBack::request_of(std::vector<journal::Slice> slices, uin
   limits.max_request = most;
   request.pieces = std::move(split(pieces_of(slices), limits).front());
   request.slices = std::move(slices);
+  request.left = range_of(request.pieces).length;
   request.large = most > size_.least() && has_data(request.pieces) &&
                   range_of(request.pieces).length > size_.least();
   request.stable =
@@ -249,9 +267,10 @@ std::vector<journal::Slice> WriteBack::first_free_run(uint64_t from, uint64_t en
 
 // Before the connection is given back, and before its range is: a flush that begins then must
 // find it (invariant 5).
-void WriteBack::sent(const Request& request, const upstream::Lease& lease) {
+void WriteBack::sent(Request& request, const upstream::Lease& lease) {
   journal::ReplayLog& log = core_.unflushed.log;
   const ByteRange range = range_of(request.pieces);
+  under_way_ -= std::exchange(request.left, 0);
   if (request.stable)
     log.supersede(range);
   else

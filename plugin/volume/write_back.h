@@ -21,8 +21,9 @@
 //
 // How large: as RequestSize has learned, up to a few requests of max-request; so much has waited
 // where the server is slow. One of more than max-request is an attempt: what it fails with, whatever
-// that is, means only that its data is still unsent, and goes in smaller requests. When the log is half
-// full it is stable with its own reply, which makes room without a flush.
+// that is, means only that its data is still unsent. The same job sends it in smaller requests then,
+// before anybody else has the range. When the log is half full a large one is stable with its own reply,
+// which makes room without a flush.
 //
 // Which: the next after what was sent last, from the beginning again after the last. So each byte
 // has its turn, and what a client writes in order goes in order.
@@ -72,10 +73,16 @@ class WriteBack final : public JobSource {
   struct Request {
     std::vector<journal::Slice> slices;  // keep the content
     Pieces pieces;
+    uint64_t left = 0;  // bytes that are not sent yet
     bool large = false;
     bool stable = false;
   };
+  // What becomes of it: it is sent; it goes in smaller requests; it is not this job's any more, since
+  // it belongs into the fallback, or an error has latched.
+  enum class Next { kDone, kSmaller, kElsewhere };
   void send() noexcept EXCLUDES(core_.mutex);
+  void send_smaller(Request& request) EXCLUDES(core_.mutex);
+  Next deliver(Request& request, Result<upstream::Lease> connection) EXCLUDES(core_.mutex);
   [[nodiscard]] bool has_data(const Pieces& pieces) const;
   Request next_request(bool connected) REQUIRES(core_.mutex);
   Request request_of(std::vector<journal::Slice> slices, uint64_t most) REQUIRES(core_.mutex);
@@ -84,9 +91,7 @@ class WriteBack final : public JobSource {
       REQUIRES(core_.mutex);
   std::vector<journal::Slice> first_free_run(uint64_t from, uint64_t end, uint64_t most)
       REQUIRES(core_.mutex);
-  Delivery::Outcome deliver(const Request& request, std::optional<upstream::Lease>& lease,
-                            Status no_lease) EXCLUDES(core_.mutex);
-  void sent(const Request& request, const upstream::Lease& lease) REQUIRES(core_.mutex);
+  void sent(Request& request, const upstream::Lease& lease) REQUIRES(core_.mutex);
 
   Core& core_;
   Mode& mode_;
