@@ -20,9 +20,7 @@ bool Budget::has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled, bool 
 }
 
 bool Budget::reserve(Change& change, bool to_spool, uint64_t spooled) {
-  if (!keeps_content()) return true;
-  // What is stable when it is acknowledged never gets into the log.
-  if (!to_spool && change.stable && spool_ == 0) return true;
+  if (!takes_room(change, to_spool)) return true;
   const uint64_t bytes = data_bytes(change);
   if (!has_room_for(bytes, to_spool, spooled)) return false;
   if (to_spool) {

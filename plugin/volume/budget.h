@@ -29,6 +29,11 @@ class Budget {
   // from other volumes.
   [[nodiscard]] bool has_room_for(uint64_t bytes, bool to_spool, uint64_t spooled,
                                   bool own = false) const;
+  // The change takes room; what is stable when it is acknowledged takes none, unless it may get into
+  // the spool.
+  [[nodiscard]] bool takes_room(const Change& change, bool to_spool) const {
+    return keeps_content() && (to_spool || !change.stable || spool_ > 0);
+  }
   // Reserves it for the change; false: there is none. With `to_spool` it goes there from now on.
   [[nodiscard]] bool reserve(Change& change, bool to_spool, uint64_t spooled);
   // Gives back what was reserved for the change and not used; false: nothing.

@@ -122,8 +122,10 @@ Status Writer::wait_for_room(Change& change, bool write_back) {
         continue;
       }
     }
-    if ((line.empty() || line.front() == &change) &&
-        core_.budget.reserve(change, spooling, core_.unflushed.rows().used()))
+    // Who takes no room keeps it from nobody in the line.
+    const bool is_next =
+        line.empty() || line.front() == &change || !core_.budget.takes_room(change, spooling);
+    if (is_next && core_.budget.reserve(change, spooling, core_.unflushed.rows().used()))
       return {};
     const TimePoint give_up = core_.give_up_on_spool_at(start);
     const auto until = last_look.wait_until(give_up, core_.clock.now());

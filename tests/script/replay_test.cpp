@@ -554,6 +554,23 @@ SCRIPT("a flush does not wait for what a stable write has made good", "[replay]"
   CHECK(f.server.content(100, 64) == std::string(64, 'x'));
 }
 
+SCRIPT("a write with FUA takes no room in the log, and waits for none", "[replay]") {
+  Fixture f(2);
+  f.server.hold(kFlushed);
+  // Seven of these fit into the log, which is being flushed.
+  for (uint64_t block = 0; block < 70; block += 10) CHECK(f.write(block, 'a', 10).ok());
+  auto waits = f.start_write(100, 'b', 10);
+  pass();
+  CHECK_FALSE(waits.done());
+  auto fua = f.start_write(200, 'c', 1, true);
+  pass();
+  CHECK(fua.done());
+  CHECK_FALSE(waits.done());
+  f.server.let_go(kFlushed);
+  CHECK(fua.get().ok());
+  CHECK(waits.get().ok());
+}
+
 SCRIPT("time in which the process was stopped is not the server's", "[replay]") {
   Settings settings;
   settings.replay = 128 * kBlock;
