@@ -339,6 +339,7 @@ void Drainer::end_spooling() {
     // Unless more has come, or the server has gone again.
     if (!is_drained()) return;
     core_.drain_progress.succeeded();
+    for (RowSender* sender : resting_) sender->succeeded();
     core_.has_leftovers = false;
     spooler_.enter(SpoolState::kDirect);
   }

@@ -45,6 +45,7 @@ struct Fixture : Setup {
 };
 
 const Status kReset(Kind::kLost, "reset");
+const Status kRefused(Kind::kConnect, "refused");
 // So many blocks are drained together, in four requests.
 constexpr uint64_t kGroup = 64;
 
@@ -889,6 +890,48 @@ SCRIPT("a server that closes all connections at once is not away", "[spool]") {
   CHECK(f.file_size() <= rows);
   f.settle();
   CHECK(f.server.content(663) == "a");
+}
+
+SCRIPT("what has failed in an earlier outage does not count in the next one", "[spool]") {
+  const std::string d = new_directory();
+  Fixture f(with_connections(d, 2));
+  f.server.open_first();
+  std::set<uint64_t> fails;
+  f.server.on_request([&](const Asked& asked, const http::Request& request) {
+    if (asked.verb == Verb::kWrite && fails.erase(asked.range.offset / kBlock) > 0)
+      return Result<http::Reply>(kRefused);
+    return f.server.answer(asked, request);
+  });
+  // Two groups fail, and then go as one, by one of the two senders: two rows make a group, but not
+  // after one that has taken long.
+  f.server.away();
+  REQUIRE(f.write(0, 'a', kGroup).ok());
+  for (uint64_t i = 1; i < 3; ++i) REQUIRE(f.write(i * 100, 'a', kGroup / 2).ok());
+  f.server.hold(wrote_stable(0, kGroup));
+  for (uint64_t i = 1; i < 3; ++i) f.server.hold(wrote_stable(i * 100, kGroup / 2));
+  f.server.back();
+  f.server.await(wrote_stable(0, kGroup));
+  pass(2s);
+  f.server.let_go(wrote_stable(0, kGroup));
+  for (uint64_t i = 1; i < 3; ++i) f.server.await(wrote_stable(i * 100, kGroup / 2));
+  fails = {100, 200};
+  f.server.away();
+  for (uint64_t i = 1; i < 3; ++i) f.server.let_go(wrote_stable(i * 100, kGroup / 2));
+  pass(10s);
+  f.server.back();
+  f.settle();
+  // In the next outage each sender fails once.
+  f.server.away();
+  for (uint64_t i = 10; i < 15; ++i) REQUIRE(f.write(i * 100, 'b', kGroup).ok());
+  for (uint64_t i = 11; i < 13; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 11; i < 13; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  const size_t asked = f.server.count(Verb::kOptions);
+  fails = {1100, 1200};
+  for (uint64_t i = 11; i < 13; ++i) f.server.let_go(wrote_stable(i * 100, kGroup));
+  f.settle();
+  CHECK(f.server.count(Verb::kOptions) == asked);  // as while spooling
+  CHECK(f.server.content(1463) == "b");
 }
 
 SCRIPT("a write to what is being drained waits for its own group alone", "[spool]") {
