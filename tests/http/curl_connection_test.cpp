@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -386,8 +387,8 @@ TEST_CASE("a small body comes in one TLS record with the header", "[http]") {
 }
 
 TEST_CASE("a large body goes out corked, and no cork is left at its end", "[http]") {
-  int client = -1;
-  std::vector<int> corks;  // of the client, when the peer has read so much
+  std::atomic<int> client = -1;  // the peer's thread looks at it, too
+  std::vector<int> corks;        // of the client, when the peer has read so much
   const auto look = [&] {
     int cork = -1;
     socklen_t length = sizeof cork;
