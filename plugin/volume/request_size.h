@@ -42,9 +42,12 @@ class RequestSize {
       now_ = std::min<uint64_t>(
           most_, now_ * std::min<int64_t>(4, kLongest / std::max(took, Duration(1))));
   }
-  // A request of so many bytes has failed: none will be as large, but for a change that is larger
-  // by itself.
-  void failed(uint64_t bytes) { now_ = most_ = std::max(least_, std::min(now_, bytes) / 2); }
+  // A request of so many bytes has failed: none will be more than half as large, but for a change
+  // that is larger by itself. Several that fail together, as where a server goes away, count once.
+  void failed(uint64_t bytes) {
+    most_ = std::max(least_, std::min(most_, bytes / 2));
+    now_ = std::min(now_, most_);
+  }
 
  private:
   const uint64_t least_;

@@ -50,10 +50,13 @@ TEST_CASE("no request is as large as one that has failed", "[request_size]") {
   CHECK(size.now() == 20);
   size.succeeded(20, 1ms);
   CHECK(size.now() == 20);
-  size.failed(20);
+  for (int i = 0; i < 4; ++i) size.failed(20);  // the server has gone away
+  CHECK(size.now() == 10);
+  size.failed(100);  // one change had as much
+  CHECK(size.now() == 10);
   size.failed(10);
   CHECK(size.now() == 5);
-  size.failed(100);  // one change had as much
+  size.failed(5);
   CHECK(size.now() == 4);
   size.succeeded(4, 1ms);
   CHECK(size.now() == 4);
