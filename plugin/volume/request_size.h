@@ -4,9 +4,11 @@
 // take.
 //
 // Where the server takes long to answer, what goes in one request costs one delay: so requests
-// become larger while they take little time. They never keep a connection from other volumes for
-// long, and one that has failed is a reason to send less: less is lost with it, and something on
-// the way may not take as much.
+// become larger until most of their time is not the delay, for which the time of the shortest one
+// stands. Where there is next to none they stay small: large ones gain nothing there, and their
+// content has left the processor's caches when it is sent, at both ends. They never keep a
+// connection from other volumes for long, and one that has failed is a reason to send less: less is
+// lost with it, and something on the way may not take as much.
 //
 // A data structure without threads: its owner guards it.
 
@@ -24,6 +26,8 @@ class RequestSize {
  public:
   // A request that takes longer than this is larger than it should be.
   static constexpr Duration kLongest = std::chrono::milliseconds(500);
+  // One that takes so many times the delay is large enough.
+  static constexpr int kDelays = 5;
   static constexpr uint64_t kLargest = uint64_t{64} << 20;
 
   // Bytes: `least` is what always goes, and the size to begin with.
@@ -34,13 +38,16 @@ class RequestSize {
   [[nodiscard]] uint64_t now() const { return now_; }
 
   // A request of so many bytes has succeeded. If it was as large as it might be, the next may be as
-  // much larger as it would take kLongest, but not more than four times.
+  // much larger as it would then take long enough, but not more than four times. Others that were
+  // under way may have slowed it down, so one that took twice as long is still right.
   void succeeded(uint64_t bytes, Duration took) {
-    if (took > kLongest)
+    took = std::max(took, Duration(1));
+    shortest_ = std::min(shortest_, took);
+    const Duration enough = shortest_ > kLongest / kDelays ? kLongest : shortest_ * kDelays;
+    if (took > std::min(kLongest, 2 * enough))
       now_ = std::max(least_, now_ / 2);
-    else if (bytes > now_ / 2)
-      now_ = std::min<uint64_t>(
-          most_, now_ * std::min<int64_t>(4, kLongest / std::max(took, Duration(1))));
+    else if (bytes > now_ / 2 && took < enough)
+      now_ = std::min<uint64_t>(most_, now_ * std::min<int64_t>(4, enough / took));
   }
   // A request of so many bytes has failed: none will be more than half as large, but for a change
   // that is larger by itself. Several that fail together, as where a server goes away, count once.
@@ -53,6 +60,7 @@ class RequestSize {
   const uint64_t least_;
   uint64_t most_;
   uint64_t now_;
+  Duration shortest_ = Duration::max();
 };
 
 }  // namespace upload::volume

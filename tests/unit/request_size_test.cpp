@@ -9,18 +9,43 @@
 using namespace std::chrono_literals;
 using upload::volume::RequestSize;
 
-TEST_CASE("requests become larger while they take little time", "[request_size]") {
+TEST_CASE("requests become larger until the delay is a small part of their time",
+          "[request_size]") {
   RequestSize size(4, 200);
   CHECK(size.now() == 4);
-  size.succeeded(4, 1ms);
+  size.succeeded(1, 40ms);  // that is the delay
+  CHECK(size.now() == 4);
+  size.succeeded(4, 41ms);
   CHECK(size.now() == 16);
-  size.succeeded(16, 0ms);
+  size.succeeded(16, 100ms);
+  CHECK(size.now() == 32);
+  size.succeeded(32, 150ms);
+  CHECK(size.now() == 32);
+  size.succeeded(32, 400ms);
+  CHECK(size.now() == 32);
+  size.succeeded(32, 401ms);
+  CHECK(size.now() == 16);
+}
+
+TEST_CASE("requests stay small where there is no delay", "[request_size]") {
+  RequestSize size(4, 200);
+  size.succeeded(1, 0ms);
+  for (int i = 0; i < 9; ++i) size.succeeded(4, 8ms);
+  CHECK(size.now() == 4);
+}
+
+TEST_CASE("requests that took all their time for the delay become as large as may be",
+          "[request_size]") {
+  RequestSize size(4, 200);
+  size.succeeded(4, 125ms);
+  CHECK(size.now() == 16);
+  size.succeeded(16, 125ms);
   CHECK(size.now() == 64);
   size.succeeded(64, 250ms);
   CHECK(size.now() == 128);
   size.succeeded(128, 251ms);
   CHECK(size.now() == 128);
-  size.succeeded(128, 100ms);
+  size.succeeded(128, 126ms);
   CHECK(size.now() == 200);
 }
 
@@ -34,7 +59,7 @@ TEST_CASE("requests become no larger than what there is to send", "[request_size
 
 TEST_CASE("requests that take long become smaller", "[request_size]") {
   RequestSize size(4, 64);
-  for (int i = 0; i < 2; ++i) size.succeeded(64, 1ms);
+  for (int i = 0; i < 2; ++i) size.succeeded(64, 100ms);
   size.succeeded(64, 500ms);
   CHECK(size.now() == 64);
   size.succeeded(64, 501ms);
