@@ -35,13 +35,9 @@ void Unflushed::note_if_dead(const SpoolRow& row) {
 
 std::vector<SpoolRow> Unflushed::take_oldest(const SpoolIndex::Most& most) {
   std::vector<SpoolRow> rows = rows_.oldest(most);
-  std::set<uint64_t> taken;
   ++last_group_;
-  for (const SpoolRow& row : rows) {
-    rows_.set_busy(row.id, last_group_);
-    taken.insert(row.id);
-  }
-  std::erase_if(dead_rows_, [&](uint64_t id) { return taken.contains(id); });
+  for (const SpoolRow& row : rows) rows_.set_busy(row.id, last_group_);
+  std::erase_if(dead_rows_, [&](uint64_t id) { return rows_.is_busy(id); });
   return rows;
 }
 

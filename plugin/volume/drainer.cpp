@@ -85,24 +85,21 @@ bool Drainer::is_drained() const {
 
 // --- To the server --------------------------------------------------------
 
+bool Drainer::is_time(TimePoint& not_before) const {
+  const TimePoint when = core_.drain_progress.next_attempt();
+  if (core_.clock.now() >= when) return true;
+  not_before = std::min(not_before, when);
+  return false;
+}
+
 // Also without rows: somebody has to find out that the server is back.
 Job Drainer::ask_job(TimePoint& not_before) {
-  const TimePoint when = core_.drain_progress.next_attempt();
-  if (core_.clock.now() < when) {
-    not_before = std::min(not_before, when);
-    return nullptr;
-  }
-  if (resting_.empty()) return nullptr;
+  if (!is_time(not_before) || resting_.empty()) return nullptr;
   return [this, &sender = take_sender()] { ask(sender); };
 }
 
 Job Drainer::group_job(TimePoint& not_before) {
-  if (core_.unflushed.rows().empty()) return nullptr;
-  const TimePoint when = core_.drain_progress.next_attempt();
-  if (core_.clock.now() < when) {
-    not_before = std::min(not_before, when);
-    return nullptr;
-  }
+  if (core_.unflushed.rows().empty() || !is_time(not_before)) return nullptr;
   // No more than there are connections, and none while the disk gets behind.
   const size_t most = std::min<size_t>(senders_.size(), core_.share.limit());
   if (senders_.size() - resting_.size() >= most || stable_.size() >= most) return nullptr;
@@ -142,21 +139,19 @@ void Drainer::ask(RowSender& sender) {
   } else if (status.ok() && !rows.empty()) {
     status = send(sender, std::move(rows));
   }
-  if (!status.ok()) drain_failed(sender, began, status);
-  MutexLock lock(core_.mutex);
-  resting_.push_back(&sender);
+  rest(sender, began, status);
 }
 
 Status Drainer::replay_first(RowSender& sender) {
   const Status status = replayer_.replay_first();
   if (!status.ok()) return status;
   sender.succeeded();
-  bool is_back = false;
+  std::optional<uint64_t> left;
   {
     MutexLock lock(core_.mutex);
-    is_back = note_taken();
+    left = note_taken();
   }
-  if (is_back) say_back();
+  if (left) say_back(*left);
   return {};
 }
 
@@ -169,6 +164,11 @@ void Drainer::drain(RowSender& sender, Rows rows) {
     MutexLock lock(core_.mutex);
     core_.unflushed.give_back(rows);
   }
+  rest(sender, began, status);
+}
+
+// What began then has come to that. Somebody else may have the sender.
+void Drainer::rest(RowSender& sender, TimePoint began, const Status& status) {
   if (!status.ok()) drain_failed(sender, began, status);
   MutexLock lock(core_.mutex);
   resting_.push_back(&sender);
@@ -249,7 +249,7 @@ bool Drainer::drop_stable() {
   }
   const Status status = spool_.drop(ids);
   if (!status.ok()) could_not_drop(status);
-  bool is_back = false;
+  std::optional<uint64_t> left;
   {
     MutexLock lock(core_.mutex);
     for (RowGroup& group : groups) {
@@ -260,9 +260,9 @@ bool Drainer::drop_stable() {
       }
       give_back(group);
     }
-    if (status.ok()) is_back = note_taken();
+    if (status.ok()) left = note_taken();
   }
-  if (is_back) say_back();
+  if (left) say_back(*left);
   return true;
 }
 
@@ -275,20 +275,16 @@ void Drainer::could_not_drop(const Status& failure) {
   core_.drain_progress.leave_alone(core_.clock.now() + Spooler::kDiskAgain);
 }
 
-// The server has taken something. True: it had been away.
-bool Drainer::note_taken() {
+// The server has taken something. If it had been away: what is left in the spool, in bytes.
+std::optional<uint64_t> Drainer::note_taken() {
   most_rows_ = std::min(kMostRows, most_rows_ * 2);
   const bool is_back = core_.spool_state == SpoolState::kSpooling;
   spooler_.enter(SpoolState::kDraining);  // what is left in memory is replayed
-  return is_back;
+  if (!is_back) return std::nullopt;
+  return core_.unflushed.rows().used();
 }
 
-void Drainer::say_back() {
-  uint64_t left = 0;
-  {
-    MutexLock lock(core_.mutex);
-    left = core_.unflushed.rows().used();
-  }
+void Drainer::say_back(uint64_t left) {
   log::warning("%s: the server answers again, %" PRIu64 " bytes in the spool are sent to it",
                core_.options.name.c_str(), left);
 }

@@ -17,6 +17,7 @@
 
 #include <deque>
 #include <list>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -52,6 +53,7 @@ class Drainer final : public JobSource {
   // What several do.
   Job group_job(TimePoint& not_before) REQUIRES(core_.mutex);
 
+  bool is_time(TimePoint& not_before) const REQUIRES(core_.mutex);
   Rows take_oldest() REQUIRES(core_.mutex);
   RowSender& take_sender() REQUIRES(core_.mutex);
   void ask(RowSender& sender) EXCLUDES(core_.mutex);
@@ -59,11 +61,12 @@ class Drainer final : public JobSource {
   Status probe_if_unsure() EXCLUDES(core_.mutex);
   void drain(RowSender& sender, Rows rows) EXCLUDES(core_.mutex);
   Status send(RowSender& sender, Rows rows) EXCLUDES(core_.mutex);
+  void rest(RowSender& sender, TimePoint began, const Status& status) EXCLUDES(core_.mutex);
   void give_back(RowGroup& group) REQUIRES(core_.mutex);
   void drop(RowGroup group) EXCLUDES(core_.mutex);
   bool drop_stable() EXCLUDES(core_.mutex);
-  bool note_taken() REQUIRES(core_.mutex);
-  void say_back() EXCLUDES(core_.mutex);
+  std::optional<uint64_t> note_taken() REQUIRES(core_.mutex);
+  void say_back(uint64_t left) EXCLUDES(core_.mutex);
   void could_not_drop(const Status& failure) EXCLUDES(core_.mutex);
   void drain_failed(RowSender& sender, TimePoint began, const Status& failure)
       EXCLUDES(core_.mutex);

@@ -80,22 +80,21 @@ Result<std::vector<ConnectionId>> Flusher::connections_to_flush(uint64_t acknowl
 }
 
 // A flush takes a server long, or the way to it: each connection has a thread of its own, the
-// first the caller's. None of them holds more than its one lease, so that they can't wait for
+// last the caller's. None of them holds more than its one lease, so that they can't wait for
 // each other.
 Flusher::Flushed Flusher::flush_connections(const std::vector<ConnectionId>& ids) {
   std::vector<Status> results(ids.size());
   const auto flush = [&](size_t i) { results[i] = flush_connection(ids[i]); };
   std::vector<Thread> threads;
   threads.reserve(ids.size());
-  size_t started = 1;
+  size_t started = 0;
   try {
-    for (; started < ids.size(); ++started)
+    for (; started + 1 < ids.size(); ++started)
       threads.emplace_back([&flush, i = started] { flush(i); });
   } catch (const std::exception& error) {
     UPLOAD_DEBUG(journal, "%zu of %zu connections are flushed one by one: %s",
                  ids.size() - started, ids.size(), error.what());
   }
-  flush(0);
   for (size_t i = started; i < ids.size(); ++i) flush(i);
   for (Thread& thread : threads) thread.join();
   Flushed flushed;
@@ -135,7 +134,7 @@ void Flusher::make_room() {
     MutexLock lock(core_.mutex);
     connections = core_.unflushed.log.to_flush(core_.unflushed.log.acknowledged());
   }
-  if (!connections.empty()) (void)flush_connections(connections).any;
+  flush_connections(connections);
 }
 
 }  // namespace upload::volume

@@ -42,7 +42,6 @@ class Flusher {
     bool any = false;
     Status failure{};
   };
-  // One at least.
   Flushed flush_connections(const std::vector<ConnectionId>& ids) EXCLUDES(core_.mutex);
   Status flush_connection(ConnectionId id) noexcept EXCLUDES(core_.mutex);
   Status check_fallback() EXCLUDES(core_.mutex);

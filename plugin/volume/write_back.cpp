@@ -189,8 +189,8 @@ bool WriteBack::has_data(const Pieces& pieces) const {
 // `connected`: there is a connection for it. What has to wait for late copies is not just tried.
 WriteBack::Request WriteBack::next_request(bool connected) {
   const uint64_t least = size_.least();
-  Request request =
-      request_of(next_run(connected ? size_.now() : least), connected ? size_.now() : least);
+  const uint64_t most = connected ? size_.now() : least;
+  Request request = request_of(next_run(most), most);
   if (request.large && core_.in_doubt(request.pieces))
     request = request_of(std::move(request.slices), least);
   if (!request.pieces.empty()) next_ = range_of(request.pieces).end();

@@ -812,17 +812,23 @@ Settings with_connections(const std::string& directory, unsigned connections) {
   return settings;
 }
 
+// So many groups have gone into the spool, at blocks 0, 100 and so on. The first is on the server
+// again; of the others so many are held there, and three are under way, over three connections.
+void drain_groups(Fixture& f, uint64_t count, uint64_t held) {
+  f.server.open_first();
+  f.server.away();
+  for (uint64_t i = 0; i < count; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
+  for (uint64_t i = 1; i <= held; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
+  f.server.back();
+  for (uint64_t i = 1; i <= 3; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+}
+
 }  // namespace
 
 SCRIPT("groups of rows go over all connections side by side", "[spool]") {
   const std::string d = new_directory();
   Fixture f(with_connections(d, 3));
-  f.server.open_first();
-  f.server.away();
-  for (uint64_t i = 0; i < 6; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
-  for (uint64_t i = 1; i < 6; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
-  f.server.back();
-  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  drain_groups(f, 6, 5);
   pass(1s);
   CHECK(f.server.count(wrote_stable(400, kGroup)) == 0);
   // The second is done before the first.
@@ -868,12 +874,7 @@ SCRIPT("a row waits for an older one that it hides a part of, others do not", "[
 SCRIPT("a server that closes all connections at once is not away", "[spool]") {
   const std::string d = new_directory();
   Fixture f(with_connections(d, 3));
-  f.server.open_first();
-  f.server.away();
-  for (uint64_t i = 0; i < 7; ++i) REQUIRE(f.write(i * 100, 'a', kGroup).ok());
-  for (uint64_t i = 1; i < 4; ++i) f.server.hold(wrote_stable(i * 100, kGroup));
-  f.server.back();
-  for (uint64_t i = 1; i < 4; ++i) f.server.await(wrote_stable(i * 100, kGroup));
+  drain_groups(f, 7, 3);
   // One request of each.
   std::set<uint64_t> failed;
   f.server.on_request([&](const Asked& asked, const http::Request& request) {
