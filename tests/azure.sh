@@ -183,7 +183,7 @@ if [ -x "$azurite" ]; then
 
   begin 'azurite: a lease that somebody else has keeps all others from writing'
   signed PUT "/$account/images/two?comp=lease" 'x-ms-lease-action: acquire' 'x-ms-lease-duration: -1' >out
-  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush -C 1 -R 1 image "$uri"'
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush --connections=1 --requests=1 image "$uri"'
   [ $status != 0 ] || fail 'the copy succeeds'
   expect '412, LeaseIdMissing: somebody else has a lease on the blob' err
   signed PUT "/$account/images/two?comp=lease" 'x-ms-lease-action: break' 'x-ms-lease-break-period: 0' >out
@@ -195,7 +195,7 @@ if [ -x "$azurite" ]; then
   expect 'claim=lease: another uploads to this disk: process [0-9]+ on host .*, since 20' err
   expect_one_error
   # Also one that asks for no claim: the server refuses its writes.
-  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush -C 1 -R 1 image "$uri"'
+  upload -U - cafile="$CAFILE" "${with_key[@]}" url="$(blob two)" --run 'nbdcopy --flush --connections=1 --requests=1 image "$uri"'
   expect '412, LeaseIdMissing: somebody else has a lease on the blob' err
   copy image || { fail 'the copy fails'; show copy.log; show nbdkit.log; }
   end_nbdkit 20

@@ -20,7 +20,7 @@ image A; image B; image C
 first() { start_nbdkit url="$url" "${claim[@]}" "$@"; }
 second() { upload -U - cafile="$CAFILE" url="$url" "${claim[@]}" "$@"; }
 # Whether a client of the first can write A, B or C to all of the disk, and flush that.
-write() { timeout "$LIMIT" nbdcopy --flush "image.$1" "$(uri)" 2>copy.log; }
+write() { timeout "$LIMIT" nbdcopy --flush "${one_at_a_time[@]}" "image.$1" "$(uri)" 2>copy.log; }
 # The server's disk has that.
 has() {
   timeout "$LIMIT" "$UPLOAD_SRCDIR/tests/run-nbdkit" -U - cafile="$CAFILE" url="$url" \

@@ -96,7 +96,7 @@ end_nbdkit 20
 begin 'a ticket that is denied ends its own disk, and no other'
 start_nbdkit replay=8M export=denied "url=$images/denied" export=good "url=$images/disk-3"
 timeout "$LIMIT" nbdcopy --flush image-3 "$(uri good)" 2>good.log & good=$!
-timeout "$LIMIT" nbdcopy --flush image-1 "$(uri denied)" 2>denied.log && fail 'the denied one succeeds'
+timeout "$LIMIT" nbdcopy --flush "${one_at_a_time[@]}" image-1 "$(uri denied)" 2>denied.log && fail 'the denied one succeeds'
 wait $good || { fail 'the other fails'; show good.log; }
 timeout "$LIMIT" nbdcopy "$(uri good)" - | cmp - image-3 || fail 'the other is wrong'
 expect 'every request fails from now on: export denied, .*403' nbdkit.log

@@ -27,6 +27,9 @@ case_name='' case_failed=0
 passed=0 failed=0 skipped=0
 pids=()
 LIMIT=${LIMIT:-120}
+# For an nbdcopy that is to fail while nbdkit goes on.  The manual ("FILTERS AND RELEASES THAT LOSE DATA") says what
+# happens to nbdkit when a client vanishes with more than one request under way.
+one_at_a_time=(--connections=1 --requests=1)
 
 close_case() {
   [ -n "$case_name" ] || return 0

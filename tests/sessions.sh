@@ -37,9 +37,7 @@ behave() { echo "$1" >behaviour.new; mv behaviour.new behaviour; }
 forget() { : >logins; : >tokens; }
 logins() { grep -c '^200 ' logins; }
 copy() { timeout "$LIMIT" nbdcopy --flush image "$(uri)" 2>copy.log; }
-# One request at a time: the manual ("FILTERS AND RELEASES THAT LOSE DATA") says what happens to nbdkit when a
-# client vanishes with more of them under way.
-copy_calmly() { timeout "$LIMIT" nbdcopy --flush -C 1 -R 1 image "$(uri)" 2>copy.log; }
+copy_calmly() { timeout "$LIMIT" nbdcopy --flush "${one_at_a_time[@]}" image "$(uri)" 2>copy.log; }
 same() { timeout "$LIMIT" nbdcopy "$(uri)" - 2>copy.log | cmp - image; }
 
 begin 'a client logs in once, for all connections and all clients'

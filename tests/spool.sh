@@ -107,7 +107,7 @@ stop_server; fresh_target; restart_server
 file_limit=4096
 start_nbdkit limited
 kill_server
-run nbdcopy --flush "$TMP/source.raw" "$uri"
+run nbdcopy --flush "${one_at_a_time[@]}" "$TMP/source.raw" "$uri"
 [ $status != 0 ] || fail 'nbdcopy: 24 MiB fit into 4 MiB'
 expect 'No space left' "$TMP/err"
 expect 'could not be (written|changed|synced): .*File too large' "$log"
@@ -412,7 +412,7 @@ begin 'a flush that waits for the server ends after the retry time, and loses no
 stop_server; fresh_target; restart_server
 start_nbdkit remote spool-flush=remote retry-time=2
 kill_server
-run nbdcopy --flush "$TMP/source.raw" "$uri"
+run nbdcopy --flush "${one_at_a_time[@]}" "$TMP/source.raw" "$uri"
 [ $status != 0 ] || fail 'nbdcopy: exit status 0'
 expect 'could not flush: .* are in the spool .*, which has taken nothing for 2 seconds' "$log"
 restart_server
