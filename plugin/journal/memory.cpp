@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Buffers have few sizes, so that one that was given back fits again: powers
-// of two from 512 bytes up to 64 KiB, multiples of 64 KiB above.
+// of two from 512 bytes up to 64 KiB, multiples of 64 KiB above. A block that small ones are cut from
+// has 64 KiB, and goes when the last of them goes.
 
 #include "journal/memory.h"
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -49,39 +51,56 @@ void Memory::unreserve(uint64_t bytes) {
   if (less > 0) common_->give_back(less);
 }
 
-std::unique_ptr<std::byte[]> Memory::take(uint64_t bytes) {
-  const uint64_t size = capacity(bytes);
-  MutexLock lock(mutex_);
-  const auto found = kept_.find(size);
-  if (found != kept_.end()) {
-    std::unique_ptr<std::byte[]> buffer = std::move(found->second.back());
-    found->second.pop_back();
-    if (found->second.empty()) kept_.erase(found);
-    kept_bytes_ -= size;
-    return buffer;
-  }
-  // Those of other sizes must not add to the limit.
-  while (!kept_.empty() && used_ + kept_bytes_ > own_) {
-    const auto last = std::prev(kept_.end());
-    kept_bytes_ -= last->first;
-    last->second.pop_back();
-    if (last->second.empty()) kept_.erase(last);
-  }
-  return std::make_unique_for_overwrite<std::byte[]>(size);
+std::optional<uint64_t> Memory::room_to_keep() const {
+  const uint64_t used = used_ + kept_bytes_;
+  return used > own_ ? std::nullopt : std::optional(own_ - used);
 }
 
-void Memory::give_back(std::unique_ptr<std::byte[]> buffer, uint64_t bytes) {
+// The largest first, until what is kept does not add to the limit.
+void Memory::drop_kept() {
+  for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept)
+    while (!kept->second.empty() && !room_to_keep()) {
+      kept->second.pop_back();
+      kept_bytes_ -= kept->first;
+    }
+}
+
+// Cuts as many from a block as may be kept, and keeps all but one.
+Memory::Buffer Memory::cut(uint64_t size, std::vector<Buffer>& kept) {
+  const uint64_t most = size < kStep ? kStep / size - 1 : 0;
+  const uint64_t more = std::min(most, room_to_keep().value_or(0) / size);
+  const Buffer block = std::make_shared_for_overwrite<std::byte[]>((1 + more) * size);
+  for (uint64_t i = more; i > 0; --i) {
+    kept.emplace_back(block, block.get() + i * size);
+    kept_bytes_ += size;
+  }
+  return block;
+}
+
+Memory::Buffer Memory::take(uint64_t bytes) {
+  const uint64_t size = capacity(bytes);
+  MutexLock lock(mutex_);
+  std::vector<Buffer>& kept = kept_[size];
+  if (kept.empty()) {
+    drop_kept();  // of other sizes
+    return cut(size, kept);
+  }
+  Buffer buffer = std::move(kept.back());
+  kept.pop_back();
+  kept_bytes_ -= size;
+  return buffer;
+}
+
+void Memory::give_back(Buffer buffer, uint64_t bytes) {
   const uint64_t size = capacity(bytes);
   MutexLock lock(mutex_);
   // The buffer itself is still counted as used.
-  if (used_ + kept_bytes_ > own_) return;
+  if (!room_to_keep()) return;
   try {
     kept_[size].push_back(std::move(buffer));
     kept_bytes_ += size;
   } catch (const std::bad_alloc&) {
     // Then it is not kept.
-    const auto kept = kept_.find(size);
-    if (kept != kept_.end() && kept->second.empty()) kept_.erase(kept);
   }
 }
 

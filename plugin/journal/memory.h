@@ -3,7 +3,8 @@
 // Memory: the bounded memory of a replay log. It counts what is in use, and
 // keeps buffers that were given back for the next change: giving them back to
 // the system and faulting them in again cost more than the copying itself
-// (a fifth of the CPU time of an upload).
+// (a fifth of the CPU time of an upload). Small ones are cut from a block together, as one
+// from the C library for each was a third of what the log costs with changes of 4 KiB.
 //
 // With several logs in a process each has a part that is its own, whatever the others do, and
 // may borrow from what is common to all. A log that waits for room has content of its own, whose
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -63,10 +65,12 @@ class Memory {
   [[nodiscard]] bool reserve(uint64_t bytes);
   void unreserve(uint64_t bytes);
 
+  // Owns a share of the block that it was cut from.
+  using Buffer = std::shared_ptr<std::byte[]>;
   // A buffer of capacity(bytes), which has been reserved.
-  [[nodiscard]] std::unique_ptr<std::byte[]> take(uint64_t bytes) EXCLUDES(mutex_);
+  [[nodiscard]] Buffer take(uint64_t bytes) EXCLUDES(mutex_);
   // Takes it back. What it counts for stays reserved.
-  void give_back(std::unique_ptr<std::byte[]> buffer, uint64_t bytes) EXCLUDES(mutex_);
+  void give_back(Buffer buffer, uint64_t bytes) EXCLUDES(mutex_);
 
   // The size of the buffer for so many bytes.
   [[nodiscard]] static uint64_t capacity(uint64_t bytes);
@@ -74,6 +78,10 @@ class Memory {
  private:
   // Of so much in use, what is borrowed.
   [[nodiscard]] uint64_t borrowed(uint64_t used) const { return used > own_ ? used - own_ : 0; }
+  // What may be kept beside what is in use; nothing: less than that has to be.
+  [[nodiscard]] std::optional<uint64_t> room_to_keep() const REQUIRES(mutex_);
+  void drop_kept() REQUIRES(mutex_);
+  [[nodiscard]] Buffer cut(uint64_t size, std::vector<Buffer>& kept) REQUIRES(mutex_);
 
   const uint64_t own_;
   const std::shared_ptr<CommonMemory> common_;
@@ -81,7 +89,7 @@ class Memory {
 
   Mutex mutex_;
   // By capacity.
-  std::map<uint64_t, std::vector<std::unique_ptr<std::byte[]>>> kept_ GUARDED_BY(mutex_);
+  std::map<uint64_t, std::vector<Buffer>> kept_ GUARDED_BY(mutex_);
   uint64_t kept_bytes_ GUARDED_BY(mutex_) = 0;
 };
 

@@ -59,7 +59,7 @@ struct Record {
   // SpoolRow::id of the row that has the content, on disk; 0: it is in memory.
   uint64_t row = 0;
   bool zero = false;
-  std::unique_ptr<std::byte[]> data;  // null: zeroes, or on disk
+  Memory::Buffer data;  // null: zeroes, or on disk
   // Where it counts, and for what, until it goes.
   std::shared_ptr<Memory> memory;
   uint64_t cost = 0;

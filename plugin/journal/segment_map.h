@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <set>
 #include <utility>
@@ -79,8 +80,8 @@ class SegmentMap {
   [[nodiscard]] uint64_t looked_at() const { return looked_at_; }
 
  private:
-  using Segments = std::map<uint64_t, Segment>;          // by offset
-  using Ages = std::set<std::pair<uint64_t, uint64_t>>;  // since, offset
+  using Segments = std::pmr::map<uint64_t, Segment>;          // by offset
+  using Ages = std::pmr::set<std::pair<uint64_t, uint64_t>>;  // since, offset
 
   // The first segment that ends after `offset`.
   [[nodiscard]] Segments::const_iterator first_after(uint64_t offset) const;
@@ -91,8 +92,9 @@ class SegmentMap {
     return segment;
   }
 
-  Segments segments_;
-  std::map<ConnectionId, Ages> ages_;  // none is empty
+  std::pmr::unsynchronized_pool_resource nodes_;
+  Segments segments_{&nodes_};
+  std::pmr::map<ConnectionId, Ages> ages_{&nodes_};  // none is empty
   uint64_t bytes_ = 0;
   // What first_after() has found last, until a change: an owner asks for the same offset
   // several times before it sets a segment there.

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 # What our plugin is run with. A row here is a variant, and a line in the cases' tables.
 VARIANTS = {
     "": (),
-        "replay": ("replay=128M",),
+    "replay": ("replay=128M",),
     "write-back": ("replay=128M", "write-back=true"),
-
     "spool": ("replay=128M", "spool={spool}"),
 }
 # The variant that targets of the whole plugin are about.

@@ -294,6 +294,20 @@ TEST_CASE("buffers that were given back are used again, within the limit", "[log
   CHECK(Memory::capacity(65537) == 131072);
 }
 
+TEST_CASE("small buffers are cut from one block, as many as may be kept") {
+  Memory memory(2048);
+  REQUIRE(memory.reserve(512));
+  const Memory::Buffer first = memory.take(500);
+  CHECK(first.use_count() == 4);
+  REQUIRE(memory.reserve(512));
+  const Memory::Buffer second = memory.take(512);
+  CHECK(second.get() == first.get() + 512);
+  // What is kept makes room for another size.
+  REQUIRE(memory.reserve(1024));
+  const Memory::Buffer other = memory.take(1000);
+  CHECK(first.use_count() == 2);  // with the second, and none that is kept
+}
+
 TEST_CASE("a log has its own memory whatever the others have borrowed", "[log]") {
   const auto common = std::make_shared<upload::journal::CommonMemory>(100);
   Memory one(50, common);
