@@ -36,6 +36,8 @@ class RequestSize {
 
   [[nodiscard]] uint64_t least() const { return least_; }
   [[nodiscard]] uint64_t now() const { return now_; }
+  // A request costs mostly a delay, so that one less is worth something.
+  [[nodiscard]] bool is_delayed() const { return now_ > least_; }
 
   // A request of so many bytes has succeeded. If it was as large as it might be, the next may be as
   // much larger as it would then take long enough, but not more than four times. Others that were

@@ -208,8 +208,9 @@ WriteBack::Request WriteBack::request_of(std::vector<journal::Slice> slices, uin
   request.left = range_of(request.pieces).length;
   request.large = most > size_.least() && has_data(request.pieces) &&
                   range_of(request.pieces).length > size_.least();
-  request.stable =
-      core_.options.stable_on_reply() || (request.large && core_.unflushed.log.half_full());
+  request.stable = core_.options.stable_on_reply() ||
+                   (request.large && core_.unflushed.log.half_full()) ||
+                   (size_.is_delayed() && core_.somebody_waits_for_sending());
   return request;
 }
 

@@ -23,7 +23,8 @@
 // where the server is slow. One of more than max-request is an attempt: what it fails with, whatever
 // that is, means only that its data is still unsent. The same job sends it in smaller requests then,
 // before anybody else has the range. When the log is half full a large one is stable with its own reply,
-// which makes room without a flush.
+// which makes room without a flush; and where requests have become larger any of them is for which a flush
+// waits, which then has one delay less to wait for.
 //
 // Which: the next after what was sent last, from the beginning again after the last. So each byte
 // has its turn, and what a client writes in order goes in order.

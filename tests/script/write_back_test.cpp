@@ -339,6 +339,7 @@ void let_much_wait(Setup& f) {
 
 }  // namespace
 
+// The last is not large, but the flush waits for it.
 SCRIPT("requests are larger where more waits, and need no flush when the log is half full",
        "[write_back]") {
   Setup f(write_back());
@@ -346,7 +347,7 @@ SCRIPT("requests are larger where more waits, and need no flush when the log is 
   f.server.release_all();
   CHECK(f.flush().ok());
   CHECK(f.server.requests() ==
-        Requests{wrote(0, 16), wrote_stable(100, 64), wrote(164, 16), kFlushed});
+        Requests{wrote(0, 16), wrote_stable(100, 64), wrote_stable(164, 16), kFlushed});
   CHECK(f.server.content(99, 82) == "." + std::string(80, 'b') + ".");
 }
 
