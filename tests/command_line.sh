@@ -29,6 +29,14 @@ expect_one_error
 expect 'the ticket expired, was cancelled or does not allow this' "$TMP/err"
 [ ! -e "$TMP/ran" ] || fail 'the command ran'
 
+begin 'a path that is no ticket ends --run, and does not blame a ticket'
+upload -U - "url=https://localhost:$PORT/disks/disk" "cafile=$CAFILE" --run "touch $TMP/ran"
+[ $status = 1 ] || fail "exit status $status"
+expect_one_error
+expect 'HTTP status 404: no such image at this URL' "$TMP/err"
+expect_not 'the ticket' "$TMP/err"
+[ ! -e "$TMP/ran" ] || fail 'the command ran'
+
 begin "virt-v2v's command line uploads a disk"
 dd if=/dev/urandom of="$TMP/source" bs=1M count=20 status=none
 truncate -s 64M "$TMP/source"

@@ -33,7 +33,8 @@ constexpr Row kRows[] = {
      "the server wants other credentials (user=, token=, token-url=, "
      "token-script=, header=)"},
     {403, Kind::kDenied, kDeniedText},
-    {404, Kind::kDenied, kDeniedText},
+    // An images server answers 403 for a ticket that it does not know; the path is another one's.
+    {404, Kind::kDenied, "no such image at this URL"},
     {405, Kind::kRejected, "the server does not know this method"},
     {407, Kind::kUnauthorized, "the proxy wants credentials"},
     {408, Kind::kUnavailable, "the server gave up waiting for the request"},

@@ -341,6 +341,17 @@ TEST_CASE("each status has its kind", "[reply]") {
   CHECK(classify(reply(200), 200).ok());
 }
 
+TEST_CASE("only a status about a ticket blames the ticket", "[reply]") {
+  for (const int status : {403, 410}) {
+    INFO(status);
+    CHECK(classify(reply(status), 200).text() ==
+          "HTTP status " + std::to_string(status) +
+              ": the ticket expired, was cancelled or does not allow this");
+  }
+  CHECK(classify(reply(404, "No handler for '/disk'"), 200).text() ==
+        "HTTP status 404: no such image at this URL: No handler for '/disk'");
+}
+
 TEST_CASE("an error shows the first 200 bytes of the server's text, on one line", "[reply]") {
   const upload::Status status =
       classify(reply(500, "first\nsecond\x1b[2J" + std::string(500, 'x') + "END"), 200);
