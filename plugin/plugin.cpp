@@ -74,8 +74,12 @@ constexpr int kReadyMs = 100;
 // "nbdkit: error: ", or goes to syslog, as nbdkit's option --log says.
 void write_line(LogQueue::Level level, const char* line) {
   if (level == LogQueue::Level::kError) return nbdkit_error("%s", line);
-  nbdkit_debug("%s", line);
   // To standard error, which nbdkit_debug reaches only with -v.
+  if (level == LogQueue::Level::kNotice) {
+    fprintf(stderr, "nbdkit: upload: %s\n", line);
+    return;
+  }
+  nbdkit_debug("%s", line);
   if (level == LogQueue::Level::kWarning) fprintf(stderr, "nbdkit: upload: warning: %s\n", line);
 }
 
@@ -136,6 +140,7 @@ int serve(Body body) noexcept {
 
 void debug_line(const char* line) { lines->add(LogQueue::Level::kDebug, line); }
 void warning_line(const char* line) { lines->add(LogQueue::Level::kWarning, line); }
+void notice_line(const char* line) { lines->add(LogQueue::Level::kNotice, line); }
 
 Result<std::string> read_password(const std::string& value) {
   char* password = nullptr;
@@ -173,7 +178,7 @@ void upload_load() {
   static upload::SteadyClock clock;
   lines = new LogQueue({[] { return upload::standard_error_takes_a_line(kReadyMs); }, write_line},
                        clock);
-  upload::log::set_sinks(debug_line, warning_line);
+  upload::log::set_sinks({debug_line, warning_line, notice_line});
   // Secrets are in memory soon. Neither core files nor others of the same user get at them
   // then (prctl(2)).
   if (upload_debug_core == 0) prctl(PR_SET_DUMPABLE, 0);

@@ -93,4 +93,14 @@ expect 'zero: [0-9]+ requests' "$TMP/err"
 expect 'flush: [0-9]+ requests' "$TMP/err"
 expect_not bWU6aHVudGVyMmh1bnRlcjI "$TMP/err"
 
+begin 'statistics are printed without nbdkit -v, and nothing else'
+upload -U - -D upload.stats=1 "url=https://localhost:$PORT/images/disk" "cafile=$CAFILE" "header=+$TMP/header" \
+  --run "nbdcopy --flush $TMP/source \"\$uri\""
+[ $status = 0 ] || { fail "exit status $status"; show "$TMP/err"; }
+for operation in write zero flush; do
+  [ "$(grep -cE "^nbdkit: upload: $operation: [0-9]+ requests for [0-9]+ of clients" "$TMP/err")" = 1 ] ||
+    { fail "not one line for $operation"; show "$TMP/err"; }
+done
+[ "$(grep -vc '^nbdkit: upload: [a-z-]*: [0-9]* requests for ' "$TMP/err")" = 0 ] || { fail 'there is more'; show "$TMP/err"; }
+
 finish

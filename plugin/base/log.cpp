@@ -43,31 +43,34 @@ void print(log::Sink sink, const char* format, va_list args) noexcept {
 }
 
 // Constant after start-up.
-log::Sink debug_sink = nowhere;
-log::Sink warning_sink = nowhere;
+log::Sinks all_sinks = {nowhere, nowhere, nowhere};
 
 }  // namespace
 
 namespace log {
 
-void set_sinks(Sink debug, Sink warning) {
-  debug_sink = debug;
-  warning_sink = warning;
-}
+void set_sinks(const Sinks& sinks) { all_sinks = sinks; }
 
 std::string line(const std::string& text) { return printable(redacted(text)); }
 
 void debug(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  print(debug_sink, format, args);
+  print(all_sinks.debug, format, args);
   va_end(args);
 }
 
 void warning(const char* format, ...) {
   va_list args;
   va_start(args, format);
-  print(warning_sink, format, args);
+  print(all_sinks.warning, format, args);
+  va_end(args);
+}
+
+void notice(const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  print(all_sinks.notice, format, args);
   va_end(args);
 }
 

@@ -3,7 +3,7 @@
 // Log: debug lines and warnings, one flag per concern.
 //
 // The flags are set by nbdkit from -D upload.NAME=1 (nbdkit(1), "-D"); they
-// are constant once requests are served. Lines go to the sink, which
+// are constant once requests are served. Lines go to the sinks, which
 // plugin.cpp points at nbdkit, as line() makes them. Thread safe.
 
 #pragma once
@@ -33,11 +33,18 @@ namespace upload::log {
 using Sink = void (*)(const char* line);
 
 // Call before any thread is started.
-void set_sinks(Sink debug, Sink warning);
+struct Sinks {
+  Sink debug;
+  Sink warning;
+  Sink notice;
+};
+void set_sinks(const Sinks& sinks);
 
-// Never throw: without memory for it a line is left out.
+// Never throw: without memory for it a line is left out. A notice is what somebody has asked
+// for: unlike a debug line it is printed without nbdkit -v.
 void debug(const char* format, ...) __attribute__((format(printf, 1, 2)));
 void warning(const char* format, ...) __attribute__((format(printf, 1, 2)));
+void notice(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace upload::log
 

@@ -21,7 +21,7 @@ namespace upload {
 
 class LogQueue {
  public:
-  enum class Level { kDebug, kWarning, kError };
+  enum class Level { kDebug, kNotice, kWarning, kError };
 
   struct Output {
     // Whether a line would be written at once. May wait for that, but only for a moment.

@@ -27,15 +27,14 @@ constexpr uint64_t kSmallZero = uint64_t{64} << 10;
 }  // namespace
 
 Disk::Disk(std::string name, Config config, std::shared_ptr<journal::CommonMemory> common,
-           const Environment& environment, Stats& stats)
+           const Environment& environment)
     : name_(std::move(name)),
       config_(std::move(config)),
       title_((name_.empty() ? "" : "export " + printable(name_) + ", ") +
              config_.origin.url.redacted()),
       common_(std::move(common)),
       environment_(environment),
-      clock_(environment.clock),
-      stats_(stats) {}
+      clock_(environment.clock) {}
 
 Status Disk::discover() {
   Status status = discover_all();
@@ -243,6 +242,19 @@ Status Disk::start(upstream::Pool& pool, size_t disks) {
                offered().traits.durability == target::Durability::kOnFlush ? "flush" : "reply",
                offered().can_zero, offered().can_extents);
   return {};
+}
+
+DiskFigures Disk::figures() const {
+  DiskFigures figures;
+  figures.name = name_.empty() ? title_ : name_;
+  figures.volume = volume_->figures();
+  if (claim_) {
+    ClaimFigures& claim = figures.claim.emplace();
+    const BootTime until = claim_->fence().until();
+    claim.held = claim_->fence().open();
+    if (claim.held && until != BootTime::max()) claim.left = until - clock_.boot_now();
+  }
+  return figures;
 }
 
 // --- The end --------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include "process/clients.h"
 #include "process/config.h"
 #include "process/environment.h"
+#include "process/figures.h"
 #include "process/leftovers.h"
 #include "upstream/pool.h"
 #include "volume/discover.h"
@@ -29,9 +30,9 @@ class Disk {
  public:
   // `config` has its URL and size, no exports, and in `replay` what is its own of that memory;
   // `common` is what it may borrow from, or null. `name`: of the export; empty: it is the only
-  // one. The environment and the statistics outlive the disk.
+  // one. The environment outlives the disk.
   Disk(std::string name, Config config, std::shared_ptr<journal::CommonMemory> common,
-       const Environment& environment, Stats& stats);
+       const Environment& environment);
 
   // What clients ask for.
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -72,6 +73,9 @@ class Disk {
   // Once it is started.
   [[nodiscard]] volume::Volume& volume() { return *volume_; }
 
+  // Once it is started; any thread.
+  [[nodiscard]] DiskFigures figures() const;
+
   [[nodiscard]] Clients& clients() { return clients_; }
   // Whether it is of interest which clients are connected.
   [[nodiscard]] bool counts_clients() const { return claim_ != nullptr; }
@@ -106,7 +110,7 @@ class Disk {
   const std::shared_ptr<journal::CommonMemory> common_;
   const Environment& environment_;
   Clock& clock_;
-  Stats& stats_;
+  Stats stats_;
   std::shared_ptr<const target::Target> target_;
   std::optional<Leftovers> leftovers_;
   std::unique_ptr<journal::SpoolPlace> spool_place_;

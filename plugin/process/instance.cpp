@@ -42,7 +42,7 @@ std::vector<std::unique_ptr<Disk>> Instance::make_disks() {
   const auto add = [&](const std::string& name, Config own,
                        const std::shared_ptr<journal::CommonMemory>& common) {
     own.origin.make_credentials = sessions_.credentials_for(own.origin.url);
-    disks.push_back(std::make_unique<Disk>(name, std::move(own), common, environment_, stats_));
+    disks.push_back(std::make_unique<Disk>(name, std::move(own), common, environment_));
   };
   if (config_.exports.empty()) add("", config_, nullptr);
   // Of the memory half is divided among the disks, but each has enough for a request; the rest
@@ -232,6 +232,18 @@ Status Instance::make_ready(Disk& disk) {
   return status;
 }
 
+// --- Watching -------------------------------------------------------------
+
+Figures Instance::figures() {
+  Figures figures;
+  figures.running = !ended_;
+  for (Disk* const disk : running()) figures.disks.push_back(disk->figures());
+  MutexLock lock(mutex_);
+  for (upstream::Upstream& upstream : upstreams_)
+    figures.servers.push_back({upstream.name(), upstream.pool().figures()});
+  return figures;
+}
+
 // --- The end --------------------------------------------------------------
 
 std::vector<Disk*> Instance::running() {
@@ -294,8 +306,16 @@ void Instance::stop() {
   shutdown_watch_.reset();
   wait_for_late_copies(disks);
   let_go_of_claims();
-  if (upload_debug_stats != 0)
-    for (const std::string& line : stats_.lines()) log::debug("%s", line.c_str());
+  ended_ = true;
+  if (upload_debug_stats != 0) say_statistics();
+}
+
+// Of all disks together.
+void Instance::say_statistics() {
+  Stats::AllCounts all{};
+  for (const DiskFigures& disk : figures().disks)
+    for (size_t op = 0; op < all.size(); ++op) all[op] += disk.volume.requests[op];
+  for (const std::string& line : Stats::lines(all)) log::notice("%s", line.c_str());
 }
 
 // Each disk's server is asked, as what is behind one ticket may be stuck while others are

@@ -4,13 +4,14 @@
 // to life and go: discovery before the fork, pools and keepers after it.
 //
 // Disks of the same origin share an upstream and a session; nothing else is theirs together
-// but the shutdown watch, the statistics, and the memory for replay.
+// but the shutdown watch, and the memory for replay.
 //
 // discover(), start() and stop() are called by nbdkit on one thread, in this order; the rest
 // between start() and stop(), on any.
 
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <set>
@@ -19,10 +20,10 @@
 
 #include "base/mutex.h"
 #include "base/shutdown_watch.h"
-#include "base/stats.h"
 #include "process/config.h"
 #include "process/disk.h"
 #include "process/environment.h"
+#include "process/figures.h"
 #include "process/sessions.h"
 #include "upstream/upstream.h"
 
@@ -51,6 +52,10 @@ class Instance {
   // left in the spool is on the server.
   [[nodiscard]] Result<Disk*> open(const std::string& name) EXCLUDES(mutex_);
 
+  // How all is doing now: what has been started. From start() until the instance is destroyed, on
+  // any thread; waits for no server.
+  [[nodiscard]] Figures figures() EXCLUDES(mutex_);
+
  private:
   std::vector<std::unique_ptr<Disk>> make_disks();
   std::vector<Status> discover_all();
@@ -63,12 +68,12 @@ class Instance {
   std::vector<Disk*> running() EXCLUDES(mutex_);
   [[nodiscard]] bool a_server_is_away() EXCLUDES(mutex_);
   void give_up() EXCLUDES(mutex_);
+  void say_statistics() EXCLUDES(mutex_);
   void wait_for_late_copies(const std::vector<Disk*>& disks) EXCLUDES(mutex_);
 
   const Config config_;
   const Environment environment_;
   Clock& clock_;
-  Stats stats_;
   Sessions sessions_;
 
   Mutex mutex_;
@@ -82,6 +87,7 @@ class Instance {
   std::vector<std::unique_ptr<Disk>> disks_;
   std::unique_ptr<ShutdownWatch> shutdown_watch_;
   bool stopped_ = false;
+  std::atomic<bool> ended_ = false;
 };
 
 }  // namespace upload

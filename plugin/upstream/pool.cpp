@@ -212,6 +212,19 @@ std::vector<Share*> Pool::shares() const {
   return shares_;
 }
 
+PoolFigures Pool::figures() const {
+  MutexLock lock(mutex_);
+  PoolFigures figures;
+  figures.idle = idle_.size();
+  const size_t leased = slots_.size() - idle_.size();
+  figures.opening = opening_ == 0 ? 0 : std::min<size_t>(leased, 1);
+  figures.in_use = leased - figures.opening;
+  figures.limit = limit_;
+  for (const Share* share : shares_) figures.waiters += share->waiters_.size();
+  figures.made = last_id_;
+  return figures;
+}
+
 // --- Taking a lease -------------------------------------------------------
 
 Result<Lease> Pool::wait_for(Share& share, std::optional<ConnectionId> wanted, bool* stopped) {

@@ -52,6 +52,16 @@ struct PoolOptions {
   bool overlap = false;  // no volume ever has anything unflushed on a connection
 };
 
+// How a pool is doing at one moment, for whoever watches it from outside. Values.
+struct PoolFigures {
+  size_t idle = 0;
+  size_t in_use = 0;   // leased, but for the one that is being opened
+  size_t opening = 0;  // one at most
+  size_t limit = 0;
+  size_t waiters = 0;  // for a connection
+  uint64_t made = 0;   // connections so far
+};
+
 class Pool {
  public:
   // `clock` outlives the pool.
@@ -74,6 +84,8 @@ class Pool {
   // Refuses waits from now on, aborts requests under way, waits for their
   // leases, closes all connections.
   void close() EXCLUDES(mutex_);
+
+  [[nodiscard]] PoolFigures figures() const EXCLUDES(mutex_);
 
   [[nodiscard]] unsigned limit() const { return limit_; }
   // For connections that are opened from now on; those there are stay. Not higher.

@@ -43,6 +43,8 @@ class Upstream {
   }
 
   [[nodiscard]] Pool& pool() { return pool_; }
+  // Of the server, or of its socket: no other upstream of the process has it.
+  [[nodiscard]] std::string name() const { return origin_->name(); }
 
   // When there is a volume whose ticket may need it. Repeatable.
   void start_keeper() {

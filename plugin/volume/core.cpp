@@ -352,6 +352,30 @@ void Core::note_late_copy(ByteRange range, ByteRange own, uint64_t sequence) {
   has_unknown_copies_ = true;
 }
 
+VolumeFigures Core::figures() const {
+  VolumeFigures figures;
+  figures.size = options.size;
+  figures.requests = stats.counts();
+  figures.retries = stats.retries();
+  MutexLock lock(mutex);
+  figures.failed = health.latched().has_value();
+  figures.outage = health.in_outage();
+  figures.outages = health.outages();
+  figures.outage_time = health.outage_time(clock.now());
+  if (options.keeps_content())
+    figures.log = LogFigures{.used = log_memory->used(),
+                             .limit = log_memory->limit(),
+                             .to_send = unflushed.log.bytes_to_send()};
+  if (options.spool) {
+    SpoolFigures& spool = figures.spool.emplace();
+    spool.state = spool_state;
+    spool.rows = unflushed.rows().count();
+    spool.used = unflushed.rows().used();
+    if (options.spool_size != UINT64_MAX) spool.limit = options.spool_size;
+  }
+  return figures;
+}
+
 void Core::note_draining_fails(TimePoint began) {
   if (drain_progress.failed(began, clock.now(), Retry::kFewestAttempts)) wake_all();
 }

@@ -35,6 +35,7 @@
 #include "volume/budget.h"
 #include "volume/change_queue.h"
 #include "volume/drain_progress.h"
+#include "volume/figures.h"
 #include "volume/forgotten_ticket.h"
 #include "volume/health.h"
 #include "volume/late_copies.h"
@@ -220,6 +221,9 @@ class Core final : private upstream::LeaseWaiter {
   void say_what_is_left(const char* why = nullptr) EXCLUDES(mutex);
   // The server has taken nothing of what is in the spool, by an attempt that began then.
   void note_draining_fails(TimePoint began = TimePoint::max()) REQUIRES(mutex);
+
+  // How the volume is doing now.
+  [[nodiscard]] VolumeFigures figures() const EXCLUDES(mutex);
 
   // Asserts what holds between the parts (check.cpp).
   void check() const REQUIRES(mutex);

@@ -36,7 +36,7 @@ Status Exchange::ask(upstream::Lease& lease, http::Request request, const Asked&
     core_.note_success();
     return status;
   }
-  if (asked.op) core_.stats.add_failure(*asked.op);
+  if (asked.op) core_.stats.add_failure(*asked.op, status.kind());
   status = status.while_doing(asked.doing);
   apply_verdict(lease, asked.purpose, status, asked.pieces);
   return status.while_doing(core_.options.name);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cassert>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -33,14 +34,28 @@ class Health {
   void stop() { stopping_ = true; }
 
   [[nodiscard]] bool in_outage() const { return outage_since_.has_value(); }
-  void begin_outage(TimePoint now) { outage_since_ = now; }
+  void begin_outage(TimePoint now) {
+    outage_since_ = now;
+    ++outages_;
+  }
   // How long it was. There was one.
-  Duration end_outage(TimePoint now) { return now - *std::exchange(outage_since_, std::nullopt); }
+  Duration end_outage(TimePoint now) {
+    const Duration outage = now - *std::exchange(outage_since_, std::nullopt);
+    ended_outages_time_ += outage;
+    return outage;
+  }
+  // Of all outages, with the one that lasts.
+  [[nodiscard]] uint64_t outages() const { return outages_; }
+  [[nodiscard]] Duration outage_time(TimePoint now) const {
+    return ended_outages_time_ + (outage_since_ ? now - *outage_since_ : Duration::zero());
+  }
 
  private:
   std::optional<Status> latched_;
   bool stopping_ = false;
   std::optional<TimePoint> outage_since_;
+  uint64_t outages_ = 0;
+  Duration ended_outages_time_{0};
 };
 
 }  // namespace upload::volume

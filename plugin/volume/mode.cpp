@@ -89,7 +89,9 @@ Mode::Next Persist::after_failure(Retry& retry, const Status& failure) {
   MutexLock lock(core_.mutex);
   while (!core_.health.over() && core_.clock.now() < *when)
     core_.wait_for(core_.state_changed, *when);
-  return core_.health.over() ? Next::kGiveUp : Next::kTryAgain;
+  if (core_.health.over()) return Next::kGiveUp;
+  core_.stats.add_retry();
+  return Next::kTryAgain;
 }
 
 void Persist::latch_given_up(const Retry& retry, const Status& failure) {

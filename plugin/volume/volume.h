@@ -83,6 +83,7 @@ class Volume final : public upstream::PoolClient {
   void join();
   // The claim is lost: every later request fails with that.
   void claim_lost(const Status& why) { core_.latch(why); }
+  [[nodiscard]] VolumeFigures figures() const { return core_.figures(); }
   // What has become of the disk, after join().
   enum class Outcome {
     kUntouched,  // this process has changed nothing

@@ -900,7 +900,8 @@ Tally run_schedule(uint64_t seed, Mode mode, bool trace) {
     if (strstr(text, "do not write to the disk again before") != nullptr)
       the_world->told_to_wait = true;
   };
-  log::set_sinks([](const char* text) { line(text); }, [](const char* text) { line(text); });
+  constexpr log::Sink kLine = [](const char* text) { line(text); };
+  log::set_sinks({kLine, kLine, kLine});
   Plan plan = draw_plan(random, mode);
   one.stalls = pick(random, {0U, 0U, 20U, 200U});
   // A keeper that gets no processor for seconds is too late for a ticket, whatever it does.

@@ -31,12 +31,13 @@ std::vector<std::string> warnings;
 struct Fixture {
   Fixture() {
     warnings.clear();
-    upload::log::set_sinks([](const char*) {},
-                           [](const char* line) { warnings.emplace_back(line); });
+    upload::log::set_sinks({[](const char*) {},
+                            [](const char* line) { warnings.emplace_back(line); },
+                            [](const char*) {}});
     server.on_request([this](const http::Request& request) { return answer(request); });
   }
   ~Fixture() {
-    upload::log::set_sinks([](const char*) {}, [](const char*) {});
+    upload::log::set_sinks({[](const char*) {}, [](const char*) {}, [](const char*) {}});
   }
 
   Result<http::Reply> answer(const http::Request& request) {
