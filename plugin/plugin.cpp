@@ -40,6 +40,9 @@
 #include "http/curl_connection.h"
 #include "process/config.h"
 #include "process/instance.h"
+#include "process/metrics_file.h"
+#include "process/metrics_publisher.h"
+#include "process/metrics_text.h"
 #include "target/target.h"
 #include "volume/verdict.h"
 
@@ -52,6 +55,7 @@ using upload::Disk;
 using upload::Instance;
 using upload::Kind;
 using upload::LogQueue;
+using upload::MetricsPublisher;
 using upload::Result;
 using upload::Status;
 using upload::volume::Volume;
@@ -66,6 +70,7 @@ constexpr uint32_t kMaximumBlock = 32U << 20;
 ConfigParser* parser = nullptr;
 Config* config = nullptr;
 Instance* instance = nullptr;
+MetricsPublisher* metrics = nullptr;  // with metrics=
 
 // A moment, in which the log's thread does not notice that it is to end.
 constexpr int kReadyMs = 100;
@@ -85,6 +90,9 @@ void write_line(LogQueue::Level level, const char* line) {
 
 // Never destroyed: see LogQueue::stop().
 LogQueue* lines = nullptr;
+
+// Without state.
+upload::SteadyClock the_clock;
 
 void say(LogQueue::Level level, std::string_view line) noexcept {
   try {
@@ -175,9 +183,8 @@ bool sleep_unless_ending(upload::Duration time) {
 // --- Starting -------------------------------------------------------------
 
 void upload_load() {
-  static upload::SteadyClock clock;
   lines = new LogQueue({[] { return upload::standard_error_takes_a_line(kReadyMs); }, write_line},
-                       clock);
+                       the_clock);
   upload::log::set_sinks({debug_line, warning_line, notice_line});
   // Secrets are in memory soon. Neither core files nor others of the same user get at them
   // then (prctl(2)).
@@ -201,6 +208,16 @@ int upload_config_complete() {
   });
 }
 
+Status prepare_metrics() {
+  if (config->metrics.empty()) return {};
+  const upload::MetricsFile file(config->metrics);
+  metrics = new MetricsPublisher(
+      {[file] { return upload::metrics_text(instance->figures(), file.title()); },
+       [file](const std::string& text) { return file.replace(text); }},
+      the_clock);
+  return file.probe();
+}
+
 int upload_get_ready() {
   return guard([] {
     if (config->origin.insecure && config->origin.url.scheme == "https")
@@ -208,6 +225,7 @@ int upload_get_ready() {
           "insecure=true: the server's certificate is not checked; "
           "anyone on the way can read and change the disk");
     instance = new Instance(*config, upload::real_environment(sleep_unless_ending));
+    if (Status status = prepare_metrics(); !status.ok()) return status;
     return instance->discover();
   });
 }
@@ -218,19 +236,29 @@ int upload_after_fork() {
     upload::notice_ending_signals();
     upload::MemoryReserve::set_up();
     lines->start();
-    return instance->start();
+    Status status = instance->start();
+    if (status.ok() && metrics != nullptr) metrics->start();
+    return status;
   });
   // nbdkit exits then, without a further callback.
   if (result != 0) lines->stop();
   return result;
 }
 
+// With a last look at the instance.
+void end_metrics() {
+  if (metrics != nullptr && metrics->stop()) delete metrics;
+  metrics = nullptr;
+}
+
 void upload_cleanup() {
   if (instance != nullptr) instance->stop();
+  end_metrics();
   lines->drain();
 }
 
 void upload_unload() {
+  end_metrics();
   delete instance;
   delete config;
   delete parser;
@@ -245,7 +273,7 @@ void upload_dump_plugin() {
   printf("upload_targets=%s\n", upload::target::target_names().c_str());
   printf(
       "upload_features=group-commit keeper native-fua extents unix-socket replay spool "
-      "exports sessions create checksum claims\n");
+      "exports sessions create checksum claims metrics\n");
 }
 
 // --- Serving --------------------------------------------------------------

@@ -43,9 +43,10 @@ mkdir -p "$TMP/base"
 echo '#include "upstream/pool.h"' >"$TMP/base/wrong.h"
 [ -n "$(cd "$TMP" && offences base/wrong.h)" ] || fail 'an include upwards was not found'
 
-begin 'only http/ includes curl, only the store SQLite, only plugin.cpp nbdkit'
+begin 'only http/ includes curl, only the store SQLite, only plugin.cpp nbdkit, only one file prometheus-cpp'
 grep -rl 'include <curl/' . | grep -v '^./http/' >"$TMP/curl" && { fail curl; show "$TMP/curl"; }
 grep -rl 'include <sqlite3' . | grep -v '^./journal/sqlite_store.cpp$' >"$TMP/sqlite" && { fail sqlite; show "$TMP/sqlite"; }
+grep -rl 'include <prometheus/' . | grep -v '^./process/metrics_text.cpp$' >"$TMP/prometheus" && { fail prometheus; show "$TMP/prometheus"; }
 grep -rl 'include <nbdkit' . | grep -v '^./plugin.cpp$' >"$TMP/nbdkit" && { fail nbdkit; show "$TMP/nbdkit"; }
 
 # FILE: lacks its license, or a sentence on what it is for.

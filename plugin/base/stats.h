@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Stats: what was sent for one volume, and how it ended, for -D upload.stats=1.
+// Stats: what was sent for one volume, and how it ended, for -D upload.stats=1 and metrics=.
 // Counters only, updated without a lock. Thread safe.
 
 #pragma once

@@ -198,6 +198,10 @@ const ConfigParser::Parameter ConfigParser::kParameters[] = {
     {"proxy", &ConfigParser::set_proxy, false,
      "<URL>|+<FILE>|-<FD>|-\n"
      "    HTTP proxy (default: from the environment)."},
+    {"metrics", &ConfigParser::set_metrics, true,
+     "<FILE>\n"
+     "    Write what Prometheus reads of the upload into this file, every ten\n"
+     "    seconds and at the end."},
 };
 
 namespace {
@@ -743,6 +747,17 @@ Status ConfigParser::set_proxy(const std::string& value) {
     return bad("must be the URL of a proxy");
   register_proxy_secret(proxy);
   config_.origin.proxy = proxy;
+  return {};
+}
+
+// Whether it can be written is tried later, as that leaves traces.
+Status ConfigParser::set_metrics(const std::string& value) {
+  if (value.empty() || value[0] != '/')
+    return bad(
+        "must be an absolute path: nbdkit changes its directory when it goes to the "
+        "background");
+  if (value.back() == '/') return bad("must be a file, not a directory");
+  config_.metrics = value;
   return {};
 }
 

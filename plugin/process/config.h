@@ -92,6 +92,7 @@ struct Config {
   std::optional<uint64_t> spool_size;  // bytes; none: what the disk has
   bool spool_local = false;            // spool-flush=local
   SpoolLeftovers spool_leftovers = SpoolLeftovers::kFail;
+  std::string metrics;  // file for what a monitoring system reads; empty: none
 
   // What each of several exports has of `replay` at least, in bytes: enough for a request.
   [[nodiscard]] uint64_t least_own_replay() const {
@@ -166,6 +167,7 @@ class ConfigParser {
   Status set_reuse_session(const std::string& value);
   Status set_validate_session(const std::string& value);
   Status set_header(const std::string& value);
+  Status set_metrics(const std::string& value);
   Status set_proxy(const std::string& value);
   Status add_export(const std::string& name);
   Status check_exports(const Config& config) const;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Figures: how all of a process is doing at one moment. Taken by Instance::figures(). Values; no
-// secret is in them but what a user has put into the name of an export.
+// Figures: how all of a process is doing at one moment. Taken by Instance::figures(), for
+// metrics= and for -D upload.stats=1. Values; no secret is in them but what a user has put into
+// the name of an export.
 
 #pragma once
 
