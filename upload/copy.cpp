@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// nbdcopy tells its progress as lines of N/100 through a pipe.
+
+#include "copy.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <utility>
+
+#include "said.h"
+
+namespace nbdupload {
+
+namespace {
+
+constexpr size_t kMostLines = 1000;
+// Reads can't be combined, so verification asks for much at a time. In bytes.
+constexpr const char* kVerifyRequest = "4194304";
+
+}  // namespace
+
+Copy::Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
+           std::function<void(int)> on_progress)
+    : loop_(loop),
+      source_(source),
+      target_(target),
+      purpose_(purpose),
+      on_progress_(std::move(on_progress)),
+      progress_lines_([this](const std::string& line) { on_progress_(atoi(line.c_str())); }) {}
+
+Copy::~Copy() {
+  if (progress_.is_open()) loop_.unwatch(progress_.get());
+}
+
+std::vector<std::string> Copy::words(const Source& source, const Nbdkit& target, Purpose purpose,
+                                     const std::string& progress) {
+  std::vector<std::string> words = {"nbdcopy"};
+  if (!progress.empty()) words.push_back("--progress=" + progress);
+  if (purpose == Purpose::kVerify)
+    words.push_back(std::string("--request-size=") + kVerifyRequest);
+  else
+    words.emplace_back("--flush");
+  words.insert(words.end(), {"--", source.address(), target.address()});
+  return words;
+}
+
+Outcome Copy::start() {
+  Process::Setup setup;
+  FileDescriptor to;
+  std::string number;
+  if (on_progress_) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return Outcome::failed("no pipe can be made");
+    progress_ = FileDescriptor(ends[0]);
+    to = FileDescriptor(ends[1]);
+    fcntl(progress_.get(), F_SETFL, O_NONBLOCK);
+    number = std::to_string(to.get());
+    setup.inherited.push_back(to.get());
+    loop_.watch(progress_.get(), [this] { take_progress(); });
+  }
+  setup.words = words(source_, target_, purpose_, number);
+  setup.memory = kCopyMemory;
+  for (const int fd : source_.inherited()) setup.inherited.push_back(fd);
+  setup.on_error_line = [this](const std::string& line) {
+    if (said_.size() < kMostLines) said_.push_back(line);
+  };
+  auto started = Process::start(loop_, std::move(setup));
+  if (!started.ok()) return started.failure();
+  process_ = std::move(started.value());
+  return {};
+}
+
+void Copy::take_progress() {
+  std::array<char, 4096> buffer;
+  const ssize_t got = read(progress_.get(), buffer.data(), buffer.size());
+  if (got > 0) {
+    progress_lines_.take({buffer.data(), static_cast<size_t>(got)});
+  } else if (got == 0) {
+    loop_.unwatch(progress_.get());
+    progress_.reset();
+  }
+}
+
+void Copy::finish_progress() {
+  if (progress_.is_open()) take_progress();
+}
+
+void Copy::stop(std::chrono::seconds patience) {
+  if (process_ != nullptr) (void)process_->stop(patience);
+}
+
+std::vector<std::string> Copy::errors(const std::string& target) const {
+  std::vector<std::string> lines;
+  for (const std::string& line : said_) {
+    std::string shown = replaced(line, target_.address(), target);
+    if (!source_.image().is_uri())
+      shown = replaced(shown, source_.image().opened(), source_.image().name());
+    lines.push_back(shown.starts_with("nbdcopy:") ? shown : "nbdcopy: " + shown);
+  }
+  return lines;
+}
+
+std::string Copy::failed_at() const {
+  constexpr std::string_view kAt = " at offset ";
+  for (const std::string& line : said_) {
+    const size_t at = line.find(kAt);
+    if (at == std::string::npos) continue;
+    const size_t begin = at + kAt.size();
+    const size_t end = line.find_first_not_of("0123456789", begin);
+    if (end != std::string::npos && end > begin && line.compare(end, 7, " failed") == 0)
+      return " near byte " + line.substr(begin, end - begin);
+  }
+  return "";
+}
+
+}  // namespace nbdupload

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Copy: one nbdcopy, from a source to the target.
+
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "event_loop.h"
+#include "file_descriptor.h"
+#include "line_reader.h"
+#include "nbdkit.h"
+#include "outcome.h"
+#include "process.h"
+#include "source.h"
+
+namespace nbdupload {
+
+class Copy {
+ public:
+  // `on_progress` is called with the percentage that is done, while the loop runs; an empty
+  // one is not. All references outlive it.
+  Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
+       std::function<void(int)> on_progress);
+  ~Copy();
+  Copy(const Copy&) = delete;
+  Copy& operator=(const Copy&) = delete;
+
+  [[nodiscard]] Outcome start();
+  [[nodiscard]] bool ended() const { return process_ != nullptr && process_->ended(); }
+  [[nodiscard]] int status() const { return process_->status(); }
+  void stop(std::chrono::seconds patience);
+  // After its end: tells the progress that it has still told.
+  void finish_progress();
+
+  // What it has said on standard error, with the names that the user knows.
+  [[nodiscard]] std::vector<std::string> errors(const std::string& target) const;
+  // " near byte N", if it has said where it has failed.
+  [[nodiscard]] std::string failed_at() const;
+
+  // Its words; with a file descriptor for progress if that is not negative.
+  static std::vector<std::string> words(const Source& source, const Nbdkit& target,
+                                        Purpose purpose, const std::string& progress);
+
+ private:
+  void take_progress();
+
+  EventLoop& loop_;
+  const Source& source_;
+  const Nbdkit& target_;
+  const Purpose purpose_;
+  std::function<void(int)> on_progress_;
+  LineReader progress_lines_;
+  FileDescriptor progress_;
+  std::vector<std::string> said_;
+  std::unique_ptr<Process> process_;
+};
+
+}  // namespace nbdupload

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// A file is opened without waiting for the other end of a pipe, and it is the open file
+// that is looked at: its name may lead to another one meanwhile.
+
+#include "image.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "target_url.h"
+
+namespace nbdupload {
+
+namespace {
+
+bool is_nbd_uri(std::string_view text) {
+  constexpr std::array<std::string_view, 4> kSchemes = {"nbd://", "nbds://", "nbd+unix://",
+                                                        "nbds+unix://"};
+  return std::any_of(kSchemes.begin(), kSchemes.end(),
+                     [&](std::string_view scheme) { return text.starts_with(scheme); });
+}
+
+// Absolute, since "a:b" would be a protocol to qemu, and "[" or "-" a command to nbdcopy.
+std::string absolute(const std::string& name) {
+  if (name.starts_with("/")) return name;
+  std::array<char, PATH_MAX> here;
+  return getcwd(here.data(), here.size()) != nullptr ? here.data() + ("/" + name) : "/" + name;
+}
+
+}  // namespace
+
+Or<Image> Image::from_argument(const std::string& argument, const std::string& format) {
+  if (argument.empty()) return Outcome::usage("IMAGE is empty");
+  if (argument == "-")
+    return Outcome::usage(
+        "IMAGE can't be '-': standard input has no size; give a file, device or NBD URI");
+  Image image;
+  image.name_ = argument;
+  image.path_ = argument;
+  image.uri_ = is_nbd_uri(argument);
+  const std::string shown = "IMAGE is '" + redacted_url(argument) + "': ";
+  if (image.uri_) {
+    if (!format.empty() && format != "raw")
+      return Outcome::usage("--format=" + format + ": what an NBD server offers is raw");
+  } else if (argument.starts_with("http://") || argument.starts_with("https://")) {
+    return Outcome::usage(shown + "the image comes first, then the URL");
+  } else if (has_scheme(argument) && argument[0] >= 'a' && argument[0] <= 'z') {
+    return Outcome::usage(shown + "it must be a file, a device or an NBD URI");
+  } else {
+    image.path_ = absolute(argument);
+  }
+  return image;
+}
+
+Outcome Image::open() {
+  const auto failure = [&](const std::string& what) { return Outcome::failed(quoted() + what); };
+  fd_ = FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd_.is_open()) {
+    switch (errno) {
+      case ENOENT:
+      case ENOTDIR: return failure(": no such file");
+      case EACCES: return failure(" can't be read: permission denied");
+      default: return failure(std::string(" can't be opened: ") + strerror(errno));
+    }
+  }
+  struct stat found {};
+  if (fstat(fd_.get(), &found) != 0) return failure(" can't be opened");
+  if (S_ISDIR(found.st_mode)) return failure(" is a directory, not a disk image");
+  if (!S_ISREG(found.st_mode) && !S_ISBLK(found.st_mode))
+    return failure(" is neither a file nor a block device");
+  block_device_ = S_ISBLK(found.st_mode);
+  fcntl(fd_.get(), F_SETFL, 0);
+  return {};
+}
+
+Or<uint64_t> Image::size() const {
+  uint64_t size = 0;
+  struct stat found {};
+  if (block_device_ && ioctl(fd_.get(), BLKGETSIZE64, &size) == 0) return size;
+  if (!block_device_ && fstat(fd_.get(), &found) == 0) return uint64_t(found.st_size);
+  return Outcome::failed(quoted() + ": its size can't be found out: " + strerror(errno));
+}
+
+}  // namespace nbdupload

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Image: what the user names to be uploaded, opened once for all that read it.
+//
+// The programs get the open file, so it does not matter what becomes of its name.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "file_descriptor.h"
+#include "outcome.h"
+
+namespace nbdupload {
+
+class Image {
+ public:
+  // Checks the argument, and that it goes with the format if one is given; opens nothing.
+  static Or<Image> from_argument(const std::string& argument, const std::string& format);
+
+  // Fails if it is neither a file nor a block device, or can't be opened. Not for a URI.
+  [[nodiscard]] Outcome open();
+
+  // It is what an NBD server offers.
+  [[nodiscard]] bool is_uri() const { return uri_; }
+  // As the user has written it.
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // The name in quotes, as messages begin with it.
+  [[nodiscard]] std::string quoted() const { return "'" + name_ + "'"; }
+  // An absolute path, or the URI.
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  // Of the open file: its number, the name by which programs that inherit it open it, and
+  // whether it is a block device.
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] std::string opened() const { return "/dev/fd/" + std::to_string(fd_.get()); }
+  [[nodiscard]] bool is_block_device() const { return block_device_; }
+  [[nodiscard]] Or<uint64_t> size() const;
+
+ private:
+  std::string name_, path_;
+  bool uri_ = false, block_device_ = false;
+  FileDescriptor fd_;
+};
+
+}  // namespace nbdupload

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Secrets are on no command line: nbdkit reads each from a pipe, whose number is there
+// instead. So is that number in what nbdkit says of it, and is replaced.
+
+#include "nbdkit.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "secret.h"
+
+namespace nbdupload {
+
+namespace {
+
+// For nbdkit itself: it has kThreads threads for each of nbdcopy's four connections, and each
+// may hold one of the largest requests.
+constexpr uint64_t kMemory = uint64_t{8} << 30;
+// One thread for each of nbdcopy's requests in flight: what waits for a connection can be
+// combined, which matters where requests are slow.
+constexpr const char* kThreads = "64";
+// With write-back a thread waits for room in memory only.
+constexpr const char* kWriteBackThreads = "4";
+
+bool has_content(const std::string& file) {
+  struct stat found {};
+  return stat(file.c_str(), &found) == 0 && found.st_size > 0;
+}
+
+// "KEY=-N: TEXT", where N is a file descriptor: the length of "KEY=-N"; else 0.
+size_t descriptor_prefix(const std::string& text) {
+  const size_t equals = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz");
+  if (equals == 0 || equals == std::string::npos || text.compare(equals, 2, "=-") != 0) return 0;
+  const size_t end = text.find_first_not_of("0123456789", equals + 2);
+  return end != std::string::npos && end > equals + 2 && text[end] == ':' ? end : 0;
+}
+
+// What the first error says without the URL in front of it, as the plugin shows that. A
+// server's words come later.
+bool says_of_url(const std::string& error, const std::string& what) {
+  if (!error.starts_with("http://") && !error.starts_with("https://")) return false;
+  const size_t end = error.find(' ');
+  return end != std::string::npos && error[end - 1] == ':' &&
+         error.compare(end + 1, what.size(), what) == 0;
+}
+
+}  // namespace
+
+Nbdkit::Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory,
+               std::string plugin, Parameters& parameters)
+    : loop_(loop),
+      console_(console),
+      directory_(directory),
+      plugin_(std::move(plugin)),
+      parameters_(parameters) {}
+
+std::string Nbdkit::address() const {
+  return "nbd+unix:///?socket=" + directory_.file("target.socket");
+}
+
+std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
+  const bool writes_back = purpose == Purpose::kUpload && parameters_.write_back();
+  std::vector<std::string> words = {
+      "nbdkit",
+      "--foreground",
+      "--exit-with-parent",
+      std::string("--threads=") + (writes_back ? kWriteBackThreads : kThreads),
+      "--unix=" + directory_.file("target.socket"),
+      "--pidfile=" + directory_.file("target.pid")};
+  if (purpose == Purpose::kVerify) words.emplace_back("--filter=checkwrite");
+  words.push_back(plugin_);
+  // Before what the user says, which comes later and counts.
+  words.push_back("replay=" + std::to_string(parameters_.default_replay()));
+  if (writes_back) words.emplace_back("write-back=true");
+  return words;
+}
+
+std::vector<std::string> Nbdkit::shown_words(Purpose purpose) const {
+  std::vector<std::string> words = first_words(purpose);
+  for (const Parameter& parameter : parameters_.list()) words.push_back(parameter.shown);
+  return words;
+}
+
+Outcome Nbdkit::spawn(Purpose purpose) {
+  Process::Setup setup;
+  setup.words = first_words(purpose);
+  setup.memory = kMemory + 2 * parameters_.replay();
+  setup.own_session = true;
+  std::vector<FileDescriptor> pipes;
+  for (const Parameter& parameter : parameters_.list()) {
+    if (!parameter.secret) {
+      setup.words.push_back(parameter.key + "=" + parameter.value);
+      continue;
+    }
+    Or<FileDescriptor> pipe = secret_pipe(parameter.key, *parameter.secret);
+    if (!pipe.ok()) return pipe.failure();
+    setup.inherited.push_back(pipe.value().get());
+    setup.words.push_back(parameter.key + "=-" + std::to_string(pipe.value().get()));
+    pipes.push_back(std::move(pipe.value()));
+  }
+  setup.on_error_line = [this](const std::string& line) { take(line); };
+  auto started = Process::start(loop_, std::move(setup));
+  if (!started.ok()) return started.failure();
+  process_ = std::move(started.value());
+  return {};
+}
+
+void Nbdkit::take(const std::string& line) {
+  said_.add(line);
+  if (live_) relay();
+}
+
+void Nbdkit::relay() {
+  for (const std::string& line : said_.take_shown()) console_.line(line);
+}
+
+Or<bool> Nbdkit::start(Purpose purpose) {
+  const std::string pid = directory_.file("target.pid");
+  unlink(pid.c_str());
+  unlink(directory_.file("target.socket").c_str());
+  live_ = false;
+  said_.begin();
+  if (Outcome outcome = spawn(purpose); !outcome.ok()) return outcome;
+  // Its process id is written when it can be connected to. How long that takes is the
+  // server's business.
+  const EventLoop::End end = loop_.run([&] { return has_content(pid) || process_->ended(); });
+  if (end == EventLoop::End::kStopped) return Outcome::stopped();
+  if (!has_content(pid)) {
+    process_.reset();
+    return false;
+  }
+  said_.has_started();
+  relay();
+  live_ = true;
+  return true;
+}
+
+std::string Nbdkit::reason() const {
+  return said_.first_error().empty() ? said_.last() : said_.first_error();
+}
+
+Outcome Nbdkit::open(uint64_t size) {
+  Or<bool> started = start(Purpose::kUpload);
+  if (!started.ok()) return started.failure();
+  if (started.value()) return {};
+  // Some servers do not tell a disk's size, and a disk that is to be created has none.
+  const uint64_t whole = (size + 511) / 512 * 512;
+  if (says_of_url(said_.first_error(), "size= is needed: ")) {
+    console_.say("warning: the server does not tell the size of the disk; taking the image's, " +
+                 std::to_string(size));
+    parameters_.add_size(size);
+  } else if (says_of_url(said_.first_error(), "create=true needs size=: ")) {
+    console_.say("the disk is created, with " + std::to_string(whole) + " bytes");
+    parameters_.add_size(whole);
+  } else {
+    return unsent();
+  }
+  started = start(Purpose::kUpload);
+  if (!started.ok()) return started.failure();
+  return started.value() ? Outcome() : unsent();
+}
+
+// As a rule nbdkit has given one reason, which may name a file descriptor where the user gave
+// a value.
+Outcome Nbdkit::unsent() {
+  constexpr std::string_view kTheUrl = ": the URL";
+  std::string text = reason();
+  if (const size_t end = descriptor_prefix(text); end > 0) {
+    const std::string rest = text.substr(end);
+    if (text.starts_with("url=") && rest.starts_with(kTheUrl))
+      text = "the URL " + parameters_.target() + rest.substr(kTheUrl.size());
+    else
+      text = text.substr(0, text.find('=')) + "=..." + rest;
+  }
+  if (said_.errors() == 1) said_.leave_out_first_error();
+  relay();
+  return Outcome::failed(text + "; nothing was sent");
+}
+
+EventLoop::End Nbdkit::stop(std::chrono::seconds patience) {
+  status_ = 0;
+  if (process_ == nullptr) return EventLoop::End::kDone;
+  const EventLoop::End end = process_->stop(patience);
+  if (end == EventLoop::End::kStopped) return end;
+  status_ = process_->status();
+  process_.reset();
+  return end;
+}
+
+}  // namespace nbdupload

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Nbdkit: the nbdkit with the upload plugin, which is the target of the copy.
+//
+// What it says is shown as it happens, but for what it says while it starts: that is shown
+// when it is known whether it has started, since its error may be the reason of the end.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "console.h"
+#include "event_loop.h"
+#include "outcome.h"
+#include "parameters.h"
+#include "private_directory.h"
+#include "process.h"
+#include "said.h"
+
+namespace nbdupload {
+
+enum class Purpose { kUpload, kVerify };
+
+class Nbdkit {
+ public:
+  // All references outlive it. `plugin` is a name or a file.
+  Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory, std::string plugin,
+         Parameters& parameters);
+
+  // Starts it, and waits until it serves. False: it has ended instead; reason() tells why.
+  [[nodiscard]] Or<bool> start(Purpose purpose);
+  // Starts it for an upload of `size` bytes, which the plugin is told if neither the server
+  // nor the user tells the size of the disk. Nothing was sent if that fails.
+  [[nodiscard]] Outcome open(uint64_t size);
+
+  // As Process::stop(); the exit status is 0 if it had ended well or was not running.
+  EventLoop::End stop(std::chrono::seconds patience);
+  [[nodiscard]] int status() const { return status_; }
+
+  // Shows nothing more of what it says: nbdupload is ending, and it will complain.
+  void mute() { live_ = false; }
+  // Shows what it has said and was not shown yet.
+  void relay();
+
+  [[nodiscard]] const NbdkitSaid& said() const { return said_; }
+  [[nodiscard]] std::string reason() const;
+  // What nbdcopy is given.
+  [[nodiscard]] std::string address() const;
+  // For a dry run: its words, with what may be shown in the place of secrets.
+  [[nodiscard]] std::vector<std::string> shown_words(Purpose purpose) const;
+
+ private:
+  [[nodiscard]] std::vector<std::string> first_words(Purpose purpose) const;
+  [[nodiscard]] Outcome spawn(Purpose purpose);
+  [[nodiscard]] Outcome unsent();
+  void take(const std::string& line);
+
+  EventLoop& loop_;
+  Console& console_;
+  const PrivateDirectory& directory_;
+  const std::string plugin_;
+  Parameters& parameters_;
+  NbdkitSaid said_;
+  bool live_ = false;
+  int status_ = 0;
+  std::unique_ptr<Process> process_;
+};
+
+}  // namespace nbdupload

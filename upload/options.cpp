@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// CLI11 takes the words apart. It throws for what is wrong, which ends here.
+//
+// An argument may be a secret, so no message has one in it: of an unknown option only its
+// name is shown.
+
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+#include <cctype>
+#include <string_view>
+
+namespace nbdupload {
+
+const char* const kUsage = R"(usage: nbdupload [OPTION...] IMAGE URL [KEY=VALUE...]
+
+Sends a disk image to an upload server, as raw data. IMAGE is a file or block
+device, raw or of any format that qemu-img knows, or an NBD URI. URL is
+https://HOST:PORT/images/TICKET or +FILE, a file with the URL in it. KEY=VALUE
+are parameters of nbdkit-upload-plugin, such as cafile=FILE.
+
+  -f, --format=FORMAT   format of IMAGE, instead of detecting it
+      --allow-larger    allow a target that is larger than IMAGE
+      --verify          read everything back and compare
+  -n, --dry-run         print what would be run
+  -q, --quiet           no progress bar, no remarks
+      --progress-fd=FD  write progress as lines of N/100 to file descriptor FD
+      --plugin=FILE     name or file of the plugin (default: upload)
+  -h, --help
+  -V, --version
+
+Example: nbdupload disk.qcow2 https://server:54322/images/TICKET cafile=ca.pem
+
+Exit status: 0 all was written, flushed and, if asked, verified; 2 usage; 1 else.
+)";
+
+namespace {
+
+// CLI11 would take the next argument for the value of "--name=".
+std::string empty_value(const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    if (word == "--") break;
+    if (word.starts_with("--") && word.size() > 3 && word.find('=') == word.size() - 1)
+      return word.substr(0, word.size() - 1);
+  }
+  return "";
+}
+
+void declare(CLI::App& app, Options& options) {
+  const auto value = [&app](const char* name, std::string& where) {
+    app.add_option(name, where)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  };
+  app.set_help_flag();
+  app.add_flag("-h,--help", options.help);
+  app.add_flag("-V,--version", options.version);
+  app.add_flag("--allow-larger", options.allow_larger);
+  app.add_flag("--verify", options.verify);
+  app.add_flag("-n,--dry-run", options.dry_run);
+  app.add_flag("-q,--quiet", options.quiet);
+  value("-f,--format", options.format);
+  value("--progress-fd", options.progress_fd);
+  value("--plugin", options.plugin);
+  // One by one: CLI11 takes "[a,b]" for a list where many are expected.
+  app.add_option("IMAGE", options.image);
+  app.add_option("URL", options.url);
+  app.add_option("KEY=VALUE", options.parameters);
+  app.allow_extras();
+}
+
+}  // namespace
+
+Or<Options> parse_options(int argc, const char* const* argv) {
+  Options options;
+  CLI::App app;
+  declare(app, options);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (const std::string name = empty_value(words); !name.empty())
+    return Outcome::usage(name + " needs a value that is not empty");
+  std::reverse(words.begin(), words.end());
+  try {
+    app.parse(words);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    return Outcome::usage(what.substr(0, what.find(':')) + " needs a value");
+  } catch (const CLI::ParseError& error) {
+    return Outcome::usage(error.what());
+  }
+  for (const std::string& word : app.remaining())
+    if (word != "--")
+      return Outcome::usage("unknown option '" + word.substr(0, word.find('=')) + "'");
+  for (const char* name : {"--format", "--progress-fd", "--plugin"})
+    if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty())
+      return Outcome::usage(std::string(name) + " needs a value that is not empty");
+  options.positional = static_cast<int>(app.count("IMAGE") + app.count("URL"));
+  return options;
+}
+
+}  // namespace nbdupload

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Source: what an image is, and what nbdcopy reads it from.
+//
+// A raw image is read as the open file, an NBD URI as it is; any other format through a
+// qemu-nbd of its own. An image is not trusted: whatever it refers to is read only if the
+// user has given the format, and then only what was named.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "console.h"
+#include "event_loop.h"
+#include "image.h"
+#include "look.h"
+#include "outcome.h"
+#include "private_directory.h"
+#include "process.h"
+
+namespace nbdupload {
+
+// What a program may use that copies, in bytes. A stack of 8 MiB for each thread counts, and
+// qemu-nbd has up to 64 threads.
+inline constexpr uint64_t kCopyMemory = uint64_t{4} << 30;
+
+class Source {
+ public:
+  // `format` is the user's; empty: it is to be detected. All references outlive the source.
+  // `id` tells its files in the directory from others.
+  Source(EventLoop& loop, Console& console, const PrivateDirectory& directory, Image image,
+         std::string format, std::string id);
+
+  // Finds out the format, and whether the image is whole.
+  [[nodiscard]] Outcome inspect();
+  // Makes it ready to be read. Nothing is read if qemu-nbd has opened anything that was not
+  // named.
+  [[nodiscard]] Outcome serve();
+
+  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const std::string& format() const { return format_; }
+  // In bytes. After serve().
+  [[nodiscard]] uint64_t size() const { return size_; }
+  // What nbdcopy is given, and the file descriptors that it needs for it.
+  [[nodiscard]] std::string address() const;
+  [[nodiscard]] std::vector<int> inherited() const;
+
+  // For a dry run: qemu-nbd's words; empty: it is not needed.
+  [[nodiscard]] std::vector<std::string> server_words() const;
+
+  void stop(std::chrono::seconds patience);
+
+ private:
+  [[nodiscard]] Outcome look_at(const std::string& name, bool chain, bool& good);
+  [[nodiscard]] Outcome detect();
+  [[nodiscard]] Outcome check_format();
+  void trust_references();
+  [[nodiscard]] Outcome start_server();
+  [[nodiscard]] Outcome check_open_files() const;
+  [[nodiscard]] bool may_be_open(const std::string& link) const;
+  [[nodiscard]] Outcome ask_size();
+  [[nodiscard]] Outcome unopened(const std::string& why) const;
+  [[nodiscard]] Outcome exchanged() const;
+  [[nodiscard]] bool needs_server() const { return !image_.is_uri() && format_ != "raw"; }
+  [[nodiscard]] std::string file(const char* suffix) const;
+
+  EventLoop& loop_;
+  Console& console_;
+  const PrivateDirectory& directory_;
+  Image image_;
+  std::string format_;
+  const std::string id_;
+  // What it refers to. If the user has given the format, that is read with it, and a server
+  // may be among it.
+  std::vector<std::string> references_;
+  std::string detected_, last_words_;  // what qemu-img has told last
+  bool trusted_ = false, trusted_server_ = false;
+  uint64_t size_ = 0;
+  std::vector<std::string> server_said_;
+  std::unique_ptr<Process> server_;
+};
+
+}  // namespace nbdupload
