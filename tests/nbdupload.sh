@@ -601,11 +601,12 @@ try --format=raw nothing.raw small
 expect_refusal 1 "'nothing.raw' is empty"
 cp disk.qcow2 forbidden; chmod 0 forbidden
 if [ "$(id -u)" = 0 ]; then
-  # root may read it, so somebody else has to try.
+  # root may read it, so somebody else has to try, who may not get to where it was built.
   chmod 711 "$TMP"
+  cp "$UPLOAD_NBDUPLOAD" uploader
   status=0
   setpriv --reuid=65534 --regid=65534 --clear-groups \
-    bash -s -- forbidden "$url/small" <"$UPLOAD_NBDUPLOAD" >"$TMP/out" 2>"$TMP/err" || status=$?
+    ./uploader forbidden "$url/small" >"$TMP/out" 2>"$TMP/err" || status=$?
 else
   try forbidden small
 fi
@@ -856,7 +857,17 @@ kill -KILL "$uploader"
 await_uploader
 expect_status 137
 expect_gone 20
-rm -rf "$TMP"/tmp/*
+
+begin "a directory that a killed one has left is removed by the next, and no other is"
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "there is not one directory: $(ls "$TMP/tmp")"
+start_uploader disk.qcow2 "$url/slow"
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "it is still there: $(ls "$TMP/tmp")"
+try missing.raw small
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "one in use was removed: $(ls "$TMP/tmp")"
+kill "$uploader"
+await_uploader
+expect_gone 5
+expect_nothing_left
 
 begin "a server that can't be reached is refused at once"
 stop_server

@@ -23,8 +23,11 @@ constexpr uint64_t kMemory = uint64_t{8} << 30;
 // One thread for each of nbdcopy's requests in flight: what waits for a connection can be
 // combined, which matters where requests are slow.
 constexpr const char* kThreads = "64";
-// With write-back a thread waits for room in memory only.
+// With write-back a thread waits for room in memory only. Each connection has its sender, and a
+// small request of a fragmented image keeps one for as long as the delay is. The server's limit
+// may be less.
 constexpr const char* kWriteBackThreads = "4";
+constexpr const char* kWriteBackConnections = "8";
 
 bool has_content(const std::string& file) {
   struct stat found {};
@@ -75,7 +78,10 @@ std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
   words.push_back(plugin_);
   // Before what the user says, which comes later and counts.
   words.push_back("replay=" + std::to_string(parameters_.default_replay()));
-  if (writes_back) words.emplace_back("write-back=true");
+  if (writes_back) {
+    words.emplace_back("write-back=true");
+    words.push_back(std::string("connections=") + kWriteBackConnections);
+  }
   return words;
 }
 
