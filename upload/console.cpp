@@ -5,9 +5,11 @@
 
 #include "console.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 
 #include "base/printable.h"
 
@@ -34,7 +36,23 @@ std::string shown_line(std::string_view text) {
   return upload::printable(text.substr(0, kLongestLine)) + "...";
 }
 
+bool Console::open_log(const std::string& file) {
+  log_ = FileDescriptor(
+      open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600));
+  return log_.is_open();
+}
+
+void Console::log(std::string_view text) {
+  if (!log_.is_open()) return;
+  const time_t now = time(nullptr);
+  tm parts{};
+  char when[32] = "";
+  strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ ", gmtime_r(&now, &parts));
+  write_all(log_.get(), when + shown_line(text) + "\n");
+}
+
 void Console::line(std::string_view text) {
+  log(text);
   if (footer_ != nullptr) footer_->erase();
   write_all(STDERR_FILENO, shown_line(text) + "\n");
   if (footer_ != nullptr) footer_->draw();

@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "file_descriptor.h"
+
 namespace nbdupload {
 
 // What stands below the lines on a terminal and must make room for each: the bars.
@@ -27,19 +29,25 @@ class Console {
   void set_quiet(bool quiet) { quiet_ = quiet; }
   [[nodiscard]] bool quiet() const { return quiet_; }
 
+  // Adds all that is printed to the file too, each line with its time. False: it can't be opened.
+  [[nodiscard]] bool open_log(const std::string& file);
+  // A line for the log only.
+  void log(std::string_view text);
+
   // `footer` is drawn below all lines from now on; nullptr: none is. Not owned.
   void set_footer(Footer* footer) { footer_ = footer; }
 
   // A line of nbdupload's own, with its name before it.
   void say(std::string_view text) { line("nbdupload: " + std::string(text)); }
   void remark(std::string_view text) {
-    if (!quiet_) say(text);
+    quiet_ ? log("nbdupload: " + std::string(text)) : say(text);
   }
   // A line as it is.
   void line(std::string_view text);
 
  private:
   bool quiet_ = false;
+  FileDescriptor log_;
   Footer* footer_ = nullptr;
 };
 

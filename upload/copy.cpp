@@ -24,11 +24,12 @@ constexpr const char* kVerifyRequest = "4194304";
 }  // namespace
 
 Copy::Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
-           std::function<void(int)> on_progress)
+           bool target_is_zero, std::function<void(int)> on_progress)
     : loop_(loop),
       source_(source),
       target_(target),
       purpose_(purpose),
+      target_is_zero_(target_is_zero),
       on_progress_(std::move(on_progress)),
       progress_lines_([this](const std::string& line) { on_progress_(atoi(line.c_str())); }) {}
 
@@ -37,13 +38,14 @@ Copy::~Copy() {
 }
 
 std::vector<std::string> Copy::words(const Source& source, const Nbdkit& target, Purpose purpose,
-                                     const std::string& progress) {
+                                     bool target_is_zero, const std::string& progress) {
   std::vector<std::string> words = {"nbdcopy"};
   if (!progress.empty()) words.push_back("--progress=" + progress);
   if (purpose == Purpose::kVerify)
     words.push_back(std::string("--request-size=") + kVerifyRequest);
   else
     words.emplace_back("--flush");
+  if (target_is_zero && purpose == Purpose::kUpload) words.emplace_back("--destination-is-zero");
   words.insert(words.end(), {"--", source.address(), target.address()});
   return words;
 }
@@ -62,7 +64,7 @@ Outcome Copy::start() {
     setup.inherited.push_back(to.get());
     loop_.watch(progress_.get(), [this] { take_progress(); });
   }
-  setup.words = words(source_, target_, purpose_, number);
+  setup.words = words(source_, target_, purpose_, target_is_zero_, number);
   setup.memory = kCopyMemory;
   for (const int fd : source_.inherited()) setup.inherited.push_back(fd);
   setup.on_error_line = [this](const std::string& line) {

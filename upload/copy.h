@@ -24,7 +24,7 @@ class Copy {
   // `on_progress` is called with the percentage that is done, while the loop runs; an empty
   // one is not. All references outlive it.
   Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
-       std::function<void(int)> on_progress);
+       bool target_is_zero, std::function<void(int)> on_progress);
   ~Copy();
   Copy(const Copy&) = delete;
   Copy& operator=(const Copy&) = delete;
@@ -43,7 +43,8 @@ class Copy {
 
   // Its words; with a file descriptor for progress if that is not negative.
   static std::vector<std::string> words(const Source& source, const Nbdkit& target,
-                                        Purpose purpose, const std::string& progress);
+                                        Purpose purpose, bool target_is_zero,
+                                        const std::string& progress);
 
  private:
   void take_progress();
@@ -52,6 +53,7 @@ class Copy {
   const Source& source_;
   const Nbdkit& target_;
   const Purpose purpose_;
+  const bool target_is_zero_;
   std::function<void(int)> on_progress_;
   LineReader progress_lines_;
   FileDescriptor progress_;

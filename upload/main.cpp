@@ -21,6 +21,7 @@
 #include "process.h"
 #include "trampoline.h"
 #include "upload.h"
+#include "zero_look.h"
 
 namespace nbdupload {
 
@@ -87,5 +88,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   nbdupload::run_trampoline(argc, argv);
+  nbdupload::run_zero_look(argc, argv);
   return nbdupload::run(argc, argv);
 }

@@ -5,12 +5,13 @@
 
 #include "nbdkit.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "base/redact.h"
+#include "local_server.h"
 #include "secret.h"
 
 namespace nbdupload {
@@ -28,11 +29,6 @@ constexpr const char* kThreads = "64";
 // may be less.
 constexpr const char* kWriteBackThreads = "4";
 constexpr const char* kWriteBackConnections = "8";
-
-bool has_content(const std::string& file) {
-  struct stat found {};
-  return stat(file.c_str(), &found) == 0 && found.st_size > 0;
-}
 
 // "KEY=-N: TEXT", where N is a file descriptor: the length of "KEY=-N"; else 0.
 size_t descriptor_prefix(const std::string& text) {
@@ -54,11 +50,11 @@ bool says_of_url(const std::string& error, const std::string& what) {
 }  // namespace
 
 Nbdkit::Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory,
-               std::string plugin, Parameters& parameters)
+               NbdkitSetup setup, Parameters& parameters)
     : loop_(loop),
       console_(console),
       directory_(directory),
-      plugin_(std::move(plugin)),
+      setup_(std::move(setup)),
       parameters_(parameters) {}
 
 std::string Nbdkit::address() const {
@@ -74,8 +70,14 @@ std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
       std::string("--threads=") + (writes_back ? kWriteBackThreads : kThreads),
       "--unix=" + directory_.file("target.socket"),
       "--pidfile=" + directory_.file("target.pid")};
+  if (setup_.verbose) words.emplace_back("--verbose");
+  if (!setup_.rate.empty()) words.emplace_back("--filter=rate");
+  // What reads back has to be the first to see what nbdcopy writes; how much of that goes on at a
+  // time is for others to say.
   if (purpose == Purpose::kVerify) words.emplace_back("--filter=checkwrite");
-  words.push_back(plugin_);
+  for (const std::string& filter : setup_.filters) words.push_back("--filter=" + filter);
+  words.push_back(setup_.plugin);
+  if (!setup_.rate.empty()) words.push_back("rate=" + setup_.rate);
   // Before what the user says, which comes later and counts.
   words.push_back("replay=" + std::to_string(parameters_.default_replay()));
   if (writes_back) {
@@ -116,12 +118,21 @@ Outcome Nbdkit::spawn(Purpose purpose) {
 }
 
 void Nbdkit::take(const std::string& line) {
+  if (is_debug(line)) {
+    if (!muted_) console_.line(upload::redacted(line));
+    return;
+  }
   said_.add(line);
   if (live_) relay();
 }
 
 void Nbdkit::relay() {
   for (const std::string& line : said_.take_shown()) console_.line(line);
+}
+
+void Nbdkit::mute() {
+  live_ = false;
+  muted_ = true;
 }
 
 Or<bool> Nbdkit::start(Purpose purpose) {

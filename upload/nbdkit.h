@@ -24,10 +24,18 @@ namespace nbdupload {
 
 enum class Purpose { kUpload, kVerify };
 
+// How nbdkit is run, besides the plugin's parameters.
+struct NbdkitSetup {
+  std::string plugin;                // a name or a file
+  std::vector<std::string> filters;  // names, the outermost first
+  std::string rate;                  // bits a second, as its filter takes them; empty: no limit
+  bool verbose = false;
+};
+
 class Nbdkit {
  public:
-  // All references outlive it. `plugin` is a name or a file.
-  Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory, std::string plugin,
+  // All references outlive it.
+  Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory, NbdkitSetup setup,
          Parameters& parameters);
 
   // Starts it, and waits until it serves. False: it has ended instead; reason() tells why.
@@ -41,7 +49,7 @@ class Nbdkit {
   [[nodiscard]] int status() const { return status_; }
 
   // Shows nothing more of what it says: nbdupload is ending, and it will complain.
-  void mute() { live_ = false; }
+  void mute();
   // Shows what it has said and was not shown yet.
   void relay();
 
@@ -61,10 +69,10 @@ class Nbdkit {
   EventLoop& loop_;
   Console& console_;
   const PrivateDirectory& directory_;
-  const std::string plugin_;
+  const NbdkitSetup setup_;
   Parameters& parameters_;
   NbdkitSaid said_;
-  bool live_ = false;
+  bool live_ = false, muted_ = false;
   int status_ = 0;
   std::unique_ptr<Process> process_;
 };

@@ -22,9 +22,15 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
 
   -f, --format=FORMAT   format of IMAGE, instead of detecting it
       --allow-larger    allow a target that is larger than IMAGE
+      --zero-rest       the same, and write zeroes to the rest of it
+      --target-is-zero  the target is known to be all zeroes
+      --rate=BITS       send so many bits a second at most, such as 100M
+      --filter=NAME     add a filter to nbdkit
       --verify          read everything back and compare
   -n, --dry-run         print what would be run
   -q, --quiet           no progress bar, no remarks
+      --verbose         print commands, and all that nbdkit says
+      --log=FILE        add all that is printed to FILE, with times
       --progress-fd=FD  write progress as lines of N/100 to file descriptor FD
       --plugin=FILE     name or file of the plugin (default: upload)
   -h, --help
@@ -58,7 +64,13 @@ void declare(CLI::App& app, Options& options) {
   app.add_flag("--verify", options.verify);
   app.add_flag("-n,--dry-run", options.dry_run);
   app.add_flag("-q,--quiet", options.quiet);
+  app.add_flag("--verbose", options.verbose);
+  app.add_flag("--target-is-zero", options.target_is_zero);
+  app.add_flag("--zero-rest", options.zero_rest);
   value("-f,--format", options.format);
+  value("--log", options.log);
+  value("--rate", options.rate);
+  app.add_option("--filter", options.filters)->expected(1)->allow_extra_args(false);
   value("--progress-fd", options.progress_fd);
   value("--plugin", options.plugin);
   // One by one: CLI11 takes "[a,b]" for a list where many are expected.
@@ -89,7 +101,7 @@ Or<Options> parse_options(int argc, const char* const* argv) {
   for (const std::string& word : app.remaining())
     if (word != "--")
       return Outcome::usage("unknown option '" + word.substr(0, word.find('=')) + "'");
-  for (const char* name : {"--format", "--progress-fd", "--plugin"})
+  for (const char* name : {"--format", "--log", "--progress-fd", "--plugin", "--rate"})
     if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty())
       return Outcome::usage(std::string(name) + " needs a value that is not empty");
   options.positional = static_cast<int>(app.count("IMAGE") + app.count("URL"));

@@ -17,9 +17,15 @@ struct Options {
   bool verify = false;
   bool dry_run = false;
   bool quiet = false;
+  bool verbose = false;
+  bool target_is_zero = false;
+  bool zero_rest = false;
   bool help = false;
   bool version = false;
   std::string progress_fd;  // empty: none
+  std::string log;          // a file; empty: none
+  std::string rate;         // bits a second, as nbdkit's filter takes them; empty: no limit
+  std::vector<std::string> filters;
   std::string plugin = "upload";
   std::string image, url;
   std::vector<std::string> parameters;  // KEY=VALUE

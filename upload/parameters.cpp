@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/parse.h"
+#include "base/redact.h"
 #include "secret.h"
 #include "target_url.h"
 
@@ -37,6 +38,18 @@ std::string_view key_of(std::string_view argument) {
   return good ? key : std::string_view();
 }
 
+bool is_one_word(std::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '\x7f'; });
+}
+
+// What is behind the host, where the ticket is.
+void register_url(std::string_view url) {
+  const size_t scheme = url.find("://");
+  const size_t path = url.find_first_of("/?#", scheme + 3);
+  if (path != std::string_view::npos) upload::register_parts(url.substr(path));
+}
+
 }  // namespace
 
 Outcome Parameters::set_url(EventLoop& loop, const std::string& argument) {
@@ -49,6 +62,12 @@ Outcome Parameters::set_url(EventLoop& loop, const std::string& argument) {
     return Outcome::usage("URL '" + redacted_url(url) +
                           "' does not begin with https:// or http://");
   }
+  if (from_file && !is_one_word(url)) {
+    return Outcome::failed("URL=" + argument +
+                           ": the first line has a blank or a control character in it, such as "
+                           "the end of a line of Windows (CR LF)");
+  }
+  register_url(url);
   target_ = redacted_url(url);
   list_.push_back({"url", "", url, "url=" + (from_file ? argument : target_)});
   return {};
@@ -71,6 +90,7 @@ Outcome Parameters::add_pair(EventLoop& loop, const std::string& key, const std:
   if (is_secret(key)) {
     Or<std::string> secret = read_secret(loop, key, value);
     if (!secret.ok()) return secret.failure();
+    upload::register_credential(secret.value());
     list_.push_back({key, "", secret.value(), key + "=" + (elsewhere ? value : "...")});
   } else {
     list_.push_back(

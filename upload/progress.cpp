@@ -6,6 +6,7 @@
 #include "progress.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace nbdupload {
@@ -36,7 +37,7 @@ std::optional<std::chrono::seconds> Progress::left(Time now) const {
   const std::optional<double> bytes_a_second = rate(now);
   if (!bytes_a_second) return std::nullopt;
   const double seconds = static_cast<double>(size_ - done()) / *bytes_a_second;
-  return std::chrono::seconds(static_cast<int64_t>(seconds + 0.5));
+  return std::chrono::seconds(std::llround(seconds));
 }
 
 std::chrono::seconds Progress::elapsed(Time now) const {

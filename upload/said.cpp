@@ -62,6 +62,14 @@ bool is_consequence(std::string_view line) {
 
 }  // namespace
 
+bool is_debug(std::string_view line) {
+  if (!remove_prefix(line, "nbdkit: ")) return false;
+  if (line.starts_with("debug: ")) return true;
+  if (line.starts_with("error: ")) return false;
+  line.remove_prefix(span(line, "abcdefghijklmnopqrstuvwxyz0123456789.-"));
+  return line.starts_with(": debug: ");
+}
+
 std::string replaced(std::string text, std::string_view from, std::string_view to) {
   if (from.empty()) return text;
   for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())

@@ -18,6 +18,9 @@ namespace nbdupload {
 // The reason in the last line that a program has printed, without its name.
 [[nodiscard]] std::string last_words(const std::vector<std::string>& lines);
 
+// A line that `nbdkit --verbose` adds.
+[[nodiscard]] bool is_debug(std::string_view line);
+
 // `text` with each `from` replaced by `to`; an empty `from` is nowhere.
 [[nodiscard]] std::string replaced(std::string text, std::string_view from, std::string_view to);
 

@@ -12,22 +12,24 @@
 
 #include "source.h"
 
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "content.h"
 #include "image_info.h"
 #include "open_files.h"
+#include "process.h"
 #include "said.h"
+#include "zero_look.h"
 
 namespace nbdupload {
 
 namespace {
-
-constexpr size_t kMostLines = 1000;
 
 Outcome need_program(const std::string& program, const std::string& advice) {
   if (is_in_path(program)) return {};
@@ -71,9 +73,20 @@ Outcome Source::inspect() {
       !outcome.ok())
     return outcome;
   if (Outcome outcome = detect(); !outcome.ok()) return outcome;
-  if (format_ == "raw") return {};
+  if (format_ == "raw") return refuse_archive();
   return need_program("qemu-nbd",
                       "it reads images of format " + format_ + " (Debian: qemu-utils)");
+}
+
+// To qemu-img what is in no format that it knows is raw.
+Outcome Source::refuse_archive() const {
+  std::array<char, kFirstBytes> first;
+  const ssize_t length = pread(image_.fd(), first.data(), first.size(), 0);
+  const Archive archive =
+      archive_of({first.data(), static_cast<size_t>(std::max<ssize_t>(length, 0))});
+  if (archive.what.empty()) return {};
+  return Outcome::failed(image_.quoted() + " is " + archive.what + ", not a disk: " +
+                         archive.advice + ", or say --format=raw to upload it as it is");
 }
 
 // Looks at the image by one of its names. `good`: qemu-img could make something of it.
@@ -135,13 +148,15 @@ void Source::trust_references() {
 // --- What it is read from -------------------------------------------------------
 
 std::string Source::address() const {
+  if (resizer_) return "nbd+unix:///?socket=" + directory_.file("resized" + id_ + ".socket");
   if (image_.is_uri()) return image_.path();
   if (!needs_server()) return image_.opened();
   return "nbd+unix:///?socket=" + file(".socket");
 }
 
 std::vector<int> Source::inherited() const {
-  return image_.is_uri() || needs_server() ? std::vector<int>() : std::vector{image_.fd()};
+  const bool is_file = !resizer_ && !image_.is_uri() && !needs_server();
+  return is_file ? std::vector{image_.fd()} : std::vector<int>();
 }
 
 std::vector<std::string> Source::server_words() const {
@@ -179,28 +194,41 @@ Outcome Source::serve() {
 }
 
 Outcome Source::start_server() {
-  Process::Setup setup;
-  setup.words = server_words();
-  setup.memory = kCopyMemory;
-  setup.own_session = true;
-  setup.inherited = {image_.fd()};
-  setup.on_error_line = [this](const std::string& line) {
-    if (server_said_.size() < kMostLines) server_said_.push_back(line);
-  };
-  auto started = Process::start(loop_, std::move(setup));
-  if (!started.ok()) return started.failure();
-  server_ = std::move(started.value());
-  // It writes its process id when it can be connected to.
-  const auto is_ready = [&] {
-    struct stat found {};
-    return stat(file(".pid").c_str(), &found) == 0 && found.st_size > 0;
-  };
-  const EventLoop::End end = loop_.run([&] { return is_ready() || server_->ended(); },
-                                       EventLoop::Clock::now() + kLookTime);
-  if (end == EventLoop::End::kStopped) return Outcome::stopped();
-  if (end == EventLoop::End::kLate) return unopened(too_slow("qemu-nbd"));
-  if (!is_ready()) return unopened(last_words(server_said_));
-  return check_open_files();
+  server_.emplace(loop_, server_words(), file(".pid"));
+  Outcome outcome = server_->start({image_.fd()});
+  if (outcome.ending() == Ending::kFailed) return unopened(outcome.text());
+  return outcome.ok() ? check_open_files() : outcome;
+}
+
+Outcome Source::resize(uint64_t size) {
+  const std::string name = "resized" + id_;
+  std::vector<std::string> words = {"nbdkit",
+                                    "--foreground",
+                                    "--exit-with-parent",
+                                    "--read-only",
+                                    "--unix=" + directory_.file(name + ".socket"),
+                                    "--pidfile=" + directory_.file(name + ".pid"),
+                                    "--filter=truncate"};
+  if (needs_server() || image_.is_uri())
+    words.insert(words.end(), {"nbd", "uri=" + address()});
+  else
+    words.insert(words.end(), {"file", image_.opened()});
+  words.push_back("truncate=" + std::to_string(size));
+  const std::vector<int> fds = inherited();
+  resizer_.emplace(loop_, std::move(words), directory_.file(name + ".pid"));
+  Outcome outcome = resizer_->start(fds);
+  if (outcome.ending() == Ending::kFailed) return unopened(outcome.text());
+  size_ = size;
+  return outcome;
+}
+
+Or<bool> Source::is_zero_behind(uint64_t offset) {
+  Or<Looked> looked = look(loop_, zero_look_words(address(), offset));
+  if (!looked.ok()) return looked.failure();
+  if (looked.value().status != 0)
+    return Outcome::failed(image_.quoted() +
+                           ": its end can't be read: " + looked.value().last_words());
+  return looked.value().output == "zero\n";
 }
 
 Outcome Source::check_open_files() const {
@@ -248,8 +276,8 @@ Outcome Source::ask_size() {
 }
 
 void Source::stop(std::chrono::seconds patience) {
-  if (server_ != nullptr) (void)server_->stop(patience);
-  server_.reset();
+  if (resizer_) resizer_->stop(patience);
+  if (server_) server_->stop(patience);
 }
 
 }  // namespace nbdupload

@@ -9,23 +9,19 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "console.h"
 #include "event_loop.h"
 #include "image.h"
+#include "local_server.h"
 #include "look.h"
 #include "outcome.h"
 #include "private_directory.h"
-#include "process.h"
 
 namespace nbdupload {
-
-// What a program may use that copies, in bytes. A stack of 8 MiB for each thread counts, and
-// qemu-nbd has up to 64 threads.
-inline constexpr uint64_t kCopyMemory = uint64_t{4} << 30;
 
 class Source {
  public:
@@ -42,6 +38,11 @@ class Source {
 
   [[nodiscard]] const Image& image() const { return image_; }
   [[nodiscard]] const std::string& format() const { return format_; }
+  // Makes it longer by zeroes, or shorter; at most once, after serve().
+  [[nodiscard]] Outcome resize(uint64_t size);
+  // Is all that follows the first `offset` bytes zero? For what qemu-nbd serves.
+  [[nodiscard]] Or<bool> is_zero_behind(uint64_t offset);
+
   // In bytes. After serve().
   [[nodiscard]] uint64_t size() const { return size_; }
   // What nbdcopy is given, and the file descriptors that it needs for it.
@@ -58,6 +59,7 @@ class Source {
   [[nodiscard]] Outcome detect();
   [[nodiscard]] Outcome check_format();
   void trust_references();
+  [[nodiscard]] Outcome refuse_archive() const;
   [[nodiscard]] Outcome start_server();
   [[nodiscard]] Outcome check_open_files() const;
   [[nodiscard]] bool may_be_open(const std::string& link) const;
@@ -79,8 +81,8 @@ class Source {
   std::string detected_, last_words_;  // what qemu-img has told last
   bool trusted_ = false, trusted_server_ = false;
   uint64_t size_ = 0;
-  std::vector<std::string> server_said_;
-  std::unique_ptr<Process> server_;
+  std::optional<LocalServer> server_;   // qemu-nbd
+  std::optional<LocalServer> resizer_;  // nbdkit, which reads what that offers
 };
 
 }  // namespace nbdupload

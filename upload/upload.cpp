@@ -28,6 +28,8 @@ constexpr std::string_view kFormats[] = {"raw",  "qcow2", "qcow", "qed",      "v
                                          "vhdx", "vpc",   "vdi",  "parallels"};
 // Disks are made in whole blocks, so a target may be that much longer. In bytes.
 constexpr uint64_t kBlock = 4096;
+// The largest that a vpc image can have: 16 heads of 255 sectors. In bytes.
+constexpr uint64_t kCylinder = uint64_t{16} * 255 * 512;
 // What is told to end gets so long before it is killed.
 constexpr std::chrono::seconds kStop{2};
 // nbdkit waits until requests that have failed can't be applied by the server any more
@@ -78,13 +80,17 @@ std::string Upload::state() const {
 
 Outcome Upload::run() {
   if (options_.version) return print_version();
+  if (!options_.log.empty() && !console_.open_log(options_.log))
+    return Outcome::failed("--log: '" + options_.log + "' can't be opened for writing");
   if (Outcome outcome = check_arguments(); !outcome.ok()) return outcome;
   if (Outcome outcome = prepare(); !outcome.ok()) return outcome;
   if (options_.dry_run) {
     print_commands();
     return {};
   }
+  show_command(source_->server_words());
   if (Outcome outcome = source_->serve(); !outcome.ok()) return outcome;
+  show_command(nbdkit_->shown_words(Purpose::kUpload));
   if (Outcome outcome = nbdkit_->open(source_->size()); !outcome.ok()) return outcome;
   if (Outcome outcome = check_target(); !outcome.ok()) return outcome;
   set_up_display();
@@ -130,7 +136,8 @@ Outcome Upload::prepare() {
   if (!version.ok()) return version.failure();
   source_.emplace(loop_, console_, directory_, std::move(*image_), options_.format, "");
   image_.reset();
-  nbdkit_.emplace(loop_, console_, directory_, options_.plugin, parameters_);
+  const NbdkitSetup setup{options_.plugin, options_.filters, options_.rate, options_.verbose};
+  nbdkit_.emplace(loop_, console_, directory_, setup, parameters_);
   return source_->inspect();
 }
 
@@ -150,10 +157,15 @@ void Upload::print_commands() {
   if (const auto words = source_->server_words(); !words.empty()) print_command(words);
   const auto print_copy = [&](Purpose purpose) {
     print_command(nbdkit_->shown_words(purpose));
-    print_command(Copy::words(*source_, *nbdkit_, purpose, options_.progress_fd));
+    print_command(
+        Copy::words(*source_, *nbdkit_, purpose, options_.target_is_zero, options_.progress_fd));
   };
   print_copy(Purpose::kUpload);
   if (options_.verify) print_copy(Purpose::kVerify);
+}
+
+void Upload::show_command(const std::vector<std::string>& words) {
+  if (options_.verbose && !words.empty()) console_.say("starting " + quoted_words(words));
 }
 
 Or<TargetFacts> Upload::ask_target() {
@@ -171,9 +183,30 @@ Or<TargetFacts> Upload::ask_target() {
 Outcome Upload::check_target() {
   Or<TargetFacts> facts = ask_target();
   if (!facts.ok()) return facts.failure();
+  if (facts.value().size < source_->size()) {
+    if (Outcome outcome = cut_rounding(facts.value().size); !outcome.ok()) return outcome;
+  }
   if (Outcome outcome = check_size(facts.value()); !outcome.ok()) return outcome;
   if (facts.value().read_only) return Outcome::failed(parameters_.target() + " is read-only");
   return {};
+}
+
+// A vpc image is as large as its geometry says, which is rounded up by less than a cylinder.
+Outcome Upload::cut_rounding(uint64_t size) {
+  const uint64_t more = source_->size() - size;
+  if (source_->format() != "vpc" || more >= kCylinder) return {};
+  Or<bool> zero = source_->is_zero_behind(size);
+  if (!zero.ok()) return zero.failure();
+  if (!zero.value()) return {};
+  console_.remark("the last " + bytes(more) + " of " + source_->image().quoted() +
+                  ", which are zero, are left out: the vpc format rounds sizes up");
+  return source_->resize(size);
+}
+
+Outcome Upload::zero_rest(const TargetFacts& target) {
+  console_.remark("the last " + std::to_string(target.size - source_->size()) + " of " +
+                  bytes(target.size) + " of " + parameters_.target() + " are made zero");
+  return source_->resize(target.size);
 }
 
 Outcome Upload::check_size(const TargetFacts& target) {
@@ -183,9 +216,11 @@ Outcome Upload::check_size(const TargetFacts& target) {
     return Outcome::failed(has + ", more than the " + std::to_string(target.size) + " of " +
                            name);
   const uint64_t more = target.size - source_->size();
+  if (more > 0 && options_.zero_rest) return zero_rest(target);
   if (more >= kBlock && !options_.allow_larger)
-    return Outcome::failed(has + ", less than the " + std::to_string(target.size) + " of " +
-                           name + "; --allow-larger leaves the rest as it is");
+    return Outcome::failed(
+        has + ", less than the " + std::to_string(target.size) + " of " + name +
+        "; --allow-larger leaves the rest as it is, --zero-rest makes it zero");
   // nbdcopy does not fill up the last block.
   const std::string least = std::to_string(target.least_block);
   if (source_->size() % target.least_block != 0)
@@ -200,7 +235,7 @@ Outcome Upload::check_size(const TargetFacts& target) {
 // --- Copying ---------------------------------------------------------------------
 
 void Upload::set_up_display() {
-  if (progress_fd_.is_open() || options_.quiet || !is_terminal()) return;
+  if (progress_fd_.is_open() || options_.quiet || options_.verbose || !is_terminal()) return;
   shown_.push_back({source_->image().name(), "", {}});
   bars_.emplace(shown_);
   console_.say("uploading " + source_->image().quoted() + " (" + source_->format() + ", " +
@@ -223,7 +258,10 @@ Or<int> Upload::copy(Purpose purpose) {
                  Progress(source_->size(), EventLoop::Clock::now())};
   std::function<void(int)> on_progress;
   if (wanted) on_progress = [this](int percent) { show_progress(percent); };
-  copy_.emplace(loop_, *source_, *nbdkit_, purpose, std::move(on_progress));
+  copy_.emplace(loop_, *source_, *nbdkit_, purpose, options_.target_is_zero,
+                std::move(on_progress));
+  show_command(
+      Copy::words(*source_, *nbdkit_, purpose, options_.target_is_zero, options_.progress_fd));
   if (Outcome outcome = copy_->start(); !outcome.ok()) return outcome;
   if (loop_.run([&] { return copy_->ended(); }) == EventLoop::End::kStopped)
     return Outcome::stopped();
@@ -259,6 +297,7 @@ Outcome Upload::send() {
 
 Outcome Upload::verify() {
   const std::string target = parameters_.target();
+  show_command(nbdkit_->shown_words(Purpose::kVerify));
   Or<bool> started = nbdkit_->start(Purpose::kVerify);
   if (!started.ok()) return started.failure();
   if (!started.value()) return Outcome::failed("verification failed: " + nbdkit_->reason());

@@ -45,9 +45,13 @@ class Upload {
   [[nodiscard]] Outcome prepare();
   void print_commands();
   void print_command(const std::vector<std::string>& words) const;
+  // In a verbose run: what is started now.
+  void show_command(const std::vector<std::string>& words);
   [[nodiscard]] Or<TargetFacts> ask_target();
   [[nodiscard]] Outcome check_target();
   [[nodiscard]] Outcome check_size(const TargetFacts& target);
+  [[nodiscard]] Outcome cut_rounding(uint64_t size);
+  [[nodiscard]] Outcome zero_rest(const TargetFacts& target);
   // The exit status of nbdcopy.
   [[nodiscard]] Or<int> copy(Purpose purpose);
   [[nodiscard]] Outcome send();

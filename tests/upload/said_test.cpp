@@ -88,6 +88,13 @@ TEST_CASE("nbdkit's complaints that a client has left are not shown", "[said]") 
   CHECK(said.take_shown().empty());
 }
 
+TEST_CASE("what --verbose adds is told by the beginning of a line", "[said]") {
+  CHECK(nbdupload::is_debug("nbdkit: debug: x"));
+  CHECK(nbdupload::is_debug("nbdkit: upload.12: debug: x"));
+  CHECK_FALSE(nbdupload::is_debug("nbdkit: error: debug: x"));
+  CHECK_FALSE(nbdupload::is_debug("nbdkit: a server says: debug: x"));
+}
+
 TEST_CASE("a line that could be nbdupload's own is told as nbdkit's", "[said]") {
   NbdkitSaid said = serving();
   said.add("nbdupload: done");
