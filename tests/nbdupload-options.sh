@@ -113,7 +113,7 @@ try --verbose disk.qcow2 $secret
 expect_status 0
 expect_same disk.raw at-$secret
 expect '^nbdupload: starting qemu-nbd ' err
-expect '^nbdupload: starting nbdkit .* url=https://localhost:[0-9]+/images/\.\.\. ' err
+expect '^nbdupload: starting nbdkit .* url=https://localhost:[0-9]+/images/\.\.\.( |$)' err
 expect '^nbdupload: starting nbdcopy ' err
 expect '^nbdkit: debug: ' err
 expect_not "$secret" err

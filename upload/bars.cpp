@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace nbdupload {
 
@@ -17,10 +18,12 @@ namespace {
 constexpr size_t kWidestName = 30;
 constexpr size_t kWidestBar = 40;
 
-size_t terminal_width() {
+winsize terminal_size() {
   winsize size{};
-  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) size = {};
+  if (size.ws_col == 0) size.ws_col = 80;
+  if (size.ws_row == 0) size.ws_row = 24;
+  return size;
 }
 
 // Bytes of UTF-8 that continue a character have no column of their own.
@@ -39,27 +42,100 @@ std::string in_columns(const std::string& text, size_t wide) {
   return text.substr(0, end) + std::string(wide - taken, ' ');
 }
 
+// "  12 MiB/s  0:07 left"
+std::string speed(std::optional<double> rate, std::optional<std::chrono::seconds> left,
+                  const char* separator) {
+  std::string text;
+  if (rate) text += separator + shown_bytes(*rate) + "/s";
+  if (left && left->count() > 0) text += separator + shown_time(*left) + " left";
+  return text;
+}
+
+std::string cut(const std::string& line, size_t width) {
+  return in_columns(line, std::min(columns(line), width > 1 ? width - 1 : 1));
+}
+
+// "begin 45% [****    ] end". The bar has what is left; on a narrow terminal the end is cut.
+std::string with_bar(const std::string& begin, int percent, const std::string& end,
+                     size_t width) {
+  const std::string number = std::to_string(percent) + "%";
+  std::string line = begin + std::string(6 - std::min<size_t>(5, number.size()), ' ') + number;
+  const size_t others = columns(line) + end.size() + 4;
+  const size_t bar = width > others + 10 ? std::min(width - others, kWidestBar) : 10;
+  const size_t stars = bar * static_cast<size_t>(percent) / 100;
+  line += " [" + std::string(stars, '*') + std::string(bar - stars, ' ') + "]" + end;
+  return cut(line, width);
+}
+
 }  // namespace
+
+int Totals::percent() const {
+  if (done >= size) return size == 0 ? 0 : 100;
+  const auto share = std::llround(static_cast<double>(done) / static_cast<double>(size) * 100);
+  return static_cast<int>(std::min<long long>(share, 99));
+}
+
+std::optional<std::chrono::seconds> Totals::left() const {
+  if (!rate || *rate <= 0) return std::nullopt;
+  return std::chrono::seconds(std::llround(static_cast<double>(size - done) / *rate));
+}
+
+Totals totals_of(const std::vector<DiskShown>& disks, Progress::Time now) {
+  Totals totals;
+  totals.disks = disks.size();
+  for (const DiskShown& disk : disks) {
+    if (disk.state == DiskState::kFailed) ++totals.failed;
+    if (disk.state == DiskState::kDone || disk.state == DiskState::kFailed) ++totals.ended;
+    // What has failed is not to be done any more.
+    totals.size += disk.state == DiskState::kFailed ? disk.progress.done() : disk.progress.size();
+    totals.done += disk.progress.done();
+    if (const auto rate = disk.progress.rate(now); rate && is_running(disk.state))
+      totals.rate = totals.rate.value_or(0) + *rate;
+  }
+  return totals;
+}
 
 std::string bar_line(const DiskShown& disk, Progress::Time now, size_t width) {
   const Progress& progress = disk.progress;
-  const auto rate = progress.rate(now);
-  const auto left = progress.left(now);
-  const std::string percent = std::to_string(progress.percent()) + "%";
-  std::string end = "] ";
-  if (rate) end += " " + shown_bytes(*rate) + "/s";
-  if (left && progress.percent() < 100) end += "  " + shown_time(*left) + " left";
-  end += "  " + disk.state;
-
   const std::string name = shown_line(disk.name);
-  std::string line = in_columns(name, std::min(columns(name), kWidestName)) + " " +
-                     std::string(5 - std::min<size_t>(5, percent.size()), ' ') + percent + " [";
-  // The bar has what is left; on a narrow terminal the end is cut.
-  const size_t others = columns(line) + end.size() + 1;
-  const size_t bar = width > others + 10 ? std::min(width - others, kWidestBar) : 10;
-  const size_t stars = bar * static_cast<size_t>(progress.percent()) / 100;
-  line += std::string(stars, '*') + std::string(bar - stars, ' ') + end;
-  return in_columns(line, std::min(columns(line), width > 1 ? width - 1 : 1));
+  std::string end;
+  if (is_running(disk.state)) end = speed(progress.rate(now), progress.left(now), "  ");
+  return with_bar(in_columns(name, std::min(columns(name), kWidestName)), progress.percent(),
+                  end + "  " + state_name(disk.state), width);
+}
+
+std::string total_line(const Totals& totals, size_t width) {
+  std::string begin =
+      std::to_string(totals.ended) + " of " + std::to_string(totals.disks) + " disks";
+  if (totals.failed > 0) begin += ", " + std::to_string(totals.failed) + " failed";
+  return with_bar(begin, totals.percent(), speed(totals.rate, totals.left(), "  "), width);
+}
+
+std::string log_line(const std::vector<DiskShown>& disks, Progress::Time now) {
+  const Totals totals = totals_of(disks, now);
+  std::string line = std::to_string(totals.percent()) + "%";
+  line += speed(totals.rate, totals.left(), ", ");
+  if (disks.size() > 1)
+    line +=
+        ", " + std::to_string(totals.ended) + " of " + std::to_string(totals.disks) + " disks";
+  if (totals.failed > 0) line += ", " + std::to_string(totals.failed) + " failed";
+  for (const DiskShown& disk : disks)
+    if (is_running(disk.state))
+      line += std::string("; ") + state_name(disk.state) + " '" + disk.name + "' " +
+              std::to_string(disk.progress.percent()) + "%";
+  return line;
+}
+
+std::vector<std::string> bar_lines(const std::vector<DiskShown>& disks, Progress::Time now,
+                                   size_t width, size_t height) {
+  std::vector<std::string> lines;
+  const size_t room = height > 3 ? height - 3 : 1;
+  const bool all = disks.size() <= room;
+  for (const DiskShown& disk : disks)
+    if (all || (is_running(disk.state) && lines.size() < room))
+      lines.push_back(bar_line(disk, now, width));
+  if (disks.size() > 1) lines.push_back(total_line(totals_of(disks, now), width));
+  return lines;
 }
 
 void Bars::erase() {
@@ -68,13 +144,14 @@ void Bars::erase() {
 }
 
 void Bars::draw() {
-  erase();
+  const winsize size = terminal_size();
+  const std::vector<std::string> lines =
+      bar_lines(disks_(), std::chrono::steady_clock::now(), size.ws_col, size.ws_row);
   std::string text;
-  const auto now = std::chrono::steady_clock::now();
-  const size_t width = terminal_width();
-  for (const DiskShown& disk : disks_) text += bar_line(disk, now, width) + "\n";
+  if (drawn_ > 0) text = "\033[" + std::to_string(drawn_) + "A\r\033[J";
+  for (const std::string& line : lines) text += line + "\n";
   write_all(STDERR_FILENO, text);
-  drawn_ = disks_.size();
+  drawn_ = lines.size();
 }
 
 }  // namespace nbdupload

@@ -31,6 +31,7 @@ class Console {
 
   // Adds all that is printed to the file too, each line with its time. False: it can't be opened.
   [[nodiscard]] bool open_log(const std::string& file);
+  [[nodiscard]] bool has_log() const { return log_.is_open(); }
   // A line for the log only.
   void log(std::string_view text);
 

@@ -23,11 +23,11 @@ constexpr const char* kVerifyRequest = "4194304";
 
 }  // namespace
 
-Copy::Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
+Copy::Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose,
            bool target_is_zero, std::function<void(int)> on_progress)
     : loop_(loop),
       source_(source),
-      target_(target),
+      address_(std::move(address)),
       purpose_(purpose),
       target_is_zero_(target_is_zero),
       on_progress_(std::move(on_progress)),
@@ -37,8 +37,9 @@ Copy::~Copy() {
   if (progress_.is_open()) loop_.unwatch(progress_.get());
 }
 
-std::vector<std::string> Copy::words(const Source& source, const Nbdkit& target, Purpose purpose,
-                                     bool target_is_zero, const std::string& progress) {
+std::vector<std::string> Copy::words(const Source& source, const std::string& address,
+                                     Purpose purpose, bool target_is_zero,
+                                     const std::string& progress) {
   std::vector<std::string> words = {"nbdcopy"};
   if (!progress.empty()) words.push_back("--progress=" + progress);
   if (purpose == Purpose::kVerify)
@@ -46,7 +47,7 @@ std::vector<std::string> Copy::words(const Source& source, const Nbdkit& target,
   else
     words.emplace_back("--flush");
   if (target_is_zero && purpose == Purpose::kUpload) words.emplace_back("--destination-is-zero");
-  words.insert(words.end(), {"--", source.address(), target.address()});
+  words.insert(words.end(), {"--", source.address(), address});
   return words;
 }
 
@@ -64,7 +65,7 @@ Outcome Copy::start() {
     setup.inherited.push_back(to.get());
     loop_.watch(progress_.get(), [this] { take_progress(); });
   }
-  setup.words = words(source_, target_, purpose_, target_is_zero_, number);
+  setup.words = words(source_, address_, purpose_, target_is_zero_, number);
   setup.memory = kCopyMemory;
   for (const int fd : source_.inherited()) setup.inherited.push_back(fd);
   setup.on_error_line = [this](const std::string& line) {
@@ -98,7 +99,7 @@ void Copy::stop(std::chrono::seconds patience) {
 std::vector<std::string> Copy::errors(const std::string& target) const {
   std::vector<std::string> lines;
   for (const std::string& line : said_) {
-    std::string shown = replaced(line, target_.address(), target);
+    std::string shown = replaced(line, address_, target);
     if (!source_.image().is_uri())
       shown = replaced(shown, source_.image().opened(), source_.image().name());
     lines.push_back(shown.starts_with("nbdcopy:") ? shown : "nbdcopy: " + shown);

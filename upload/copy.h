@@ -21,9 +21,9 @@ namespace nbdupload {
 
 class Copy {
  public:
-  // `on_progress` is called with the percentage that is done, while the loop runs; an empty
+  // To the target at that address. `on_progress` is called with the percentage that is done, while the loop runs; an empty
   // one is not. All references outlive it.
-  Copy(EventLoop& loop, const Source& source, const Nbdkit& target, Purpose purpose,
+  Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose,
        bool target_is_zero, std::function<void(int)> on_progress);
   ~Copy();
   Copy(const Copy&) = delete;
@@ -42,7 +42,7 @@ class Copy {
   [[nodiscard]] std::string failed_at() const;
 
   // Its words; with a file descriptor for progress if that is not negative.
-  static std::vector<std::string> words(const Source& source, const Nbdkit& target,
+  static std::vector<std::string> words(const Source& source, const std::string& address,
                                         Purpose purpose, bool target_is_zero,
                                         const std::string& progress);
 
@@ -51,7 +51,7 @@ class Copy {
 
   EventLoop& loop_;
   const Source& source_;
-  const Nbdkit& target_;
+  const std::string address_;
   const Purpose purpose_;
   const bool target_is_zero_;
   std::function<void(int)> on_progress_;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "base/redact.h"
@@ -30,6 +31,8 @@ constexpr const char* kThreads = "64";
 constexpr const char* kWriteBackThreads = "4";
 constexpr const char* kWriteBackConnections = "8";
 
+std::string export_name(size_t target) { return "disk" + std::to_string(target + 1); }
+
 // "KEY=-N: TEXT", where N is a file descriptor: the length of "KEY=-N"; else 0.
 size_t descriptor_prefix(const std::string& text) {
   const size_t equals = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz");
@@ -40,7 +43,10 @@ size_t descriptor_prefix(const std::string& text) {
 
 // What the first error says without the URL in front of it, as the plugin shows that. A
 // server's words come later.
-bool says_of_url(const std::string& error, const std::string& what) {
+bool says_of_url(std::string error, const std::string& what) {
+  // Of one of several it says "export NAME, " first.
+  if (error.starts_with("export ")) error.erase(0, std::min(error.find(", "), error.size()));
+  if (error.starts_with(", ")) error.erase(0, 2);
   if (!error.starts_with("http://") && !error.starts_with("https://")) return false;
   const size_t end = error.find(' ');
   return end != std::string::npos && error[end - 1] == ':' &&
@@ -50,15 +56,23 @@ bool says_of_url(const std::string& error, const std::string& what) {
 }  // namespace
 
 Nbdkit::Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory,
-               NbdkitSetup setup, Parameters& parameters)
+               NbdkitSetup setup, const Parameters& parameters, std::vector<Target*> targets,
+               std::string id)
     : loop_(loop),
       console_(console),
       directory_(directory),
       setup_(std::move(setup)),
-      parameters_(parameters) {}
+      parameters_(parameters),
+      targets_(std::move(targets)),
+      id_(std::move(id)) {}
 
-std::string Nbdkit::address() const {
-  return "nbd+unix:///?socket=" + directory_.file("target.socket");
+std::string Nbdkit::file(const char* suffix) const {
+  return directory_.file("target" + id_ + suffix);
+}
+
+std::string Nbdkit::address(size_t target) const {
+  const std::string name = targets_.size() > 1 ? export_name(target) : "";
+  return "nbd+unix:///" + name + "?socket=" + file(".socket");
 }
 
 std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
@@ -68,8 +82,8 @@ std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
       "--foreground",
       "--exit-with-parent",
       std::string("--threads=") + (writes_back ? kWriteBackThreads : kThreads),
-      "--unix=" + directory_.file("target.socket"),
-      "--pidfile=" + directory_.file("target.pid")};
+      "--unix=" + file(".socket"),
+      "--pidfile=" + file(".pid")};
   if (setup_.verbose) words.emplace_back("--verbose");
   if (!setup_.rate.empty()) words.emplace_back("--filter=rate");
   // What reads back has to be the first to see what nbdcopy writes; how much of that goes on at a
@@ -90,7 +104,22 @@ std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
 std::vector<std::string> Nbdkit::shown_words(Purpose purpose) const {
   std::vector<std::string> words = first_words(purpose);
   for (const Parameter& parameter : parameters_.list()) words.push_back(parameter.shown);
+  for (size_t i = 0; i < targets_.size(); ++i) {
+    if (targets_.size() > 1) words.push_back("export=" + export_name(i));
+    words.push_back("url=" + targets_[i]->shown);
+    if (targets_[i]->size) words.push_back("size=" + std::to_string(*targets_[i]->size));
+  }
   return words;
+}
+
+Outcome Nbdkit::add_secret(const std::string& key, const std::string& secret,
+                           Process::Setup& setup, std::vector<FileDescriptor>& pipes) {
+  Or<FileDescriptor> pipe = secret_pipe(key, secret);
+  if (!pipe.ok()) return pipe.failure();
+  setup.inherited.push_back(pipe.value().get());
+  setup.words.push_back(key + "=-" + std::to_string(pipe.value().get()));
+  pipes.push_back(std::move(pipe.value()));
+  return {};
 }
 
 Outcome Nbdkit::spawn(Purpose purpose) {
@@ -102,19 +131,34 @@ Outcome Nbdkit::spawn(Purpose purpose) {
   for (const Parameter& parameter : parameters_.list()) {
     if (!parameter.secret) {
       setup.words.push_back(parameter.key + "=" + parameter.value);
-      continue;
+    } else if (Outcome outcome = add_secret(parameter.key, *parameter.secret, setup, pipes);
+               !outcome.ok()) {
+      return outcome;
     }
-    Or<FileDescriptor> pipe = secret_pipe(parameter.key, *parameter.secret);
-    if (!pipe.ok()) return pipe.failure();
-    setup.inherited.push_back(pipe.value().get());
-    setup.words.push_back(parameter.key + "=-" + std::to_string(pipe.value().get()));
-    pipes.push_back(std::move(pipe.value()));
+  }
+  urls_.clear();
+  for (size_t i = 0; i < targets_.size(); ++i) {
+    const Target& target = *targets_[i];
+    if (targets_.size() > 1) setup.words.push_back("export=" + export_name(i));
+    if (Outcome outcome = add_secret("url", target.url, setup, pipes); !outcome.ok())
+      return outcome;
+    urls_[setup.words.back()] = target.name;
+    if (target.size) setup.words.push_back("size=" + std::to_string(*target.size));
   }
   setup.on_error_line = [this](const std::string& line) { take(line); };
   auto started = Process::start(loop_, std::move(setup));
   if (!started.ok()) return started.failure();
   process_ = std::move(started.value());
   return {};
+}
+
+// With the image's name in the place of its export's, which the user does not know.
+std::string Nbdkit::with_names(std::string line) const {
+  if (targets_.size() < 2) return line;
+  // The last first, as "disk1" is the beginning of "disk10".
+  for (size_t i = targets_.size(); i-- > 0;)
+    line = replaced(std::move(line), "export " + export_name(i), targets_[i]->image);
+  return line;
 }
 
 void Nbdkit::take(const std::string& line) {
@@ -127,7 +171,7 @@ void Nbdkit::take(const std::string& line) {
 }
 
 void Nbdkit::relay() {
-  for (const std::string& line : said_.take_shown()) console_.line(line);
+  for (const std::string& line : said_.take_shown()) console_.line(with_names(line));
 }
 
 void Nbdkit::mute() {
@@ -136,9 +180,9 @@ void Nbdkit::mute() {
 }
 
 Or<bool> Nbdkit::start(Purpose purpose) {
-  const std::string pid = directory_.file("target.pid");
+  const std::string pid = file(".pid");
   unlink(pid.c_str());
-  unlink(directory_.file("target.socket").c_str());
+  unlink(file(".socket").c_str());
   live_ = false;
   said_.begin();
   if (Outcome outcome = spawn(purpose); !outcome.ok()) return outcome;
@@ -160,22 +204,26 @@ std::string Nbdkit::reason() const {
   return said_.first_error().empty() ? said_.last() : said_.first_error();
 }
 
-Outcome Nbdkit::open(uint64_t size) {
+Outcome Nbdkit::open(const std::vector<uint64_t>& sizes) {
+  assert(sizes.size() == targets_.size());
   Or<bool> started = start(Purpose::kUpload);
   if (!started.ok()) return started.failure();
   if (started.value()) return {};
   // Some servers do not tell a disk's size, and a disk that is to be created has none.
-  const uint64_t whole = (size + 511) / 512 * 512;
-  if (says_of_url(said_.first_error(), "size= is needed: ")) {
+  const bool creates = says_of_url(said_.first_error(), "create=true needs size=: ");
+  if (!creates && !says_of_url(said_.first_error(), "size= is needed: ")) return unsent();
+  const bool several = sizes.size() > 1;
+  for (size_t i = 0; i < sizes.size(); ++i)
+    targets_[i]->size = creates ? (sizes[i] + 511) / 512 * 512 : sizes[i];
+  const std::string size = std::to_string(*targets_[0]->size);
+  if (creates)
+    console_.say(several ? "the disks are created, each as large as its image"
+                         : "the disk is created, with " + size + " bytes");
+  else if (several)
+    console_.say("warning: the server does not tell the size of each disk; taking the images'");
+  else
     console_.say("warning: the server does not tell the size of the disk; taking the image's, " +
-                 std::to_string(size));
-    parameters_.add_size(size);
-  } else if (says_of_url(said_.first_error(), "create=true needs size=: ")) {
-    console_.say("the disk is created, with " + std::to_string(whole) + " bytes");
-    parameters_.add_size(whole);
-  } else {
-    return unsent();
-  }
+                 size);
   started = start(Purpose::kUpload);
   if (!started.ok()) return started.failure();
   return started.value() ? Outcome() : unsent();
@@ -188,14 +236,15 @@ Outcome Nbdkit::unsent() {
   std::string text = reason();
   if (const size_t end = descriptor_prefix(text); end > 0) {
     const std::string rest = text.substr(end);
-    if (text.starts_with("url=") && rest.starts_with(kTheUrl))
-      text = "the URL " + parameters_.target() + rest.substr(kTheUrl.size());
+    const auto url = urls_.find(text.substr(0, end));
+    if (url != urls_.end() && rest.starts_with(kTheUrl))
+      text = "the URL " + url->second + rest.substr(kTheUrl.size());
     else
       text = text.substr(0, text.find('=')) + "=..." + rest;
   }
   if (said_.errors() == 1) said_.leave_out_first_error();
   relay();
-  return Outcome::failed(text + "; nothing was sent");
+  return Outcome::failed(with_names(text) + "; nothing was sent");
 }
 
 EventLoop::End Nbdkit::stop(std::chrono::seconds patience) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "private_directory.h"
 #include "process.h"
 #include "said.h"
+#include "target.h"
 
 namespace nbdupload {
 
@@ -34,15 +36,16 @@ struct NbdkitSetup {
 
 class Nbdkit {
  public:
-  // All references outlive it.
+  // Serves one target, or several as exports. All references and targets outlive it. `id`
+  // tells its files in the directory from others.
   Nbdkit(EventLoop& loop, Console& console, const PrivateDirectory& directory, NbdkitSetup setup,
-         Parameters& parameters);
+         const Parameters& parameters, std::vector<Target*> targets, std::string id);
 
   // Starts it, and waits until it serves. False: it has ended instead; reason() tells why.
   [[nodiscard]] Or<bool> start(Purpose purpose);
-  // Starts it for an upload of `size` bytes, which the plugin is told if neither the server
-  // nor the user tells the size of the disk. Nothing was sent if that fails.
-  [[nodiscard]] Outcome open(uint64_t size);
+  // Starts it for an upload of images of these sizes, which the plugin is told if neither the
+  // server nor the user tells the sizes of the disks. Nothing was sent if that fails.
+  [[nodiscard]] Outcome open(const std::vector<uint64_t>& sizes);
 
   // As Process::stop(); the exit status is 0 if it had ended well or was not running.
   EventLoop::End stop(std::chrono::seconds patience);
@@ -54,26 +57,35 @@ class Nbdkit {
   void relay();
 
   [[nodiscard]] const NbdkitSaid& said() const { return said_; }
+  // What another one has said while it started is not shown again.
+  void know(const NbdkitSaid& said) { said_ = said; }
   [[nodiscard]] std::string reason() const;
-  // What nbdcopy is given.
-  [[nodiscard]] std::string address() const;
+  // What nbdcopy is given for that target.
+  [[nodiscard]] std::string address(size_t target) const;
   // For a dry run: its words, with what may be shown in the place of secrets.
   [[nodiscard]] std::vector<std::string> shown_words(Purpose purpose) const;
 
  private:
   [[nodiscard]] std::vector<std::string> first_words(Purpose purpose) const;
+  [[nodiscard]] std::string file(const char* suffix) const;
+  [[nodiscard]] Outcome add_secret(const std::string& key, const std::string& secret,
+                                   Process::Setup& setup, std::vector<FileDescriptor>& pipes);
   [[nodiscard]] Outcome spawn(Purpose purpose);
   [[nodiscard]] Outcome unsent();
   void take(const std::string& line);
+  [[nodiscard]] std::string with_names(std::string line) const;
 
   EventLoop& loop_;
   Console& console_;
   const PrivateDirectory& directory_;
   const NbdkitSetup setup_;
-  Parameters& parameters_;
+  const Parameters& parameters_;
+  const std::vector<Target*> targets_;
+  const std::string id_;
   NbdkitSaid said_;
   bool live_ = false, muted_ = false;
   int status_ = 0;
+  std::map<std::string, std::string> urls_;  // by "url=-N", what may be shown of them
   std::unique_ptr<Process> process_;
 };
 

@@ -14,6 +14,7 @@
 namespace nbdupload {
 
 const char* const kUsage = R"(usage: nbdupload [OPTION...] IMAGE URL [KEY=VALUE...]
+       nbdupload [OPTION...] --map=IMAGE=URL... [KEY=VALUE...]
 
 Sends a disk image to an upload server, as raw data. IMAGE is a file or block
 device, raw or of any format that qemu-img knows, or an NBD URI. URL is
@@ -21,6 +22,9 @@ https://HOST:PORT/images/TICKET or +FILE, a file with the URL in it. KEY=VALUE
 are parameters of nbdkit-upload-plugin, such as cafile=FILE.
 
   -f, --format=FORMAT   format of IMAGE, instead of detecting it
+      --map=IMAGE=URL   upload that image there; may be given many times
+      --list=FILE       the same from a file: JSON, or lines with tabs
+      --jobs=N          copy so many images at a time (default: 4)
       --allow-larger    allow a target that is larger than IMAGE
       --zero-rest       the same, and write zeroes to the rest of it
       --target-is-zero  the target is known to be all zeroes
@@ -31,6 +35,7 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
   -q, --quiet           no progress bar, no remarks
       --verbose         print commands, and all that nbdkit says
       --log=FILE        add all that is printed to FILE, with times
+      --progress=HOW    bars, lines, json (on standard output) or none
       --progress-fd=FD  write progress as lines of N/100 to file descriptor FD
       --plugin=FILE     name or file of the plugin (default: upload)
   -h, --help
@@ -53,7 +58,12 @@ std::string empty_value(const std::vector<std::string>& words) {
   return "";
 }
 
-void declare(CLI::App& app, Options& options) {
+struct Words {
+  std::string image, url;
+  std::vector<std::string> others;
+};
+
+void declare(CLI::App& app, Options& options, Words& words) {
   const auto value = [&app](const char* name, std::string& where) {
     app.add_option(name, where)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
@@ -70,13 +80,19 @@ void declare(CLI::App& app, Options& options) {
   value("-f,--format", options.format);
   value("--log", options.log);
   value("--rate", options.rate);
-  app.add_option("--filter", options.filters)->expected(1)->allow_extra_args(false);
+  app.add_option("--filter", options.filters)->allow_extra_args(false);
   value("--progress-fd", options.progress_fd);
   value("--plugin", options.plugin);
+  value("--progress", options.progress);
+  value("--list", options.list);
+  app.add_option("--map", options.maps)->allow_extra_args(false);
+  app.add_option("--jobs", options.jobs)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->check(CLI::Range(1, 100));
   // One by one: CLI11 takes "[a,b]" for a list where many are expected.
-  app.add_option("IMAGE", options.image);
-  app.add_option("URL", options.url);
-  app.add_option("KEY=VALUE", options.parameters);
+  app.add_option("IMAGE", words.image);
+  app.add_option("URL", words.url);
+  app.add_option("KEY=VALUE", words.others);
   app.allow_extras();
 }
 
@@ -85,7 +101,8 @@ void declare(CLI::App& app, Options& options) {
 Or<Options> parse_options(int argc, const char* const* argv) {
   Options options;
   CLI::App app;
-  declare(app, options);
+  Words positional;
+  declare(app, options, positional);
   std::vector<std::string> words(argv + 1, argv + argc);
   if (const std::string name = empty_value(words); !name.empty())
     return Outcome::usage(name + " needs a value that is not empty");
@@ -101,10 +118,13 @@ Or<Options> parse_options(int argc, const char* const* argv) {
   for (const std::string& word : app.remaining())
     if (word != "--")
       return Outcome::usage("unknown option '" + word.substr(0, word.find('=')) + "'");
-  for (const char* name : {"--format", "--log", "--progress-fd", "--plugin", "--rate"})
+  for (const char* name :
+       {"--format", "--list", "--log", "--progress", "--progress-fd", "--plugin", "--rate"})
     if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty())
       return Outcome::usage(std::string(name) + " needs a value that is not empty");
-  options.positional = static_cast<int>(app.count("IMAGE") + app.count("URL"));
+  if (app.count("IMAGE") > 0) options.words.push_back(positional.image);
+  if (app.count("URL") > 0) options.words.push_back(positional.url);
+  options.words.insert(options.words.end(), positional.others.begin(), positional.others.end());
   return options;
 }
 

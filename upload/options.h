@@ -27,11 +27,14 @@ struct Options {
   std::string rate;         // bits a second, as nbdkit's filter takes them; empty: no limit
   std::vector<std::string> filters;
   std::string plugin = "upload";
-  std::string image, url;
-  std::vector<std::string> parameters;  // KEY=VALUE
+  std::string progress;           // how it is shown; empty: as suits
+  std::vector<std::string> maps;  // IMAGE=URL
+  std::string list;               // a file of them; empty: none
+  int jobs = 4;                   // copies at a time
+  std::vector<std::string>
+      words;  // IMAGE, URL and KEY=VALUE; with maps or a list the latter only
 
-  // How many of IMAGE and URL were given.
-  int positional = 0;
+  [[nodiscard]] bool has_list() const { return !maps.empty() || !list.empty(); }
 };
 
 [[nodiscard]] Or<Options> parse_options(int argc, const char* const* argv);

@@ -38,40 +38,7 @@ std::string_view key_of(std::string_view argument) {
   return good ? key : std::string_view();
 }
 
-bool is_one_word(std::string_view text) {
-  return std::none_of(text.begin(), text.end(),
-                      [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '\x7f'; });
-}
-
-// What is behind the host, where the ticket is.
-void register_url(std::string_view url) {
-  const size_t scheme = url.find("://");
-  const size_t path = url.find_first_of("/?#", scheme + 3);
-  if (path != std::string_view::npos) upload::register_parts(url.substr(path));
-}
-
 }  // namespace
-
-Outcome Parameters::set_url(EventLoop& loop, const std::string& argument) {
-  const bool from_file = argument.starts_with("+") && argument.size() > 1;
-  Or<std::string> read = from_file ? read_secret(loop, "URL", argument) : Or(argument);
-  if (!read.ok()) return read.failure();
-  const std::string& url = read.value();
-  if (url.empty()) return Outcome::usage("URL is empty");
-  if (!is_http_url(url)) {
-    return Outcome::usage("URL '" + redacted_url(url) +
-                          "' does not begin with https:// or http://");
-  }
-  if (from_file && !is_one_word(url)) {
-    return Outcome::failed("URL=" + argument +
-                           ": the first line has a blank or a control character in it, such as "
-                           "the end of a line of Windows (CR LF)");
-  }
-  register_url(url);
-  target_ = redacted_url(url);
-  list_.push_back({"url", "", url, "url=" + (from_file ? argument : target_)});
-  return {};
-}
 
 Outcome Parameters::add(EventLoop& loop, const std::string& argument) {
   const std::string key(key_of(argument));
@@ -97,11 +64,6 @@ Outcome Parameters::add_pair(EventLoop& loop, const std::string& key, const std:
         {key, value, std::nullopt, key + "=" + (has_credentials(value) ? "..." : value)});
   }
   return {};
-}
-
-void Parameters::add_size(uint64_t size) {
-  const std::string value = std::to_string(size);
-  list_.push_back({"size", value, std::nullopt, "size=" + value});
 }
 
 std::string Parameters::spool() const {

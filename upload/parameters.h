@@ -23,15 +23,10 @@ struct Parameter {
 
 class Parameters {
  public:
-  // The upload URL, or +FILE. Failures name no secret.
-  [[nodiscard]] Outcome set_url(EventLoop& loop, const std::string& argument);
-  // An argument that follows the URL.
+  // An argument that follows the URL. Failures name no secret.
   [[nodiscard]] Outcome add(EventLoop& loop, const std::string& argument);
-  void add_size(uint64_t size);
 
   [[nodiscard]] const std::vector<Parameter>& list() const { return list_; }
-  // What may be shown of the URL.
-  [[nodiscard]] const std::string& target() const { return target_; }
   // The spool's directory; empty: there is none.
   [[nodiscard]] std::string spool() const;
 
@@ -51,7 +46,6 @@ class Parameters {
   [[nodiscard]] uint64_t size_of(const std::string& key) const;
 
   std::vector<Parameter> list_;
-  std::string target_;
 };
 
 }  // namespace nbdupload

@@ -28,12 +28,14 @@ size_t span(std::string_view text, std::string_view characters) {
 }
 
 constexpr std::string_view kDigits = "0123456789";
+// Of the name of one of nbdkit's threads, such as "upload.3" or "upload[1]".
+constexpr std::string_view kThread = "abcdefghijklmnopqrstuvwxyz0123456789.-[]";
 
 // "nbdkit: error: TEXT" or "nbdkit: upload.1: error: TEXT": the text; else nothing.
 std::string_view error_text(std::string_view line) {
   if (!remove_prefix(line, "nbdkit: ")) return {};
   if (remove_prefix(line, "error: ")) return line;
-  line.remove_prefix(span(line, "abcdefghijklmnopqrstuvwxyz0123456789."));
+  line.remove_prefix(span(line, kThread));
   return remove_prefix(line, ": error: ") ? line : std::string_view();
 }
 
@@ -66,7 +68,7 @@ bool is_debug(std::string_view line) {
   if (!remove_prefix(line, "nbdkit: ")) return false;
   if (line.starts_with("debug: ")) return true;
   if (line.starts_with("error: ")) return false;
-  line.remove_prefix(span(line, "abcdefghijklmnopqrstuvwxyz0123456789.-"));
+  line.remove_prefix(span(line, kThread));
   return line.starts_with(": debug: ");
 }
 

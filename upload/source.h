@@ -30,6 +30,8 @@ class Source {
   Source(EventLoop& loop, Console& console, const PrivateDirectory& directory, Image image,
          std::string format, std::string id);
 
+  // Opens the image, if it is a file.
+  [[nodiscard]] Outcome open() { return image_.is_uri() ? Outcome() : image_.open(); }
   // Finds out the format, and whether the image is whole.
   [[nodiscard]] Outcome inspect();
   // Makes it ready to be read. Nothing is read if qemu-nbd has opened anything that was not

@@ -3,14 +3,15 @@
 // Success is exit statuses alone: nbdcopy's, which ends with a flush, and then nbdkit's.
 //
 // Verification is a second copy, to a filter that reads back instead of writing and
-// compares. It has a new nbdkit with new connections, so that what it reads was not kept for
-// the old ones alone.
+// compares. Each disk has a new nbdkit for that: its connections are new, so that what it
+// reads was not kept for the old ones alone, and what it says of a difference is about that
+// disk.
 
 #include "upload.h"
 
 #include <unistd.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -46,36 +47,54 @@ Outcome check_format(const std::string& format) {
   return Outcome::usage("--format: unknown format '" + format + "'; known: " + known);
 }
 
-bool is_terminal() {
-  const char* type = getenv("TERM");
-  return isatty(STDERR_FILENO) != 0 && (type == nullptr || std::string_view(type) != "dumb");
-}
-
 std::string bytes(uint64_t size) { return std::to_string(size) + " bytes"; }
 
 }  // namespace
 
 Upload::Upload(EventLoop& loop, Console& console, Options options)
-    : loop_(loop), console_(console), options_(std::move(options)), directory_(loop) {
+    : loop_(loop),
+      console_(console),
+      options_(std::move(options)),
+      directory_(loop),
+      display_(loop, console, disks_) {
   console_.set_quiet(options_.quiet);
 }
 
 Upload::~Upload() {
   mute();
-  if (copy_) copy_->stop(kStop);
+  for (Disk& disk : disks_)
+    if (disk.copy) disk.copy->stop(kStop);
+  for (Disk& disk : disks_)
+    if (disk.reader) (void)disk.reader->stop(kStop);
   if (nbdkit_) (void)nbdkit_->stop(kStop);
-  if (source_) source_->stop(kStop);
-  console_.set_footer(nullptr);
+  for (Disk& disk : disks_) disk.source.stop(kStop);
 }
 
 void Upload::mute() {
   if (nbdkit_) nbdkit_->mute();
-  loop_.set_ticker(std::chrono::milliseconds(0), {});
-  console_.set_footer(nullptr);
+  for (Disk& disk : disks_)
+    if (disk.reader) disk.reader->mute();
+  display_.end();
 }
 
 std::string Upload::state() const {
-  return sending_ ? "; the disk at " + parameters_.target() + " is incomplete" : "";
+  if (!sending_) return "";
+  std::string text;
+  for (const Disk& disk : disks_)
+    if (disk.state == DiskState::kUploading)
+      text += "; " + prefix(disk) + "the disk at " + disk.target.name + " is incomplete";
+  return text;
+}
+
+std::string Upload::prefix(const Disk& disk) const {
+  return disks_.size() > 1 ? disk.source.image().quoted() + ": " : "";
+}
+
+Outcome Upload::named(const Disk& disk, const Outcome& outcome) const {
+  if (outcome.ending() != Ending::kFailed || disks_.size() == 1 ||
+      outcome.text().starts_with(disk.source.image().quoted()))
+    return outcome;
+  return Outcome::failed(prefix(disk) + outcome.text());
 }
 
 Outcome Upload::run() {
@@ -88,20 +107,15 @@ Outcome Upload::run() {
     print_commands();
     return {};
   }
-  show_command(source_->server_words());
-  if (Outcome outcome = source_->serve(); !outcome.ok()) return outcome;
-  show_command(nbdkit_->shown_words(Purpose::kUpload));
-  if (Outcome outcome = nbdkit_->open(source_->size()); !outcome.ok()) return outcome;
-  if (Outcome outcome = check_target(); !outcome.ok()) return outcome;
-  set_up_display();
-  if (Outcome outcome = send(); !outcome.ok()) return outcome;
+  if (Outcome outcome = open_target(); !outcome.ok()) return outcome;
+  display_.begin();
+  sending_ = true;
+  if (Outcome outcome = copy_all(Purpose::kUpload); !outcome.ok()) return outcome;
+  if (Outcome outcome = stop_nbdkit(); !outcome.ok()) return outcome;
+  sending_ = false;
   if (options_.verify)
-    if (Outcome outcome = verify(); !outcome.ok()) return outcome;
-  if (bars_) {
-    bars_->leave();
-    console_.say(std::string("done") + (options_.verify ? "; the copy is identical" : ""));
-  }
-  return {};
+    if (Outcome outcome = copy_all(Purpose::kVerify); !outcome.ok()) return outcome;
+  return result();
 }
 
 // --- Before anything is sent ---------------------------------------------------
@@ -114,37 +128,76 @@ Outcome Upload::print_version() {
   return {};
 }
 
+// What goes where; without --map and --list the first two words say it.
+Or<std::vector<Pair>> Upload::pairs() {
+  std::vector<Pair> pairs;
+  if (!options_.has_list()) {
+    if (options_.words.empty()) return Outcome::usage("IMAGE and URL are missing");
+    if (options_.words.size() == 1) return Outcome::usage("URL is missing");
+    pairs.push_back({options_.words[0], options_.words[1], ""});
+    return pairs;
+  }
+  for (const std::string& map : options_.maps) {
+    Or<Pair> pair = parse_map(map);
+    if (!pair.ok()) return pair.failure();
+    pairs.push_back(std::move(pair.value()));
+  }
+  if (options_.list.empty()) return pairs;
+  Or<std::vector<Pair>> listed = read_list(options_.list);
+  if (!listed.ok()) return listed.failure();
+  pairs.insert(pairs.end(), listed.value().begin(), listed.value().end());
+  return pairs;
+}
+
+Outcome Upload::add_disk(const Pair& pair, bool several) {
+  const std::string& format = pair.format.empty() ? options_.format : pair.format;
+  if (Outcome outcome = check_format(format); !outcome.ok()) return outcome;
+  Or<Image> image = Image::from_argument(pair.image, format);
+  if (!image.ok()) return image.failure();
+  Or<Target> target = Target::from_argument(loop_, pair.url);
+  if (!target.ok()) return target.failure();
+  target.value().image = image.value().quoted();
+  const std::string id = several ? std::to_string(disks_.size() + 1) : "";
+  disks_.emplace_back(Source(loop_, console_, directory_, std::move(image.value()), format, id),
+                      std::move(target.value()));
+  return {};
+}
+
 Outcome Upload::check_arguments() {
   if (Outcome outcome = check_format(options_.format); !outcome.ok()) return outcome;
-  if (options_.positional == 0) return Outcome::usage("IMAGE and URL are missing");
-  if (options_.positional == 1) return Outcome::usage("URL is missing");
-  Or<Image> image = Image::from_argument(options_.image, options_.format);
-  if (!image.ok()) return image.failure();
-  image_ = std::move(image.value());
-  if (Outcome outcome = parameters_.set_url(loop_, options_.url); !outcome.ok()) return outcome;
-  for (const std::string& argument : options_.parameters)
-    if (Outcome outcome = parameters_.add(loop_, argument); !outcome.ok()) return outcome;
-  return progress_fd_.open(options_.progress_fd);
+  Or<std::vector<Pair>> all = pairs();
+  if (!all.ok()) return all.failure();
+  for (const Pair& pair : all.value())
+    if (Outcome outcome = add_disk(pair, all.value().size() > 1); !outcome.ok()) return outcome;
+  for (size_t i = options_.has_list() ? 0 : 2; i < options_.words.size(); ++i)
+    if (Outcome outcome = parameters_.add(loop_, options_.words[i]); !outcome.ok())
+      return outcome;
+  return display_.choose(options_.progress, options_.progress_fd, options_.verbose);
 }
 
 Outcome Upload::prepare() {
   if (Outcome outcome = directory_.make(); !outcome.ok()) return outcome;
-  if (!image_->is_uri())
-    if (Outcome outcome = image_->open(); !outcome.ok()) return outcome;
-  if (Outcome outcome = check_programs(options_.format.empty()); !outcome.ok()) return outcome;
+  bool detects = false;
+  std::vector<Target*> targets;
+  for (Disk& disk : disks_) {
+    if (Outcome outcome = disk.source.open(); !outcome.ok()) return outcome;
+    detects = detects || disk.source.format().empty();
+    targets.push_back(&disk.target);
+  }
+  if (Outcome outcome = check_programs(detects); !outcome.ok()) return outcome;
   Or<std::string> version = check_plugin(loop_, options_.plugin, options_.verify);
   if (!version.ok()) return version.failure();
-  source_.emplace(loop_, console_, directory_, std::move(*image_), options_.format, "");
-  image_.reset();
   const NbdkitSetup setup{options_.plugin, options_.filters, options_.rate, options_.verbose};
-  nbdkit_.emplace(loop_, console_, directory_, setup, parameters_);
-  return source_->inspect();
+  nbdkit_.emplace(loop_, console_, directory_, setup, parameters_, std::move(targets), "");
+  for (Disk& disk : disks_)
+    if (Outcome outcome = disk.source.inspect(); !outcome.ok()) return outcome;
+  return {};
 }
 
 // What reads the open image gets it opened.
-void Upload::print_command(const std::vector<std::string>& words) const {
+void Upload::print_command(const Disk& disk, const std::vector<std::string>& words) const {
   std::string line = quoted_words(words);
-  const Image& image = source_->image();
+  const Image& image = disk.source.image();
   if (!image.is_uri() && line.find(image.opened()) != std::string::npos)
     line += " " + std::to_string(image.fd()) + "<" + quoted_word(image.path());
   line = replaced(line, directory_.file(""), directory_.shown_file(""));
@@ -154,25 +207,46 @@ void Upload::print_command(const std::vector<std::string>& words) const {
 void Upload::print_commands() {
   write_all(STDOUT_FILENO,
             "# What is secret is left out here; it is given to nbdkit by pipes.\n");
-  if (const auto words = source_->server_words(); !words.empty()) print_command(words);
-  const auto print_copy = [&](Purpose purpose) {
-    print_command(nbdkit_->shown_words(purpose));
-    print_command(
-        Copy::words(*source_, *nbdkit_, purpose, options_.target_is_zero, options_.progress_fd));
+  for (const Disk& disk : disks_)
+    if (const auto words = disk.source.server_words(); !words.empty()) print_command(disk, words);
+  print_command(disks_[0], nbdkit_->shown_words(Purpose::kUpload));
+  const auto copy_words = [&](const Disk& disk, const Nbdkit& nbdkit, size_t index, Purpose why) {
+    return Copy::words(disk.source, nbdkit.address(index), why, options_.target_is_zero,
+                       options_.progress_fd);
   };
-  print_copy(Purpose::kUpload);
-  if (options_.verify) print_copy(Purpose::kVerify);
+  for (size_t i = 0; i < disks_.size(); ++i)
+    print_command(disks_[i], copy_words(disks_[i], *nbdkit_, i, Purpose::kUpload));
+  if (!options_.verify) return;
+  for (Disk& disk : disks_) {
+    make_reader(disk);
+    print_command(disk, disk.reader->shown_words(Purpose::kVerify));
+    print_command(disk, copy_words(disk, *disk.reader, 0, Purpose::kVerify));
+  }
 }
 
 void Upload::show_command(const std::vector<std::string>& words) {
   if (options_.verbose && !words.empty()) console_.say("starting " + quoted_words(words));
 }
 
-Or<TargetFacts> Upload::ask_target() {
+Outcome Upload::open_target() {
+  std::vector<uint64_t> sizes;
+  for (Disk& disk : disks_) {
+    show_command(disk.source.server_words());
+    if (Outcome outcome = disk.source.serve(); !outcome.ok()) return outcome;
+    sizes.push_back(disk.source.size());
+  }
+  show_command(nbdkit_->shown_words(Purpose::kUpload));
+  if (Outcome outcome = nbdkit_->open(sizes); !outcome.ok()) return outcome;
+  for (size_t i = 0; i < disks_.size(); ++i)
+    if (Outcome outcome = check_target(i); !outcome.ok()) return named(disks_[i], outcome);
+  return {};
+}
+
+Or<TargetFacts> Upload::ask_target(size_t index) {
+  const std::string& target = disks_[index].target.name;
   Or<Looked> looked =
-      look(loop_, {"nbdinfo", "--json", "--no-content", "--", nbdkit_->address()});
+      look(loop_, {"nbdinfo", "--json", "--no-content", "--", nbdkit_->address(index)});
   if (!looked.ok()) return looked.failure();
-  const std::string target = parameters_.target();
   if (looked.value().status != 0)
     return Outcome::failed("nothing was sent to " + target + ": " + looked.value().last_words());
   const auto facts = parse_target_facts(looked.value().output);
@@ -180,136 +254,239 @@ Or<TargetFacts> Upload::ask_target() {
   return *facts;
 }
 
-Outcome Upload::check_target() {
-  Or<TargetFacts> facts = ask_target();
+Outcome Upload::check_target(size_t index) {
+  Disk& disk = disks_[index];
+  Or<TargetFacts> facts = ask_target(index);
   if (!facts.ok()) return facts.failure();
-  if (facts.value().size < source_->size()) {
-    if (Outcome outcome = cut_rounding(facts.value().size); !outcome.ok()) return outcome;
-  }
-  if (Outcome outcome = check_size(facts.value()); !outcome.ok()) return outcome;
-  if (facts.value().read_only) return Outcome::failed(parameters_.target() + " is read-only");
+  if (facts.value().size < disk.source.size())
+    if (Outcome outcome = cut_rounding(disk, facts.value().size); !outcome.ok()) return outcome;
+  if (Outcome outcome = check_size(disk, facts.value()); !outcome.ok()) return outcome;
+  if (facts.value().read_only) return Outcome::failed(disk.target.name + " is read-only");
   return {};
 }
 
 // A vpc image is as large as its geometry says, which is rounded up by less than a cylinder.
-Outcome Upload::cut_rounding(uint64_t size) {
-  const uint64_t more = source_->size() - size;
-  if (source_->format() != "vpc" || more >= kCylinder) return {};
-  Or<bool> zero = source_->is_zero_behind(size);
+Outcome Upload::cut_rounding(Disk& disk, uint64_t size) {
+  Source& source = disk.source;
+  const uint64_t more = source.size() - size;
+  if (source.format() != "vpc" || more >= kCylinder) return {};
+  Or<bool> zero = source.is_zero_behind(size);
   if (!zero.ok()) return zero.failure();
   if (!zero.value()) return {};
-  console_.remark("the last " + bytes(more) + " of " + source_->image().quoted() +
+  console_.remark("the last " + bytes(more) + " of " + source.image().quoted() +
                   ", which are zero, are left out: the vpc format rounds sizes up");
-  return source_->resize(size);
+  return source.resize(size);
 }
 
-Outcome Upload::zero_rest(const TargetFacts& target) {
-  console_.remark("the last " + std::to_string(target.size - source_->size()) + " of " +
-                  bytes(target.size) + " of " + parameters_.target() + " are made zero");
-  return source_->resize(target.size);
+Outcome Upload::zero_rest(Disk& disk, const TargetFacts& target) {
+  console_.remark(prefix(disk) + "the last " + std::to_string(target.size - disk.source.size()) +
+                  " of " + bytes(target.size) + " of " + disk.target.name + " are made zero");
+  return disk.source.resize(target.size);
 }
 
-Outcome Upload::check_size(const TargetFacts& target) {
-  const std::string name = parameters_.target();
-  const std::string has = source_->image().quoted() + " has " + bytes(source_->size());
-  if (target.size < source_->size())
+Outcome Upload::check_size(Disk& disk, const TargetFacts& target) {
+  const std::string& name = disk.target.name;
+  const uint64_t size = disk.source.size();
+  const std::string has = disk.source.image().quoted() + " has " + bytes(size);
+  if (target.size < size)
     return Outcome::failed(has + ", more than the " + std::to_string(target.size) + " of " +
                            name);
-  const uint64_t more = target.size - source_->size();
-  if (more > 0 && options_.zero_rest) return zero_rest(target);
+  const uint64_t more = target.size - size;
+  if (more > 0 && options_.zero_rest) return zero_rest(disk, target);
   if (more >= kBlock && !options_.allow_larger)
     return Outcome::failed(
         has + ", less than the " + std::to_string(target.size) + " of " + name +
         "; --allow-larger leaves the rest as it is, --zero-rest makes it zero");
   // nbdcopy does not fill up the last block.
   const std::string least = std::to_string(target.least_block);
-  if (source_->size() % target.least_block != 0)
+  if (size % target.least_block != 0)
     return Outcome::failed(has + ", and " + name + " takes whole blocks of " + least +
                            ": 'truncate -s %" + least + "' makes the image longer by zeroes");
   if (more > 0)
-    console_.say("warning: the last " + std::to_string(more) + " of " + bytes(target.size) +
-                 " of " + name + " are left as they are");
+    console_.say("warning: " + prefix(disk) + "the last " + std::to_string(more) + " of " +
+                 bytes(target.size) + " of " + name + " are left as they are");
   return {};
 }
 
 // --- Copying ---------------------------------------------------------------------
 
-void Upload::set_up_display() {
-  if (progress_fd_.is_open() || options_.quiet || options_.verbose || !is_terminal()) return;
-  shown_.push_back({source_->image().name(), "", {}});
-  bars_.emplace(shown_);
-  console_.say("uploading " + source_->image().quoted() + " (" + source_->format() + ", " +
-               bytes(source_->size()) + ") to " + parameters_.target());
-  console_.set_footer(&*bars_);
-  loop_.set_ticker(std::chrono::seconds(1), [this] { bars_->draw(); });
-}
-
-void Upload::show_progress(int percent) {
-  if (progress_fd_.is_open()) progress_fd_.tell(percent);
-  if (!bars_) return;
-  shown_[0].progress.set_percent(percent, EventLoop::Clock::now());
-  bars_->draw();
-}
-
-Or<int> Upload::copy(Purpose purpose) {
-  const bool wanted = progress_fd_.is_open() || bars_;
-  if (bars_)
-    shown_[0] = {shown_[0].name, purpose == Purpose::kVerify ? "verifying" : "uploading",
-                 Progress(source_->size(), EventLoop::Clock::now())};
-  std::function<void(int)> on_progress;
-  if (wanted) on_progress = [this](int percent) { show_progress(percent); };
-  copy_.emplace(loop_, *source_, *nbdkit_, purpose, options_.target_is_zero,
-                std::move(on_progress));
-  show_command(
-      Copy::words(*source_, *nbdkit_, purpose, options_.target_is_zero, options_.progress_fd));
-  if (Outcome outcome = copy_->start(); !outcome.ok()) return outcome;
-  if (loop_.run([&] { return copy_->ended(); }) == EventLoop::End::kStopped)
-    return Outcome::stopped();
-  copy_->finish_progress();
-  return copy_->status();
-}
-
-void Upload::show_copy_errors() {
-  for (const std::string& line : copy_->errors(parameters_.target())) console_.line(line);
-}
-
-Outcome Upload::send() {
-  const std::string target = parameters_.target();
-  sending_ = true;
-  Or<int> status = copy(Purpose::kUpload);
-  if (!status.ok()) return status.failure();
-  if (status.value() != 0) {
-    show_copy_errors();
-    if (status.value() > 128)
-      console_.say("nbdcopy was ended by " + signal_name(status.value() - 128));
-    if (nbdkit_->stop(kStop) == EventLoop::End::kStopped) return Outcome::stopped();
-    const std::string spool = parameters_.spool();
-    return Outcome::failed("the upload failed; the disk at " + target + " is incomplete" +
-                           (spool.empty() ? "" : "; what could not be sent is kept in " + spool));
+Outcome Upload::copy_all(Purpose purpose) {
+  const DiskState ready =
+      purpose == Purpose::kUpload ? DiskState::kWaiting : DiskState::kUploaded;
+  for (Disk& disk : disks_)
+    if (disk.state == ready) disk.progress = Progress(disk.source.size(), {});
+  display_.begin_copies();
+  size_t next = 0;
+  for (;;) {
+    const auto is_copying = [](const Disk& disk) { return is_running(disk.state); };
+    while (next < disks_.size() &&
+           std::count_if(disks_.begin(), disks_.end(), is_copying) < options_.jobs) {
+      const size_t index = next++;
+      if (disks_[index].state != ready) continue;
+      if (Outcome outcome = start_copy(index, purpose); !outcome.ok()) return outcome;
+    }
+    if (std::none_of(disks_.begin(), disks_.end(), is_copying)) return {};
+    const auto has_ended = [](const Disk& disk) {
+      return is_running(disk.state) && disk.copy->ended();
+    };
+    const EventLoop::End end =
+        loop_.run([&] { return std::any_of(disks_.begin(), disks_.end(), has_ended); });
+    if (end == EventLoop::End::kStopped) return Outcome::stopped();
+    for (Disk& disk : disks_)
+      if (has_ended(disk))
+        if (Outcome outcome = end_copy(disk, purpose); !outcome.ok()) return outcome;
   }
-  if (nbdkit_->stop(kStopPatiently) == EventLoop::End::kStopped) return Outcome::stopped();
-  if (nbdkit_->status() != 0)
-    return Outcome::failed("nbdkit ended with status " + std::to_string(nbdkit_->status()) +
-                           "; the disk at " + target + " may be incomplete");
-  sending_ = false;
+}
+
+void Upload::make_reader(Disk& disk) {
+  const NbdkitSetup setup{options_.plugin, options_.filters, options_.rate, options_.verbose};
+  const auto index = static_cast<size_t>(
+      std::find_if(disks_.begin(), disks_.end(), [&](const Disk& one) { return &one == &disk; }) -
+      disks_.begin());
+  // A single disk's nbdkit is the second of its name.
+  const std::string id = disks_.size() > 1 ? "-" + std::to_string(index + 1) : "";
+  disk.reader.emplace(loop_, console_, directory_, setup, parameters_,
+                      std::vector<Target*>{&disk.target}, id);
+  disk.reader->know(nbdkit_->said());
+}
+
+// A disk that can't be read back has failed; that does not end nbdupload.
+Outcome Upload::start_reader(Disk& disk) {
+  make_reader(disk);
+  show_command(disk.reader->shown_words(Purpose::kVerify));
+  Or<bool> started = disk.reader->start(Purpose::kVerify);
+  if (!started.ok()) return started.failure();
+  if (!started.value()) fail(disk, "verification failed: " + disk.reader->reason());
   return {};
 }
 
-Outcome Upload::verify() {
-  const std::string target = parameters_.target();
-  show_command(nbdkit_->shown_words(Purpose::kVerify));
-  Or<bool> started = nbdkit_->start(Purpose::kVerify);
-  if (!started.ok()) return started.failure();
-  if (!started.value()) return Outcome::failed("verification failed: " + nbdkit_->reason());
-  Or<int> status = copy(Purpose::kVerify);
-  if (!status.ok()) return status.failure();
-  if (nbdkit_->stop(kStop) == EventLoop::End::kStopped) return Outcome::stopped();
-  if (status.value() == 0) return {};
-  if (nbdkit_->said().mismatch())
-    return Outcome::failed("verification failed: the disk at " + target + " differs from " +
-                           source_->image().quoted() + copy_->failed_at());
-  show_copy_errors();
-  return Outcome::failed("verification failed: " + target + " could not be read back");
+Outcome Upload::start_copy(size_t index, Purpose purpose) {
+  Disk& disk = disks_[index];
+  if (purpose == Purpose::kVerify) {
+    if (Outcome outcome = start_reader(disk); !outcome.ok()) return outcome;
+    if (disk.state == DiskState::kFailed) return {};
+  }
+  const std::string address =
+      purpose == Purpose::kUpload ? nbdkit_->address(index) : disk.reader->address(0);
+  disk.state = purpose == Purpose::kUpload ? DiskState::kUploading : DiskState::kVerifying;
+  disk.progress = Progress(disk.source.size(), EventLoop::Clock::now());
+  std::function<void(int)> on_progress;
+  if (display_.is_shown())
+    on_progress = [this, &disk](int percent) {
+      disk.progress.set_percent(percent, EventLoop::Clock::now());
+      display_.changed(disk);
+    };
+  if (display_.is_read() && purpose == Purpose::kUpload)
+    console_.say("uploading " + disk.source.image().quoted() + " (" + disk.source.format() +
+                 ", " + bytes(disk.source.size()) + ") to " + disk.target.name);
+  show_command(
+      Copy::words(disk.source, address, purpose, options_.target_is_zero, options_.progress_fd));
+  disk.copy.emplace(loop_, disk.source, address, purpose, options_.target_is_zero,
+                    std::move(on_progress));
+  return disk.copy->start();
+}
+
+Outcome Upload::end_copy(Disk& disk, Purpose purpose) {
+  disk.copy->finish_progress();
+  if (purpose == Purpose::kVerify) return end_verification(disk);
+  disk.took = disk.progress.elapsed(EventLoop::Clock::now());
+  end_upload(disk);
+  return {};
+}
+
+void Upload::end_upload(Disk& disk) {
+  const int status = disk.copy->status();
+  if (status == 0) {
+    disk.state = DiskState::kUploaded;
+    display_.changed(disk);
+    return;
+  }
+  show_copy_errors(disk);
+  if (status > 128)
+    console_.say(prefix(disk) + "nbdcopy was ended by " + signal_name(status - 128));
+  const std::string spool = parameters_.spool();
+  fail(disk, "the upload failed; the disk at " + disk.target.name + " is incomplete" +
+                 (spool.empty() ? "" : "; what could not be sent is kept in " + spool));
+}
+
+Outcome Upload::end_verification(Disk& disk) {
+  const std::string& target = disk.target.name;
+  if (disk.reader->stop(kStop) == EventLoop::End::kStopped) return Outcome::stopped();
+  if (disk.copy->status() == 0) {
+    disk.state = DiskState::kDone;
+    summarize(disk);
+  } else if (disk.reader->said().mismatch()) {
+    fail(disk, "verification failed: the disk at " + target + " differs from " +
+                   disk.source.image().quoted() + disk.copy->failed_at());
+  } else {
+    show_copy_errors(disk);
+    fail(disk, "verification failed: " + target + " could not be read back");
+  }
+  return {};
+}
+
+// With one disk that is what nbdupload ends with; of several it is said at once.
+void Upload::fail(Disk& disk, const std::string& why) {
+  disk.state = DiskState::kFailed;
+  disk.why = why;
+  if (disks_.size() > 1) console_.say(prefix(disk) + why);
+  display_.ended(disk);
+}
+
+void Upload::show_copy_errors(const Disk& disk) {
+  for (const std::string& line : disk.copy->errors(disk.target.name)) console_.line(line);
+}
+
+// After that all that was to arrive has arrived.
+Outcome Upload::stop_nbdkit() {
+  const auto is_uploaded = [](const Disk& disk) { return disk.state == DiskState::kUploaded; };
+  const bool any = std::any_of(disks_.begin(), disks_.end(), is_uploaded);
+  if (nbdkit_->stop(any ? kStopPatiently : kStop) == EventLoop::End::kStopped)
+    return Outcome::stopped();
+  for (Disk& disk : disks_) {
+    if (!is_uploaded(disk)) continue;
+    if (nbdkit_->status() != 0) {
+      fail(disk, "nbdkit ended with status " + std::to_string(nbdkit_->status()) +
+                     "; the disk at " + disk.target.name + " may be incomplete");
+    } else if (!options_.verify) {
+      disk.state = DiskState::kDone;
+      summarize(disk);
+    }
+  }
+  return {};
+}
+
+// --- After it --------------------------------------------------------------------
+
+void Upload::summarize(const Disk& disk) {
+  const double seconds = std::max<double>(static_cast<double>(disk.took.count()), 1);
+  const auto size = static_cast<double>(disk.source.size());
+  const std::string text = disk.source.image().quoted() + ": " + shown_bytes(size) + " in " +
+                           shown_time(disk.took) + ", " + shown_bytes(size / seconds) + "/s" +
+                           (options_.verify ? ", verified" : "");
+  if (display_.is_read())
+    console_.remark(text);
+  else
+    console_.log("nbdupload: " + text);
+  display_.ended(disk);
+}
+
+Outcome Upload::result() {
+  const bool read = display_.is_read();
+  display_.finish();
+  const auto failed =
+      static_cast<size_t>(std::count_if(disks_.begin(), disks_.end(), [](const Disk& disk) {
+        return disk.state == DiskState::kFailed;
+      }));
+  if (failed == 0) {
+    const char* const identical =
+        disks_.size() > 1 ? "; the copies are identical" : "; the copy is identical";
+    if (read) console_.say(std::string("done") + (options_.verify ? identical : ""));
+    return {};
+  }
+  if (disks_.size() == 1) return Outcome::failed(disks_[0].why);
+  return Outcome::failed(std::to_string(failed) + " of " + std::to_string(disks_.size()) +
+                         " disks failed");
 }
 
 }  // namespace nbdupload

@@ -2,28 +2,30 @@
 //
 // Upload: the order of things, from the command line to the exit status.
 //
-// The image and the programs are looked at, then the servers are started and both sizes are
-// compared; only then is anything sent. It ends by stopping all that it has started, the
-// reader and writer first, so that nobody complains of a lost connection.
+// The images and the programs are looked at, then the servers are started and sizes are
+// compared; only then is anything sent. Of several disks one may fail and the others arrive.
+// It ends by stopping all that it has started, the readers and writers first, so that nobody
+// complains of a lost connection.
 
 #pragma once
 
-#include <memory>
+#include <cstddef>
+#include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "bars.h"
 #include "console.h"
-#include "copy.h"
+#include "disk.h"
+#include "disk_list.h"
+#include "display.h"
 #include "event_loop.h"
 #include "nbdkit.h"
 #include "options.h"
 #include "outcome.h"
 #include "parameters.h"
 #include "private_directory.h"
-#include "progress_fd.h"
-#include "source.h"
 #include "target_facts.h"
 
 namespace nbdupload {
@@ -40,38 +42,51 @@ class Upload {
   void mute();
 
  private:
-  [[nodiscard]] Outcome check_arguments();
+  // Before anything is sent.
   [[nodiscard]] Outcome print_version();
+  [[nodiscard]] Outcome check_arguments();
+  [[nodiscard]] Or<std::vector<Pair>> pairs();
+  [[nodiscard]] Outcome add_disk(const Pair& pair, bool several);
   [[nodiscard]] Outcome prepare();
   void print_commands();
-  void print_command(const std::vector<std::string>& words) const;
+  void print_command(const Disk& disk, const std::vector<std::string>& words) const;
+  [[nodiscard]] Outcome open_target();
+  [[nodiscard]] Or<TargetFacts> ask_target(size_t index);
+  [[nodiscard]] Outcome check_target(size_t index);
+  [[nodiscard]] Outcome check_size(Disk& disk, const TargetFacts& target);
+  [[nodiscard]] Outcome cut_rounding(Disk& disk, uint64_t size);
+  [[nodiscard]] Outcome zero_rest(Disk& disk, const TargetFacts& target);
+
+  // Copying. Fails only if nbdupload is to end.
+  [[nodiscard]] Outcome copy_all(Purpose purpose);
+  [[nodiscard]] Outcome start_copy(size_t index, Purpose purpose);
+  void make_reader(Disk& disk);
+  [[nodiscard]] Outcome start_reader(Disk& disk);
+  [[nodiscard]] Outcome end_copy(Disk& disk, Purpose purpose);
+  void end_upload(Disk& disk);
+  [[nodiscard]] Outcome end_verification(Disk& disk);
+  void fail(Disk& disk, const std::string& why);
+  void show_copy_errors(const Disk& disk);
+  [[nodiscard]] Outcome stop_nbdkit();
+
+  // After it.
+  void summarize(const Disk& disk);
+  [[nodiscard]] Outcome result();
+
   // In a verbose run: what is started now.
   void show_command(const std::vector<std::string>& words);
-  [[nodiscard]] Or<TargetFacts> ask_target();
-  [[nodiscard]] Outcome check_target();
-  [[nodiscard]] Outcome check_size(const TargetFacts& target);
-  [[nodiscard]] Outcome cut_rounding(uint64_t size);
-  [[nodiscard]] Outcome zero_rest(const TargetFacts& target);
-  // The exit status of nbdcopy.
-  [[nodiscard]] Or<int> copy(Purpose purpose);
-  [[nodiscard]] Outcome send();
-  [[nodiscard]] Outcome verify();
-  void show_copy_errors();
-  void set_up_display();
-  void show_progress(int percent);
+  // Before what is said of one of several disks: its name.
+  [[nodiscard]] std::string prefix(const Disk& disk) const;
+  [[nodiscard]] Outcome named(const Disk& disk, const Outcome& outcome) const;
 
   EventLoop& loop_;
   Console& console_;
   const Options options_;
   Parameters parameters_;
-  ProgressFd progress_fd_;
   PrivateDirectory directory_;
-  std::optional<Image> image_;
-  std::optional<Source> source_;
+  std::deque<Disk> disks_;  // which other parts refer to
   std::optional<Nbdkit> nbdkit_;
-  std::optional<Copy> copy_;
-  std::vector<DiskShown> shown_;
-  std::optional<Bars> bars_;
+  Display display_;
   bool sending_ = false;
 };
 

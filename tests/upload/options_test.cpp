@@ -17,18 +17,33 @@ nbdupload::Or<nbdupload::Options> parse(std::vector<const char*> words) {
 
 }  // namespace
 
+using Words = std::vector<std::string>;
+
 TEST_CASE("options may stand anywhere before --, and what follows that is words", "[options]") {
-  auto parsed = parse({"disk", "-q", "url", "k=v", "--verify"});
+  auto parsed = parse({"disk", "-q", "url", "k=v", "--verify", "l=w"});
   REQUIRE(parsed.ok());
   CHECK(parsed.value().quiet);
   CHECK(parsed.value().verify);
-  CHECK(parsed.value().image == "disk");
-  CHECK(parsed.value().url == "url");
-  CHECK(parsed.value().parameters == std::vector<std::string>{"k=v"});
+  CHECK(parsed.value().words == Words{"disk", "url", "k=v", "l=w"});
   parsed = parse({"--", "--help", "-x"});
   REQUIRE(parsed.ok());
-  CHECK(parsed.value().image == "--help");
-  CHECK(parsed.value().url == "-x");
+  CHECK(parsed.value().words == Words{"--help", "-x"});
+}
+
+TEST_CASE("an option that may be given many times takes one value each time", "[options]") {
+  auto parsed = parse({"--map", "a=b", "k=v", "--map=[c]=d", "--filter=log", "--filter", "rate"});
+  REQUIRE(parsed.ok());
+  CHECK(parsed.value().maps == Words{"a=b", "[c]=d"});
+  CHECK(parsed.value().filters == Words{"log", "rate"});
+  CHECK(parsed.value().words == Words{"k=v"});
+}
+
+TEST_CASE("a number of jobs is one that makes sense", "[options]") {
+  for (const char* text : {"--jobs=0", "--jobs=-1", "--jobs=x", "--jobs=101", "--jobs=4x"})
+    CHECK_FALSE(parse({text}).ok());
+  auto parsed = parse({"--jobs=7"});
+  REQUIRE(parsed.ok());
+  CHECK(parsed.value().jobs == 7);
 }
 
 TEST_CASE("a value stands behind = or a blank, or right behind a short option", "[options]") {
@@ -60,6 +75,5 @@ TEST_CASE("of an unknown option only the name is told", "[options]") {
 TEST_CASE("the name of a file that looks like a list is one name", "[options]") {
   auto parsed = parse({"[a,b]", "url"});
   REQUIRE(parsed.ok());
-  CHECK(parsed.value().image == "[a,b]");
-  CHECK(parsed.value().positional == 2);
+  CHECK(parsed.value().words == Words{"[a,b]", "url"});
 }

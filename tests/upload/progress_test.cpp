@@ -9,9 +9,12 @@
 
 using namespace std::chrono_literals;
 using nbdupload::bar_line;
+using nbdupload::DiskShown;
+using nbdupload::DiskState;
 using nbdupload::Progress;
 using nbdupload::shown_bytes;
 using nbdupload::shown_time;
+using nbdupload::totals_of;
 
 namespace {
 
@@ -63,7 +66,7 @@ TEST_CASE("sizes have two or three digits, and times their hours", "[progress]")
 }
 
 TEST_CASE("a line has a bar, and fits into the terminal", "[progress]") {
-  nbdupload::DiskShown disk{"disk.qcow2", "uploading", Progress(100 << 20, {})};
+  DiskShown disk{"disk.qcow2", DiskState::kUploading, Progress(100 << 20, {})};
   disk.progress.set_percent(50, Progress::Time{} + 1s);
   const std::string line = bar_line(disk, Progress::Time{} + 1s, 120);
   CHECK(line == "disk.qcow2   50% [" + std::string(20, '*') + std::string(20, ' ') +
@@ -75,6 +78,45 @@ TEST_CASE("a line has a bar, and fits into the terminal", "[progress]") {
 TEST_CASE("a long name is cut by characters", "[progress]") {
   std::string name;
   for (int i = 0; i < 40; ++i) name += "\xc3\xbc";
-  const std::string line = bar_line({name, "", Progress(100, {})}, {}, 120);
+  const std::string line = bar_line({name, DiskState::kWaiting, Progress(100, {})}, {}, 120);
   CHECK(line.substr(0, 61) == name.substr(0, 60) + " ");
+}
+
+TEST_CASE("all disks together are as far as their bytes", "[progress]") {
+  std::vector<DiskShown> disks = {{"a", DiskState::kUploading, Progress(300, {})},
+                                  {"b", DiskState::kFailed, Progress(1000, {})},
+                                  {"c", DiskState::kDone, Progress(100, {})}};
+  disks[2].progress.set_percent(100, Progress::Time{} + 1s);
+  auto totals = totals_of(disks, Progress::Time{} + 1s);
+  CHECK(totals.percent() == 25);
+  CHECK(totals.ended == 2);
+  CHECK(totals.failed == 1);
+  CHECK_FALSE(totals.rate);
+  disks[0].progress.set_percent(50, Progress::Time{} + 2s);
+  totals = totals_of(disks, Progress::Time{} + 2s);
+  CHECK(whole(totals.rate) == 75);
+  CHECK(totals.left() == 2s);
+  CHECK(nbdupload::log_line(disks, Progress::Time{} + 2s) ==
+        "63%, 75 B/s, 0:02 left, 2 of 3 disks, 1 failed; uploading 'a' 50%");
+}
+
+TEST_CASE("100 percent is not told before all is done", "[progress]") {
+  std::vector<DiskShown> disks = {{"a", DiskState::kDone, Progress(1000000, {})},
+                                  {"b", DiskState::kUploading, Progress(100, {})}};
+  disks[0].progress.set_percent(100, Progress::Time{} + 1s);
+  CHECK(totals_of(disks, {}).percent() == 99);
+  disks[1].progress.set_percent(100, Progress::Time{} + 1s);
+  CHECK(totals_of(disks, {}).percent() == 100);
+}
+
+TEST_CASE("if not all fit on the terminal, those that are running are shown", "[progress]") {
+  std::vector<DiskShown> disks(50, {"disk", DiskState::kWaiting, Progress(100, {})});
+  disks[7] = {"seventh", DiskState::kUploading, Progress(100, {})};
+  auto lines = nbdupload::bar_lines(disks, {}, 80, 24);
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0].starts_with("seventh "));
+  CHECK(lines[1].starts_with("0 of 50 disks "));
+  CHECK(nbdupload::bar_lines(disks, {}, 80, 60).size() == 51);
+  disks.assign(50, {"disk", DiskState::kUploading, Progress(100, {})});
+  CHECK(nbdupload::bar_lines(disks, {}, 80, 24).size() == 22);
 }

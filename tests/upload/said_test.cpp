@@ -91,6 +91,7 @@ TEST_CASE("nbdkit's complaints that a client has left are not shown", "[said]") 
 TEST_CASE("what --verbose adds is told by the beginning of a line", "[said]") {
   CHECK(nbdupload::is_debug("nbdkit: debug: x"));
   CHECK(nbdupload::is_debug("nbdkit: upload.12: debug: x"));
+  CHECK(nbdupload::is_debug("nbdkit: upload[1]: debug: x"));
   CHECK_FALSE(nbdupload::is_debug("nbdkit: error: debug: x"));
   CHECK_FALSE(nbdupload::is_debug("nbdkit: a server says: debug: x"));
 }

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Disk: one image on its way to its target.
+
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "copy.h"
+#include "disk_state.h"
+#include "nbdkit.h"
+#include "progress.h"
+#include "source.h"
+#include "target.h"
+
+namespace nbdupload {
+
+struct Disk {
+  Disk(Source image_source, Target its_target)
+      : source(std::move(image_source)), target(std::move(its_target)) {}
+
+  [[nodiscard]] const std::string& name() const { return source.image().name(); }
+
+  Source source;
+  Target target;
+  DiskState state = DiskState::kWaiting;
+  Progress progress;             // of the upload, or of the verification
+  std::chrono::seconds took{0};  // the upload
+  std::string why;               // it has failed
+  std::optional<Nbdkit> reader;  // serves its target while it is verified
+  std::optional<Copy> copy;
+};
+
+}  // namespace nbdupload
