@@ -5,6 +5,9 @@
 
 #include "content.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace nbdupload {
 
 namespace {
@@ -15,20 +18,30 @@ struct Magic {
   size_t offset;
   std::string_view bytes;
   const char* what;
-  const char* advice;
+  const char* filter;
 };
 
 constexpr Magic kMagics[] = {
-    {0, "\x1f\x8b"sv, "a gzip file", "unpack it with gunzip"},
+    {0, "\x1f\x8b"sv, "a gzip file", "gzip"},
     {0,
      "\xfd"
      "7zXZ\0"sv,
-     "an xz file", "unpack it with unxz"},
-    {0, "PK\x03\x04"sv, "a zip archive", "unpack it with unzip"},
-    {0, "BZh"sv, "a bzip2 file", "unpack it with bunzip2"},
-    {0, "\x28\xb5\x2f\xfd"sv, "a zstd file", "unpack it with unzstd"},
-    {257, "ustar"sv, "a tar archive (an OVA is one)", "unpack it with 'tar -x'"},
+     "an xz file", "xz"},
+    {0, "PK\x03\x04"sv, "a zip archive", ""},
+    {0, "BZh"sv, "a bzip2 file", ""},
+    {0, "\x28\xb5\x2f\xfd"sv, "a zstd file", ""},
+    {257, "ustar"sv, "a tar archive", "tar"},
 };
+
+bool is_disk_name(std::string_view name) {
+  constexpr std::string_view kEnds[] = {".vmdk", ".vhd", ".vhdx", ".vdi", ".qcow2",
+                                        ".qcow", ".qed", ".hdd",  ".img", ".raw"};
+  std::string lower(name);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return std::any_of(std::begin(kEnds), std::end(kEnds),
+                     [&](std::string_view end) { return lower.ends_with(end); });
+}
 
 }  // namespace
 
@@ -36,8 +49,18 @@ Archive archive_of(std::string_view first) {
   for (const Magic& magic : kMagics)
     if (first.size() >= magic.offset + magic.bytes.size() &&
         first.substr(magic.offset, magic.bytes.size()) == magic.bytes)
-      return {magic.what, magic.advice};
+      return {magic.what, magic.filter};
   return {};
+}
+
+std::vector<std::string> disk_names(std::string_view lines) {
+  std::vector<std::string> names;
+  while (!lines.empty()) {
+    const std::string_view name = lines.substr(0, lines.find('\n'));
+    if (is_disk_name(name)) names.emplace_back(name);
+    lines.remove_prefix(std::min(name.size() + 1, lines.size()));
+  }
+  return names;
 }
 
 }  // namespace nbdupload

@@ -100,7 +100,7 @@ std::vector<std::string> Copy::errors(const std::string& target) const {
   std::vector<std::string> lines;
   for (const std::string& line : said_) {
     std::string shown = replaced(line, address_, target);
-    if (!source_.image().is_uri())
+    if (source_.image().fd() >= 0)
       shown = replaced(shown, source_.image().opened(), source_.image().name());
     lines.push_back(shown.starts_with("nbdcopy:") ? shown : "nbdcopy: " + shown);
   }

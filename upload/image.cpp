@@ -39,7 +39,8 @@ std::string absolute(const std::string& name) {
 
 }  // namespace
 
-Or<Image> Image::from_argument(const std::string& argument, const std::string& format) {
+Or<Image> Image::from_argument(const std::string& argument, const std::string& format,
+                               const std::string& url) {
   if (argument.empty()) return Outcome::usage("IMAGE is empty");
   if (argument == "-")
     return Outcome::usage(
@@ -53,7 +54,13 @@ Or<Image> Image::from_argument(const std::string& argument, const std::string& f
     if (!format.empty() && format != "raw")
       return Outcome::usage("--format=" + format + ": what an NBD server offers is raw");
   } else if (argument.starts_with("http://") || argument.starts_with("https://")) {
-    return Outcome::usage(shown + "the image comes first, then the URL");
+    if (!is_http_url(url) && !url.starts_with("+"))
+      return Outcome::usage(shown + "the image comes first, then the URL");
+    // It will stand in a process list.
+    if (argument.find_first_of("?#@") != std::string::npos)
+      return Outcome::usage(
+          shown + "what is behind '?' or before '@' may be a secret; download it first");
+    image.web_ = true;
   } else if (has_scheme(argument) && argument[0] >= 'a' && argument[0] <= 'z') {
     return Outcome::usage(shown + "it must be a file, a device or an NBD URI");
   } else {
@@ -64,7 +71,18 @@ Or<Image> Image::from_argument(const std::string& argument, const std::string& f
 
 Outcome Image::open() {
   const auto failure = [&](const std::string& what) { return Outcome::failed(quoted() + what); };
-  fd_ = FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (uri_ || web_) return {};
+  fd_ = FileDescriptor(open_file());
+  // FILE:MEMBER, if there is no file with a colon in its name.
+  for (size_t at = path_.find(':'); !fd_.is_open() && at != std::string::npos;
+       at = path_.find(':', at + 1)) {
+    Image file;
+    file.path_ = path_.substr(0, at);
+    fd_ = FileDescriptor(file.open_file());
+    if (fd_.is_open()) member_ = path_.substr(at + 1);
+  }
+  if (!member_.empty()) path_.resize(path_.size() - member_.size() - 1);
+  if (!fd_.is_open()) fd_ = FileDescriptor(open_file());
   if (!fd_.is_open()) {
     switch (errno) {
       case ENOENT:
@@ -82,6 +100,8 @@ Outcome Image::open() {
   fcntl(fd_.get(), F_SETFL, 0);
   return {};
 }
+
+int Image::open_file() const { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
 
 Or<uint64_t> Image::size() const {
   uint64_t size = 0;

@@ -17,18 +17,25 @@ namespace nbdupload {
 class Image {
  public:
   // Checks the argument, and that it goes with the format if one is given; opens nothing.
-  static Or<Image> from_argument(const std::string& argument, const std::string& format);
+  // `url` is the argument for its target.
+  static Or<Image> from_argument(const std::string& argument, const std::string& format,
+                                 const std::string& url);
 
-  // Fails if it is neither a file nor a block device, or can't be opened. Not for a URI.
+  // Fails if it is neither a file nor a block device, or can't be opened. Does nothing for what is
+  // no file.
   [[nodiscard]] Outcome open();
 
   // It is what an NBD server offers.
   [[nodiscard]] bool is_uri() const { return uri_; }
+  // It is what a web server offers.
+  [[nodiscard]] bool is_web() const { return web_; }
+  // The name of a file in it, if it is an archive: FILE:MEMBER; else empty.
+  [[nodiscard]] const std::string& member() const { return member_; }
   // As the user has written it.
   [[nodiscard]] const std::string& name() const { return name_; }
   // The name in quotes, as messages begin with it.
   [[nodiscard]] std::string quoted() const { return "'" + name_ + "'"; }
-  // An absolute path, or the URI.
+  // An absolute path, or the URI or URL.
   [[nodiscard]] const std::string& path() const { return path_; }
 
   // Of the open file: its number, the name by which programs that inherit it open it, and
@@ -39,8 +46,10 @@ class Image {
   [[nodiscard]] Or<uint64_t> size() const;
 
  private:
-  std::string name_, path_;
-  bool uri_ = false, block_device_ = false;
+  [[nodiscard]] int open_file() const;
+
+  std::string name_, path_, member_;
+  bool uri_ = false, web_ = false, block_device_ = false;
   FileDescriptor fd_;
 };
 

@@ -44,7 +44,11 @@ Outcome LocalServer::start(std::vector<int> inherited) {
                 EventLoop::Clock::now() + kLookTime);
   if (end == EventLoop::End::kStopped) return Outcome::stopped();
   if (end == EventLoop::End::kLate) return Outcome::failed(too_slow(process_->name()));
-  return has_content(pid_file_) ? Outcome() : Outcome::failed(last_words(said_));
+  return has_content(pid_file_) ? Outcome() : Outcome::failed(nbdupload::last_words(said_));
+}
+
+std::string LocalServer::last_words() const {
+  return said_.empty() ? "" : nbdupload::last_words(said_);
 }
 
 void LocalServer::stop(std::chrono::seconds patience) {

@@ -28,6 +28,8 @@ class LocalServer {
   void stop(std::chrono::seconds patience);
 
   [[nodiscard]] pid_t pid() const { return process_->pid(); }
+  // What it has said last; empty: nothing.
+  [[nodiscard]] std::string last_words() const;
 
  private:
   EventLoop& loop_;

@@ -29,7 +29,8 @@ std::string too_slow(const std::string& program) {
 
 std::string Looked::last_words() const { return nbdupload::last_words(errors); }
 
-Or<Looked> look(EventLoop& loop, std::vector<std::string> words, std::vector<int> inherited) {
+Or<Looked> look(EventLoop& loop, std::vector<std::string> words, std::vector<int> inherited,
+                std::chrono::seconds time) {
   Looked looked;
   Process::Setup setup;
   setup.words = std::move(words);
@@ -43,7 +44,7 @@ Or<Looked> look(EventLoop& loop, std::vector<std::string> words, std::vector<int
   if (!started.ok()) return started.failure();
   Process& process = *started.value();
   const EventLoop::End end =
-      loop.run([&] { return process.ended(); }, EventLoop::Clock::now() + kLookTime);
+      loop.run([&] { return process.ended(); }, EventLoop::Clock::now() + time);
   if (end == EventLoop::End::kLate) {
     if (process.stop(kEndTime) == EventLoop::End::kStopped) return Outcome::stopped();
     looked.errors.push_back(too_slow(process.name()));

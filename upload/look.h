@@ -28,7 +28,8 @@ struct Looked {
 
 // Fails if the program can't be started, or nbdupload is to end.
 [[nodiscard]] Or<Looked> look(EventLoop& loop, std::vector<std::string> words,
-                              std::vector<int> inherited = {});
+                              std::vector<int> inherited = {},
+                              std::chrono::seconds time = kLookTime);
 
 // "PROGRAM has not answered in 60 seconds"
 [[nodiscard]] std::string too_slow(const std::string& program);

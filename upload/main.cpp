@@ -17,11 +17,11 @@
 
 #include "console.h"
 #include "event_loop.h"
+#include "nbd_look.h"
 #include "options.h"
 #include "process.h"
 #include "trampoline.h"
 #include "upload.h"
-#include "zero_look.h"
 
 namespace nbdupload {
 
@@ -88,6 +88,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   nbdupload::run_trampoline(argc, argv);
-  nbdupload::run_zero_look(argc, argv);
+  nbdupload::run_nbd_look(argc, argv);
   return nbdupload::run(argc, argv);
 }

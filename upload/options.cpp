@@ -17,7 +17,8 @@ const char* const kUsage = R"(usage: nbdupload [OPTION...] IMAGE URL [KEY=VALUE.
        nbdupload [OPTION...] --map=IMAGE=URL... [KEY=VALUE...]
 
 Sends a disk image to an upload server, as raw data. IMAGE is a file or block
-device, raw or of any format that qemu-img knows, or an NBD URI. URL is
+device, raw or of any format that qemu-img knows, a disk in an archive
+(guest.ova or guest.ova:disk2.vmdk), gzip or xz file, an NBD URI or a URL. URL is
 https://HOST:PORT/images/TICKET or +FILE, a file with the URL in it. KEY=VALUE
 are parameters of nbdkit-upload-plugin, such as cafile=FILE.
 

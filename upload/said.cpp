@@ -31,12 +31,16 @@ constexpr std::string_view kDigits = "0123456789";
 // Of the name of one of nbdkit's threads, such as "upload.3" or "upload[1]".
 constexpr std::string_view kThread = "abcdefghijklmnopqrstuvwxyz0123456789.-[]";
 
-// "nbdkit: error: TEXT" or "nbdkit: upload.1: error: TEXT": the text; else nothing.
-std::string_view error_text(std::string_view line) {
-  if (!remove_prefix(line, "nbdkit: ")) return {};
+// "error: TEXT" or "upload.1: error: TEXT": the text; else nothing.
+std::string_view error_of_thread(std::string_view line) {
   if (remove_prefix(line, "error: ")) return line;
   line.remove_prefix(span(line, kThread));
   return remove_prefix(line, ": error: ") ? line : std::string_view();
+}
+
+// "nbdkit: error: TEXT" or "nbdkit: upload.1: error: TEXT": the text; else nothing.
+std::string_view error_text(std::string_view line) {
+  return remove_prefix(line, "nbdkit: ") ? error_of_thread(line) : std::string_view();
 }
 
 // "nbdkit: upload.1: error: TEXT", which a request's own thread has said.
@@ -90,6 +94,8 @@ std::string last_words(const std::vector<std::string>& lines) {
   for (const std::string_view name :
        {"nbdkit: ", "error: ", "qemu-img: ", "qemu-nbd: ", "nbdinfo: "})
     remove_prefix(words, name);
+  // One of nbdkit's threads: "file[1]: error: ".
+  if (const std::string_view text = error_of_thread(words); !text.empty()) words = text;
   // qemu-nbd names the image by the JSON that it was given.
   if (words.starts_with("Failed to blk_new_open 'json:")) {
     const size_t end = words.find("': ");

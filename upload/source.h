@@ -3,12 +3,14 @@
 // Source: what an image is, and what nbdcopy reads it from.
 //
 // A raw image is read as the open file, an NBD URI as it is; any other format through a
-// qemu-nbd of its own. An image is not trusted: whatever it refers to is read only if the
+// qemu-nbd of its own. What is packed (gzip, xz, tar, which an OVA is) or on a web server is read
+// through an nbdkit for each layer, below that. An image is not trusted: whatever it refers to is read only if the
 // user has given the format, and then only what was named.
 
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,8 +53,8 @@ class Source {
   [[nodiscard]] std::string address() const;
   [[nodiscard]] std::vector<int> inherited() const;
 
-  // For a dry run: qemu-nbd's words; empty: it is not needed.
-  [[nodiscard]] std::vector<std::string> server_words() const;
+  // To be shown: the words of all servers that are needed, the lowest first.
+  [[nodiscard]] std::vector<std::vector<std::string>> servers() const;
 
   void stop(std::chrono::seconds patience);
 
@@ -61,7 +63,12 @@ class Source {
   [[nodiscard]] Outcome detect();
   [[nodiscard]] Outcome check_format();
   void trust_references();
-  [[nodiscard]] Outcome refuse_archive() const;
+  [[nodiscard]] Outcome unpack();
+  [[nodiscard]] Outcome add_layer(const std::vector<std::string>& filter_words);
+  [[nodiscard]] Or<std::string> first_bytes();
+  [[nodiscard]] Or<std::string> list_members();
+  [[nodiscard]] Or<std::string> choose_member();
+  [[nodiscard]] std::vector<std::string> server_words() const;
   [[nodiscard]] Outcome start_server();
   [[nodiscard]] Outcome check_open_files() const;
   [[nodiscard]] bool may_be_open(const std::string& link) const;
@@ -69,6 +76,10 @@ class Source {
   [[nodiscard]] Outcome unopened(const std::string& why) const;
   [[nodiscard]] Outcome exchanged() const;
   [[nodiscard]] bool needs_server() const { return !image_.is_uri() && format_ != "raw"; }
+  [[nodiscard]] std::string layer_file(const char* suffix) const;
+  // What the open file, or the uppermost layer, is called.
+  [[nodiscard]] std::string below() const;
+  [[nodiscard]] std::string last_words_of_layers() const;
   [[nodiscard]] std::string file(const char* suffix) const;
 
   EventLoop& loop_;
@@ -83,6 +94,9 @@ class Source {
   std::string detected_, last_words_;  // what qemu-img has told last
   bool trusted_ = false, trusted_server_ = false;
   uint64_t size_ = 0;
+  // Each reads what the one before offers, and the first the open file or a web server.
+  std::deque<LocalServer> layers_;
+  std::vector<std::vector<std::string>> layer_words_;
   std::optional<LocalServer> server_;   // qemu-nbd
   std::optional<LocalServer> resizer_;  // nbdkit, which reads what that offers
 };

@@ -152,7 +152,7 @@ Or<std::vector<Pair>> Upload::pairs() {
 Outcome Upload::add_disk(const Pair& pair, bool several) {
   const std::string& format = pair.format.empty() ? options_.format : pair.format;
   if (Outcome outcome = check_format(format); !outcome.ok()) return outcome;
-  Or<Image> image = Image::from_argument(pair.image, format);
+  Or<Image> image = Image::from_argument(pair.image, format, pair.url);
   if (!image.ok()) return image.failure();
   Or<Target> target = Target::from_argument(loop_, pair.url);
   if (!target.ok()) return target.failure();
@@ -198,7 +198,7 @@ Outcome Upload::prepare() {
 void Upload::print_command(const Disk& disk, const std::vector<std::string>& words) const {
   std::string line = quoted_words(words);
   const Image& image = disk.source.image();
-  if (!image.is_uri() && line.find(image.opened()) != std::string::npos)
+  if (image.fd() >= 0 && line.find(image.opened()) != std::string::npos)
     line += " " + std::to_string(image.fd()) + "<" + quoted_word(image.path());
   line = replaced(line, directory_.file(""), directory_.shown_file(""));
   write_all(STDOUT_FILENO, line + "\n");
@@ -208,7 +208,7 @@ void Upload::print_commands() {
   write_all(STDOUT_FILENO,
             "# What is secret is left out here; it is given to nbdkit by pipes.\n");
   for (const Disk& disk : disks_)
-    if (const auto words = disk.source.server_words(); !words.empty()) print_command(disk, words);
+    for (const auto& words : disk.source.servers()) print_command(disk, words);
   print_command(disks_[0], nbdkit_->shown_words(Purpose::kUpload));
   const auto copy_words = [&](const Disk& disk, const Nbdkit& nbdkit, size_t index, Purpose why) {
     return Copy::words(disk.source, nbdkit.address(index), why, options_.target_is_zero,
@@ -231,7 +231,7 @@ void Upload::show_command(const std::vector<std::string>& words) {
 Outcome Upload::open_target() {
   std::vector<uint64_t> sizes;
   for (Disk& disk : disks_) {
-    show_command(disk.source.server_words());
+    for (const auto& words : disk.source.servers()) show_command(words);
     if (Outcome outcome = disk.source.serve(); !outcome.ok()) return outcome;
     sizes.push_back(disk.source.size());
   }

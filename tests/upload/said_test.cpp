@@ -46,6 +46,7 @@ TEST_CASE("a line without an end fills no memory", "[said]") {
 TEST_CASE("the reason is the last line that is one, without names of programs", "[said]") {
   CHECK(last_words({}) == "no reason was given");
   CHECK(last_words({"nbdkit: error: bad", "", "Use 'x' for documentation."}) == "bad");
+  CHECK(last_words({"nbdkit: file[1]: error: bad"}) == "bad");
   CHECK(last_words({"qemu-nbd: Failed to blk_new_open 'json:{\"a\"}': Is bad"}) == "Is bad");
 }
 

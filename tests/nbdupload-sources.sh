@@ -1,0 +1,176 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# nbdupload's sources beyond a disk image: disks in an OVA, compressed images, images on a web
+# server. What can't be told apart, or is no disk, is refused before anything is sent.
+
+. "$(dirname "$0")/lib.sh"
+cd "$TMP" || exit 99
+mkdir tmp www
+size=$((8 << 20))
+
+{ seq 300000; head -c 1M /dev/urandom; } | head -c 4M >disk.raw
+truncate -s $size disk.raw
+cp disk.raw other.raw
+printf other | dd of=other.raw conv=notrunc bs=1 seek=5000000 status=none
+for name in disk other; do
+  qemu-img convert -f raw -O qcow2 $name.raw $name.qcow2 || exit 99
+  qemu-img convert -f raw -O vmdk -o subformat=streamOptimized $name.raw $name.vmdk || exit 99
+done
+echo '<Envelope/>' >guest.ovf
+
+tickets=()
+for name in at at2; do tickets+=(--ticket "$name=file:$TMP/$name,size=$size,writers=8"); done
+start_server "${tickets[@]}"
+url=https://localhost:$PORT/images
+
+try() {
+  run env TMPDIR="$TMP/tmp" "$UPLOAD_NBDUPLOAD" --plugin "$UPLOAD_PLUGIN" "$@" "cafile=$CAFILE"
+}
+expect_status() {
+  [ "$status" = "$1" ] || { fail "exit status $status instead of $1"; show err; }
+  [ -z "$(ls "$TMP/tmp")" ] || fail "left behind: $(ls "$TMP/tmp")"
+}
+expect_arrived() {
+  expect_status 0
+  cmp "$1" "$2" >"$TMP/cmp" 2>&1 || fail "$(cat "$TMP/cmp")"
+  truncate -s 0 "$2"
+  truncate -s $size "$2"
+}
+
+begin 'the disk of an OVA arrives'
+tar -cf one.ova guest.ovf disk.vmdk
+try --verify one.ova "$url/at"
+expect_arrived disk.raw at
+expect "^nbdupload: 'one.ova' is a tar archive, which is unpacked" err
+
+begin 'of several disks in an OVA each is named'
+tar -cf two.ova guest.ovf disk.vmdk other.vmdk
+try two.ova "$url/at"
+expect_status 1
+expect "^nbdupload: 'two.ova' has several disks: 'two.ova:disk.vmdk', 'two.ova:other.vmdk'" err
+try two.ova:other.vmdk "$url/at"
+expect_arrived other.raw at
+try --map "two.ova:disk.vmdk=$url/at" --map "two.ova:other.vmdk=$url/at2"
+expect_arrived disk.raw at
+expect_arrived other.raw at2
+tar -cf raw.tar disk.raw guest.ovf
+try --format=raw raw.tar:disk.raw "$url/at"
+expect_arrived disk.raw at
+
+begin 'what is not in an archive, or is in none, is refused'
+try two.ova:third.vmdk "$url/at"
+expect_status 1
+expect "^nbdupload: 'two.ova:third.vmdk': there is no such file in the archive" err
+gzip -k two.ova
+try two.ova.gz:third.vmdk "$url/at"
+expect_status 1
+expect "^nbdupload: 'two.ova.gz:third.vmdk' can't be unpacked: tar " err
+rm two.ova.gz
+try disk.raw:third.vmdk "$url/at"
+expect_status 1
+expect "^nbdupload: 'disk.raw:third.vmdk': no such file" err
+tar -cf none.tar guest.ovf
+try none.tar "$url/at"
+expect_status 1
+expect "^nbdupload: 'none.tar' is a tar archive, and no file in it has a disk's name" err
+
+begin 'the name of a file in an archive is no option of tar'\''s'
+name="--use-compress-program=touch injected;.vmdk"
+cp disk.vmdk "./$name"
+tar -cf option.ova -- "$name"
+for image in option.ova "option.ova:$name"; do
+  try "$image" "$url/at"
+  expect_status 1
+  expect "^nbdupload: '.*: a file in an archive whose name begins with '-'" err
+done
+[ ! -e injected ] || fail 'it was run'
+
+begin 'the name of a file with a colon in it is that file'
+cp disk.raw one.ova:disk.vmdk
+try one.ova:disk.vmdk "$url/at"
+expect_arrived disk.raw at
+rm one.ova:disk.vmdk
+
+begin 'compressed images of any format arrive'
+for file in disk.raw disk.qcow2; do
+  for program in gzip xz; do
+    $program -k $file
+    packed=$(echo $file.[gx]z)
+    try --verify "$packed" "$url/at"
+    expect_arrived disk.raw at
+    rm "$packed"
+  done
+done
+
+begin 'an image in an archive in an archive arrives, and an archive in one is not taken for a disk'
+gzip -k two.ova
+try two.ova.gz:disk.vmdk "$url/at"
+expect_arrived disk.raw at
+try two.ova.gz "$url/at"
+expect_status 1
+expect "^nbdupload: 'two.ova.gz' has a tar archive in it" err
+printf 'PK\3\4' >inner
+truncate -s 4096 inner
+gzip inner
+try inner.gz "$url/at"
+expect_status 1
+expect "^nbdupload: 'inner.gz' is a zip archive, not a disk" err
+
+begin 'an image in an archive that refers to a file is refused, whatever its format is said to be'
+cp disk.raw /tmp/"${TMP##*/}"-secret
+qemu-img create -q -f qcow2 -b /tmp/"${TMP##*/}"-secret -F raw overlay.qcow2
+gzip overlay.qcow2
+for option in --quiet --format=qcow2; do
+  try $option overlay.qcow2.gz "$url/at"
+  expect_status 1
+  expect "^nbdupload: 'overlay.qcow2.gz' \(qcow2\) refers to '/tmp/.*'" err
+done
+rm /tmp/"${TMP##*/}"-secret
+
+begin 'a damaged archive is refused'
+gzip -k disk.raw
+head -c 100000 disk.raw.gz >cut.gz
+try cut.gz "$url/at"
+expect_status 1
+expect "^nbdupload: 'cut.gz' can't be " err
+
+begin 'a dry run shows each server that reads an image'
+try --dry-run two.ova:disk.vmdk "$url/at"
+expect_status 0
+expect '^nbdkit .*--filter=tar file /dev/fd/([0-9]+) tar-entry=disk.vmdk .*\1<' out
+expect '^qemu-nbd .*"driver":"nbd"' out
+[ ! -s at.changed ] || fail 'it was changed'
+
+if command -v nginx >/dev/null; then
+  begin 'an image on a web server arrives'
+  cp disk.raw disk.qcow2 two.ova disk.raw.gz www/
+  cat >nginx.conf <<END
+$([ "$(id -u)" != 0 ] || echo 'user root;') daemon off; worker_processes 1; pid $TMP/nginx.pid; error_log stderr; events { }
+http { access_log off; $(for name in client_body proxy fastcgi uwsgi scgi; do
+    echo "${name}_temp_path $TMP/nginx-$name;"; done)
+  server { listen unix:$TMP/nginx.socket; listen 127.0.0.1:0; root $TMP/www; } }
+END
+  free_port=$("${PYTHON:-python3}" -c 'import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  sed -i "s|listen unix:[^;]*; listen 127.0.0.1:0;|listen 127.0.0.1:$free_port;|" nginx.conf
+  nginx -e stderr -p "$TMP" -c "$TMP/nginx.conf" 2>nginx.log &
+  pids+=($!)
+  await 10 curl -s -o /dev/null "http://127.0.0.1:$free_port/" || { fail 'nginx does not start'; show nginx.log; }
+  for name in disk.raw disk.qcow2 disk.raw.gz; do
+    try --verify "http://127.0.0.1:$free_port/$name" "$url/at"
+    expect_arrived disk.raw at
+  done
+  try "http://127.0.0.1:$free_port/missing" "$url/at"
+  expect_status 1
+  expect "^nbdupload: 'http://127.0.0.1:[0-9]+/missing' can't be " err
+  for secret in "http://me:hidden@127.0.0.1:$free_port/disk.raw" \
+    "http://127.0.0.1:$free_port/disk.raw?sig=hidden"; do
+    try "$secret" "$url/at"
+    expect_status 2
+    expect_not hidden err
+  done
+fi
+
+stop_server
+finish
