@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 cd "$TMP" || exit 99
+preload_nbdkit
 mkdir tmp
 size=$((8 << 20))
 secret=ticket-to-be-kept-secret

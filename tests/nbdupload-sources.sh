@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 cd "$TMP" || exit 99
+preload_nbdkit
 mkdir tmp www
 size=$((8 << 20))
 
