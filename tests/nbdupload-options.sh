@@ -50,7 +50,7 @@ printf 'BZh9' >disk.bz2
 printf '\050\265\057\375' >disk.zst
 for archive in zip bz2 zst; do
   try disk.$archive gz
-  expect_status 1
+  expect_status 3
   expect "^nbdupload: 'disk.$archive' is a .*: unpack it, or say --format=raw" err
 done
 expect_same <(yes filled | head -c $size) at-gz
@@ -82,7 +82,7 @@ expect_same disk.raw at-vpc
 begin 'an end of a vpc image that is not zero is not left out'
 qemu-io -f vpc -c "write -P 7 $size 512" disk.vpc >/dev/null || fail 'qemu-io fails'
 try --format=vpc disk.vpc vpc-data
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'disk.vpc' has [0-9]+ bytes, more than the $size" err
 expect_same <(yes filled | head -c $size) at-vpc-data
 
@@ -102,7 +102,7 @@ more=()
 try --dry-run --rate=100M disk.raw plain
 expect '^nbdkit .*--filter=rate .* rate=100M' out
 try --rate=fast disk.raw plain
-expect_status 1
+expect_status 3
 expect '^nbdupload: .*fast.*nothing was sent' err
 
 begin 'a verbose run shows commands and what nbdkit says, and no secret'
@@ -124,12 +124,12 @@ expect_status 0
 [ ! -s err ] || { fail 'it says'; show err; }
 expect "${time}nbdupload: the last .* are made zero" log
 try --quiet --log=log missing.raw plain
-expect_status 1
+expect_status 3
 expect "${time}nbdupload: 'missing.raw': no such file" log
 expect 'are made zero' log
 ! grep -vE "$time" log || fail 'a line has no time'
 try --log=/nonexistent/log disk.raw plain
-expect_status 1
+expect_status 3
 expect "^nbdupload: --log: '/nonexistent/log' can't be opened" err
 
 begin 'a file whose first line is not just a URL is named'
@@ -137,7 +137,7 @@ for ending in '\r\n' ' \n' '\t\n'; do
   # shellcheck disable=SC2059 # the ending is a format
   printf "$url/$secret$ending" >url-file
   run env TMPDIR="$TMP/tmp" "$UPLOAD_NBDUPLOAD" --plugin "$UPLOAD_PLUGIN" disk.raw +url-file
-  expect_status 1
+  expect_status 3
   expect '^nbdupload: URL=\+url-file: ' err
   expect_not "$secret" err
 done

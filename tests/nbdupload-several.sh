@@ -97,7 +97,7 @@ try --map "one.raw $secret"
 expect_status 2
 expect_not "$secret" err
 try --list=missing
-expect_status 1
+expect_status 3
 try --jobs=0 --list=list.json
 expect_status 2
 try --list=list.json stray
@@ -106,16 +106,16 @@ expect_status 2
 begin 'nothing is sent if one of them can not be'
 before=$(counter changes)
 try --map "one.raw=$url/one" --map "missing.raw=$url/two"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'missing.raw': no such file" err
 try --map "one.raw=$url/one" --map "two=2.qcow2=$url/expired"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two=2.qcow2', .*403.*nothing was sent" err
 try --map "one.raw=$url/one" --map "two=2.qcow2=$url/larger"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two=2.qcow2' has $size bytes, less than the $((size * 2))" err
 try --map "one.raw=$url/one" --map "two=2.qcow2=$url/one"
-expect_status 1
+expect_status 3
 [ "$(counter changes)" = "$before" ] || fail 'there were changes'
 
 begin 'one that fails is named, and the others arrive'
@@ -129,10 +129,17 @@ expect_same three.raw at-three
 
 begin 'one that differs is named'
 try --verify --map "one.raw=$url/one" --map "two=2.qcow2=$url/forgets" --map "three.raw=$url/three"
-expect_status 1
+expect_status 4
 expect "^nbdupload: 'two=2.qcow2': verification failed: the disk at .* differs from 'two=2.qcow2'" err
 expect_not "'(one|three).raw': verification failed" err
 expect '^nbdupload: 1 of 3 disks failed' err
+
+begin 'of one that is incomplete and one that differs the worse decides the exit status'
+try --verify --map "one.raw=$url/forgets" --map "two=2.qcow2=$url/fails" --map "three.raw=$url/three"
+expect_status 1
+expect "^nbdupload: 'one.raw': verification failed" err
+expect "^nbdupload: 'two=2.qcow2': the upload failed; the disk at .* is incomplete" err
+expect '^nbdupload: 2 of 3 disks failed' err
 
 begin 'sizes are the images'\'' if the server does not tell them'
 try --map "one.raw=$url/nosize" --map "two=2.qcow2=$url/nosize2"
@@ -149,7 +156,7 @@ expect_not "$secret" out
 
 begin 'programs get one object a line, and nothing else is on standard output'
 try --progress=json --verify --map "one.raw=$url/one" --map "two=2.qcow2=$url/forgets"
-expect_status 1
+expect_status 4
 "${PYTHON:-python3}" - out <<'END' >objects 2>&1 || { fail 'they are not as they should be'; show objects; show out; }
 import json, sys
 events = [json.loads(line) for line in open(sys.argv[1])]

@@ -48,7 +48,7 @@ expect "^nbdupload: 'one.ova' is a tar archive, which is unpacked" err
 begin 'of several disks in an OVA each is named'
 tar -cf two.ova guest.ovf disk.vmdk other.vmdk
 try two.ova "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two.ova' has several disks: 'two.ova:disk.vmdk', 'two.ova:other.vmdk'" err
 try two.ova:other.vmdk "$url/at"
 expect_arrived other.raw at
@@ -61,19 +61,19 @@ expect_arrived disk.raw at
 
 begin 'what is not in an archive, or is in none, is refused'
 try two.ova:third.vmdk "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two.ova:third.vmdk': there is no such file in the archive" err
 gzip -k two.ova
 try two.ova.gz:third.vmdk "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two.ova.gz:third.vmdk' can't be unpacked: tar " err
 rm two.ova.gz
 try disk.raw:third.vmdk "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'disk.raw:third.vmdk': no such file" err
 tar -cf none.tar guest.ovf
 try none.tar "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'none.tar' is a tar archive, and no file in it has a disk's name" err
 
 begin 'the name of a file in an archive is no option of tar'\''s'
@@ -82,7 +82,7 @@ cp disk.vmdk "./$name"
 tar -cf option.ova -- "$name"
 for image in option.ova "option.ova:$name"; do
   try "$image" "$url/at"
-  expect_status 1
+  expect_status 3
   expect "^nbdupload: '.*: a file in an archive whose name begins with '-'" err
 done
 [ ! -e injected ] || fail 'it was run'
@@ -109,13 +109,13 @@ gzip -k two.ova
 try two.ova.gz:disk.vmdk "$url/at"
 expect_arrived disk.raw at
 try two.ova.gz "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'two.ova.gz' has a tar archive in it" err
 printf 'PK\3\4' >inner
 truncate -s 4096 inner
 gzip inner
 try inner.gz "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'inner.gz' is a zip archive, not a disk" err
 
 begin 'an image in an archive that refers to a file is refused, whatever its format is said to be'
@@ -124,7 +124,7 @@ qemu-img create -q -f qcow2 -b /tmp/"${TMP##*/}"-secret -F raw overlay.qcow2
 gzip overlay.qcow2
 for option in --quiet --format=qcow2; do
   try $option overlay.qcow2.gz "$url/at"
-  expect_status 1
+  expect_status 3
   expect "^nbdupload: 'overlay.qcow2.gz' \(qcow2\) refers to '/tmp/.*'" err
 done
 rm /tmp/"${TMP##*/}"-secret
@@ -133,7 +133,7 @@ begin 'a damaged archive is refused'
 gzip -k disk.raw
 head -c 100000 disk.raw.gz >cut.gz
 try cut.gz "$url/at"
-expect_status 1
+expect_status 3
 expect "^nbdupload: 'cut.gz' can't be " err
 
 begin 'a dry run shows each server that reads an image'
@@ -163,7 +163,7 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     expect_arrived disk.raw at
   done
   try "http://127.0.0.1:$free_port/missing" "$url/at"
-  expect_status 1
+  expect_status 3
   expect "^nbdupload: 'http://127.0.0.1:[0-9]+/missing' can't be " err
   for secret in "http://me:hidden@127.0.0.1:$free_port/disk.raw" \
     "http://127.0.0.1:$free_port/disk.raw?sig=hidden"; do

@@ -29,6 +29,8 @@ struct Disk {
   DiskState state = DiskState::kWaiting;
   Progress progress;             // of the upload, or of the verification
   std::chrono::seconds took{0};  // the upload
+  // Everything was written and flushed, and nbdkit has ended well after that.
+  bool complete = false;
   std::string why;               // it has failed
   std::optional<Nbdkit> reader;  // serves its target while it is verified
   std::optional<Copy> copy;

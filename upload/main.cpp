@@ -17,6 +17,7 @@
 
 #include "console.h"
 #include "event_loop.h"
+#include "exit_status.h"
 #include "nbd_look.h"
 #include "options.h"
 #include "process.h"
@@ -26,8 +27,6 @@
 namespace nbdupload {
 
 namespace {
-
-constexpr int kFailed = 1, kUsageError = 2;
 
 // A core file would hold the secrets. Programs speak English, which is looked for in what
 // they say.
@@ -49,7 +48,7 @@ void set_up_process() {
   sigaddset(&mask, stop_signal);
   raise(stop_signal);
   sigprocmask(SIG_UNBLOCK, &mask, nullptr);
-  _exit(kFailed);
+  _exit(kIncomplete);
 }
 
 int run(int argc, char** argv) {
@@ -58,10 +57,11 @@ int run(int argc, char** argv) {
   EventLoop loop;
   Or<Options> options = parse_options(argc, argv);
   Outcome outcome = options.ok() ? Outcome() : options.failure();
+  ExitStatus failure_status = kNothingSent;
   if (options.ok()) {
     if (options.value().help) {
       write_all(STDOUT_FILENO, kUsage);
-      return 0;
+      return kAllGood;
     }
     Upload upload(loop, console, std::move(options.value()));
     outcome = upload.run();
@@ -70,16 +70,17 @@ int run(int argc, char** argv) {
       upload.mute();
       console.say("stopped by " + signal_name(loop.stop_signal()) + upload.state());
     }
+    failure_status = upload.failure_status();
   }
   switch (outcome.ending()) {
-    case Ending::kGood: return 0;
-    case Ending::kFailed: console.say(outcome.text()); return kFailed;
+    case Ending::kGood: return kAllGood;
+    case Ending::kFailed: console.say(outcome.text()); return failure_status;
     case Ending::kUsage:
       console.say(outcome.text() + "; see nbdupload --help");
       return kUsageError;
     case Ending::kStopped: end_by(loop.stop_signal());
   }
-  return kFailed;
+  return kIncomplete;
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
 
 Example: nbdupload disk.qcow2 https://server:54322/images/TICKET cafile=ca.pem
 
-Exit status: 0 all was written, flushed and, if asked, verified; 2 usage; 1 else.
+Exit status: 0 all was written, flushed and, if asked, verified; 1 a target is
+incomplete; 2 usage; 3 nothing was sent; 4 complete, but not verified.
 )";
 
 namespace {

@@ -17,8 +17,8 @@ namespace nbdupload {
 
 enum class Ending {
   kGood,
-  kFailed,   // exit status 1
-  kUsage,    // exit status 2: the command line is wrong
+  kFailed,
+  kUsage,    // the command line is wrong
   kStopped,  // by the signal that the event loop has seen
 };
 

@@ -78,12 +78,19 @@ void Upload::mute() {
 }
 
 std::string Upload::state() const {
-  if (!sending_) return "";
   std::string text;
   for (const Disk& disk : disks_)
-    if (disk.state == DiskState::kUploading)
+    if (disk.state == DiskState::kUploading ||
+        (disk.state == DiskState::kUploaded && !disk.complete))
       text += "; " + prefix(disk) + "the disk at " + disk.target.name + " is incomplete";
   return text;
+}
+
+ExitStatus Upload::failure_status() const {
+  if (!sending_) return kNothingSent;
+  const bool all_complete =
+      std::all_of(disks_.begin(), disks_.end(), [](const Disk& disk) { return disk.complete; });
+  return all_complete ? kUnverified : kIncomplete;
 }
 
 std::string Upload::prefix(const Disk& disk) const {
@@ -112,7 +119,6 @@ Outcome Upload::run() {
   sending_ = true;
   if (Outcome outcome = copy_all(Purpose::kUpload); !outcome.ok()) return outcome;
   if (Outcome outcome = stop_nbdkit(); !outcome.ok()) return outcome;
-  sending_ = false;
   if (options_.verify)
     if (Outcome outcome = copy_all(Purpose::kVerify); !outcome.ok()) return outcome;
   return result();
@@ -448,7 +454,10 @@ Outcome Upload::stop_nbdkit() {
     if (nbdkit_->status() != 0) {
       fail(disk, "nbdkit ended with status " + std::to_string(nbdkit_->status()) +
                      "; the disk at " + disk.target.name + " may be incomplete");
-    } else if (!options_.verify) {
+      continue;
+    }
+    disk.complete = true;
+    if (!options_.verify) {
       disk.state = DiskState::kDone;
       summarize(disk);
     }

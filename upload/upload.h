@@ -21,6 +21,7 @@
 #include "disk_list.h"
 #include "display.h"
 #include "event_loop.h"
+#include "exit_status.h"
 #include "nbdkit.h"
 #include "options.h"
 #include "outcome.h"
@@ -36,6 +37,8 @@ class Upload {
   ~Upload();
 
   [[nodiscard]] Outcome run();
+  // What a failure of run() means for the targets. Not for a bad command line or a signal.
+  [[nodiscard]] ExitStatus failure_status() const;
   // "; the disk at URL is incomplete" if something was sent and not all has arrived.
   [[nodiscard]] std::string state() const;
   // From now on nothing is shown but what nbdupload itself says.
@@ -87,7 +90,7 @@ class Upload {
   std::deque<Disk> disks_;  // which other parts refer to
   std::optional<Nbdkit> nbdkit_;
   Display display_;
-  bool sending_ = false;
+  bool sending_ = false;  // copies have begun
 };
 
 }  // namespace nbdupload
