@@ -143,6 +143,66 @@ expect '^nbdkit .*--filter=tar file /dev/fd/([0-9]+) tar-entry=disk.vmdk .*\1<' 
 expect '^qemu-nbd .*"driver":"nbd"' out
 [ ! -s at.changed ] || fail 'it was changed'
 
+# try_stream COMMAND [OPTION...]: what the command prints is standard input.
+try_stream() {
+  run env TMPDIR="$TMP/tmp" bash -c 'eval "$0" | "$@"' "$1" "$UPLOAD_NBDUPLOAD" \
+    --plugin "$UPLOAD_PLUGIN" "${@:2}" "cafile=$CAFILE"
+}
+expect_one_line() { [ "$(wc -l <err)" = 1 ] || { fail 'not one line'; show err; }; }
+
+begin 'a stream of the size that was told arrives, and its zeroes are not sent as data'
+before=$(counter bytes_put)
+try_stream 'cat disk.raw' --size=8M - "$url/at"
+expect_arrived disk.raw at
+[ ! -s err ] || { fail 'it says'; show err; }
+sent=$(($(counter bytes_put) - before))
+[ "$sent" -lt $((5 << 20)) ] || fail "$sent bytes were sent"
+try_stream '{ head -c 100 disk.raw; sleep 0.1; tail -c +101 disk.raw; }' --size=$size - "$url/at"
+expect_arrived disk.raw at
+run env TMPDIR="$TMP/tmp" bash -c '"$@" <disk.raw' - "$UPLOAD_NBDUPLOAD" --plugin "$UPLOAD_PLUGIN" \
+  --map "-=$url/at" --map "other.qcow2=$url/at2" --size=8M "cafile=$CAFILE"
+expect_arrived disk.raw at
+expect_arrived other.raw at2
+
+begin 'a stream that is shorter or longer than was told fails with one line and is not flushed'
+before=$(counter flushes)
+for ended in 'head -c 8388607 disk.raw:ended after 8388607 of 8388608 bytes' \
+  'head -c 513 disk.raw:ended after 513 of 8388608 bytes' \
+  '{ cat disk.raw; echo; }:has more than 8388608 bytes'; do
+  try_stream "${ended%%:*}" --size=8M - "$url/at"
+  expect_status 1
+  expect "^nbdupload: standard input ${ended#*:}; the disk at .* is incomplete" err
+  expect_one_line
+done
+[ "$(counter flushes)" = "$before" ] || fail 'it was flushed'
+
+begin 'a stream that is none, or an archive, or whose size is not told, changes nothing'
+before=$(counter changes)
+for bad in '3:true:--size=8M:is empty' '3:gzip -c disk.raw:--size=8M:is a gzip file, not a disk' \
+  '3:cat disk.raw:--size=9M:more than the 8388608' '2:cat disk.raw:--quiet:--size=N' \
+  '2:cat disk.raw:--size=0:is not a size' '2:cat disk.raw:--size=8X:is not a size' \
+  '2:cat disk.qcow2:--size=8M --format=qcow2:as raw only' '2:cat disk.raw:--size=8M --verify:once more' \
+  '2:cat disk.raw:--size=8M --zero-rest:not with standard input'; do
+  IFS=: read -r wanted command options text <<<"$bad"
+  # shellcheck disable=SC2086 # words are wanted
+  try_stream "$command" $options - "$url/at"
+  expect_status "$wanted"
+  expect "^nbdupload: .*$text" err
+  expect_one_line
+done
+try --size=8M disk.raw "$url/at"
+expect_status 2
+try --size=8M --map "-=$url/at" --map "-=$url/at2"
+expect_status 2
+expect "^nbdupload: IMAGE is '-' more than once" err
+[ "$(counter changes)" = "$before" ] || fail 'there were changes'
+
+begin 'an archive in a stream goes up as it is if that is wanted'
+cp disk.raw.gz padded.gz 2>/dev/null || gzip -c disk.raw >padded.gz
+truncate -s $size padded.gz
+try_stream 'cat padded.gz' --size=8M --format=raw - "$url/at"
+expect_arrived padded.gz at
+
 if command -v nginx >/dev/null; then
   begin 'an image on a web server arrives'
   cp disk.raw disk.qcow2 two.ova disk.raw.gz www/

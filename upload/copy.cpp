@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "said.h"
+#include "stream.h"
 
 namespace nbdupload {
 
@@ -40,6 +41,10 @@ Copy::~Copy() {
 std::vector<std::string> Copy::words(const Source& source, const std::string& address,
                                      Purpose purpose, bool target_is_zero,
                                      const std::string& progress) {
+  if (source.image().is_stream())
+    return stream_words({address, source.size(), source.stream().first_fd(),
+                         source.stream().rest_fd(), progress.empty() ? -1 : stoi(progress),
+                         target_is_zero});
   std::vector<std::string> words = {"nbdcopy"};
   if (!progress.empty()) words.push_back("--progress=" + progress);
   if (purpose == Purpose::kVerify)
@@ -102,9 +107,16 @@ std::vector<std::string> Copy::errors(const std::string& target) const {
     std::string shown = replaced(line, address_, target);
     if (source_.image().fd() >= 0)
       shown = replaced(shown, source_.image().opened(), source_.image().name());
-    lines.push_back(shown.starts_with("nbdcopy:") ? shown : "nbdcopy: " + shown);
+    const std::string who =
+        source_.image().is_stream() ? "nbdupload: standard input: " : "nbdcopy: ";
+    lines.push_back(shown.starts_with("nbdcopy:") ? shown : who + shown);
   }
   return lines;
+}
+
+std::string Copy::wrong_length() const {
+  const bool wrong = source_.image().is_stream() && status() == kWrongLength && !said_.empty();
+  return wrong ? "standard input " + said_.front() : "";
 }
 
 std::string Copy::failed_at() const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Copy: one nbdcopy, from a source to the target.
+// Copy: one nbdcopy, or for a stream its like (stream.h), from a source to the target.
 
 #pragma once
 
@@ -32,6 +32,9 @@ class Copy {
   [[nodiscard]] Outcome start();
   [[nodiscard]] bool ended() const { return process_ != nullptr && process_->ended(); }
   [[nodiscard]] int status() const { return process_->status(); }
+  [[nodiscard]] const char* program() const {
+    return source_.image().is_stream() ? "the copy of standard input" : "nbdcopy";
+  }
   void stop(std::chrono::seconds patience);
   // After its end: tells the progress that it has still told.
   void finish_progress();
@@ -40,6 +43,9 @@ class Copy {
   [[nodiscard]] std::vector<std::string> errors(const std::string& target) const;
   // " near byte N", if it has said where it has failed.
   [[nodiscard]] std::string failed_at() const;
+
+  // How a stream differs from what it should be, if that is why it has failed; else empty.
+  [[nodiscard]] std::string wrong_length() const;
 
   // Its words; with a file descriptor for progress if that is not negative.
   static std::vector<std::string> words(const Source& source, const std::string& address,

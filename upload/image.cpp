@@ -40,12 +40,16 @@ std::string absolute(const std::string& name) {
 }  // namespace
 
 Or<Image> Image::from_argument(const std::string& argument, const std::string& format,
-                               const std::string& url) {
+                               const std::string& url, std::optional<uint64_t> stream_size) {
   if (argument.empty()) return Outcome::usage("IMAGE is empty");
-  if (argument == "-")
-    return Outcome::usage(
-        "IMAGE can't be '-': standard input has no size; give a file, device or NBD URI");
   Image image;
+  if (argument == "-") {
+    if (!stream_size)
+      return Outcome::usage("IMAGE is '-': standard input does not tell its size; say --size=N");
+    if (!format.empty() && format != "raw")
+      return Outcome::usage("--format=" + format + ": standard input is read as raw only");
+    image.stream_size_ = stream_size;
+  }
   image.name_ = argument;
   image.path_ = argument;
   image.uri_ = is_nbd_uri(argument);
@@ -71,7 +75,7 @@ Or<Image> Image::from_argument(const std::string& argument, const std::string& f
 
 Outcome Image::open() {
   const auto failure = [&](const std::string& what) { return Outcome::failed(quoted() + what); };
-  if (uri_ || web_) return {};
+  if (uri_ || web_ || is_stream()) return {};
   fd_ = FileDescriptor(open_file());
   // FILE:MEMBER, if there is no file with a colon in its name.
   for (size_t at = path_.find(':'); !fd_.is_open() && at != std::string::npos;
@@ -104,6 +108,7 @@ Outcome Image::open() {
 int Image::open_file() const { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
 
 Or<uint64_t> Image::size() const {
+  if (stream_size_) return *stream_size_;
   uint64_t size = 0;
   struct stat found {};
   if (block_device_ && ioctl(fd_.get(), BLKGETSIZE64, &size) == 0) return size;

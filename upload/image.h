@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "file_descriptor.h"
@@ -17,9 +18,10 @@ namespace nbdupload {
 class Image {
  public:
   // Checks the argument, and that it goes with the format if one is given; opens nothing.
-  // `url` is the argument for its target.
+  // `url` is the argument for its target; `stream_size` is that of standard input, in bytes, if the
+  // user has told it.
   static Or<Image> from_argument(const std::string& argument, const std::string& format,
-                                 const std::string& url);
+                                 const std::string& url, std::optional<uint64_t> stream_size);
 
   // Fails if it is neither a file nor a block device, or can't be opened. Does nothing for what is
   // no file.
@@ -27,6 +29,8 @@ class Image {
 
   // It is what an NBD server offers.
   [[nodiscard]] bool is_uri() const { return uri_; }
+  // It is standard input.
+  [[nodiscard]] bool is_stream() const { return stream_size_.has_value(); }
   // It is what a web server offers.
   [[nodiscard]] bool is_web() const { return web_; }
   // The name of a file in it, if it is an archive: FILE:MEMBER; else empty.
@@ -49,6 +53,7 @@ class Image {
   [[nodiscard]] int open_file() const;
 
   std::string name_, path_, member_;
+  std::optional<uint64_t> stream_size_;
   bool uri_ = false, web_ = false, block_device_ = false;
   FileDescriptor fd_;
 };

@@ -21,6 +21,7 @@
 #include "nbd_look.h"
 #include "options.h"
 #include "process.h"
+#include "stream.h"
 #include "trampoline.h"
 #include "upload.h"
 
@@ -90,5 +91,6 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   nbdupload::run_trampoline(argc, argv);
   nbdupload::run_nbd_look(argc, argv);
+  nbdupload::run_stream(argc, argv);
   return nbdupload::run(argc, argv);
 }

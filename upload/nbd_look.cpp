@@ -4,15 +4,13 @@
 
 #include "nbd_look.h"
 
-#include <libnbd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "content.h"
+#include "nbd_connection.h"
 
 namespace nbdupload {
 
@@ -21,39 +19,26 @@ namespace {
 constexpr char kEndFlag[] = "--look-for-data", kFirstFlag[] = "--look-at-beginning";
 constexpr uint64_t kRequest = uint64_t{1} << 20;
 
-int fail() {
-  fprintf(stderr, "%s\n", nbd_get_error());
-  return 1;
-}
-
-using Handle = std::unique_ptr<nbd_handle, void (*)(nbd_handle*)>;
-
-Handle connect(const char* address) {
-  Handle nbd(nbd_create(), nbd_close);
-  if (nbd != nullptr && nbd_connect_uri(nbd.get(), address) != 0) nbd.reset();
-  return nbd;
-}
-
 int look_at_beginning(const char* address) {
-  const Handle nbd = connect(address);
+  const NbdConnection nbd = connect_to(address);
   const int64_t size = nbd == nullptr ? -1 : nbd_get_size(nbd.get());
-  if (size < 0) return fail();
+  if (size < 0) return nbd_failure();
   char buffer[kFirstBytes];
   const size_t count = std::min(sizeof buffer, static_cast<size_t>(size));
-  if (count > 0 && nbd_pread(nbd.get(), buffer, count, 0, 0) != 0) return fail();
+  if (count > 0 && nbd_pread(nbd.get(), buffer, count, 0, 0) != 0) return nbd_failure();
   return fwrite(buffer, 1, count, stdout) == count && fflush(stdout) == 0 ? 0 : 1;
 }
 
 int look_for_data(const char* address, uint64_t offset) {
-  const Handle nbd = connect(address);
-  if (nbd == nullptr) return fail();
+  const NbdConnection nbd = connect_to(address);
+  if (nbd == nullptr) return nbd_failure();
   const int64_t size = nbd_get_size(nbd.get());
-  if (size < 0) return fail();
+  if (size < 0) return nbd_failure();
   std::vector<char> buffer(kRequest);
   while (offset < static_cast<uint64_t>(size)) {
     const auto count =
         static_cast<size_t>(std::min(kRequest, static_cast<uint64_t>(size) - offset));
-    if (nbd_pread(nbd.get(), buffer.data(), count, offset, 0) != 0) return fail();
+    if (nbd_pread(nbd.get(), buffer.data(), count, offset, 0) != 0) return nbd_failure();
     if (std::any_of(buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(count),
                     [](char c) { return c != 0; })) {
       puts("data");

@@ -24,6 +24,7 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
 
   -f, --format=FORMAT   format of IMAGE, instead of detecting it
       --map=IMAGE=URL   upload that image there; may be given many times
+      --size=N          IMAGE is -, a raw stream of N bytes on standard input
       --list=FILE       the same from a file: JSON, or lines with tabs
       --jobs=N          copy so many images at a time (default: 4)
       --allow-larger    allow a target that is larger than IMAGE
@@ -82,6 +83,7 @@ void declare(CLI::App& app, Options& options, Words& words) {
   value("-f,--format", options.format);
   value("--log", options.log);
   value("--rate", options.rate);
+  value("--size", options.size);
   app.add_option("--filter", options.filters)->allow_extra_args(false);
   value("--progress-fd", options.progress_fd);
   value("--plugin", options.plugin);
@@ -120,8 +122,8 @@ Or<Options> parse_options(int argc, const char* const* argv) {
   for (const std::string& word : app.remaining())
     if (word != "--")
       return Outcome::usage("unknown option '" + word.substr(0, word.find('=')) + "'");
-  for (const char* name :
-       {"--format", "--list", "--log", "--progress", "--progress-fd", "--plugin", "--rate"})
+  for (const char* name : {"--format", "--list", "--log", "--progress", "--progress-fd",
+                           "--plugin", "--rate", "--size"})
     if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty())
       return Outcome::usage(std::string(name) + " needs a value that is not empty");
   if (app.count("IMAGE") > 0) options.words.push_back(positional.image);

@@ -24,6 +24,7 @@ struct Options {
   bool version = false;
   std::string progress_fd;  // empty: none
   std::string log;          // a file; empty: none
+  std::string size;         // of standard input; empty: it is not told
   std::string rate;         // bits a second, as nbdkit's filter takes them; empty: no limit
   std::vector<std::string> filters;
   std::string plugin = "upload";

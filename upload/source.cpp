@@ -77,6 +77,7 @@ Outcome Source::inspect() {
     format_ = "raw";
     return {};
   }
+  if (image_.is_stream()) return inspect_stream();
   if (Outcome outcome = unpack(); !outcome.ok()) return outcome;
   if (format_ == "raw") return {};
   if (Outcome outcome = need_program("qemu-img", "install qemu's (Debian: qemu-utils)");
@@ -86,6 +87,17 @@ Outcome Source::inspect() {
   if (format_ == "raw") return {};
   return need_program("qemu-nbd",
                       "it reads images of format " + format_ + " (Debian: qemu-utils)");
+}
+
+Outcome Source::inspect_stream() {
+  if (Outcome outcome = stream_.read_first(loop_); !outcome.ok()) return outcome;
+  if (stream_.first().empty()) return Outcome::failed(image_.quoted() + " is empty");
+  const Archive archive = archive_of(stream_.first());
+  if (format_ != "raw" && !archive.what.empty())
+    return Outcome::failed(image_.quoted() + " is " + archive.what +
+                           ", not a disk: unpack it, or say --format=raw to upload it as it is");
+  format_ = "raw";
+  return {};
 }
 
 // Adds layers until what comes out is no archive. If the user says that it is raw, it is that
@@ -290,6 +302,7 @@ void Source::trust_references() {
 // --- What it is read from -------------------------------------------------------
 
 std::string Source::address() const {
+  if (image_.is_stream()) return "-";
   if (resizer_) return "nbd+unix:///?socket=" + directory_.file("resized" + id_ + ".socket");
   if (image_.is_uri()) return image_.path();
   if (!needs_server()) return below();
@@ -297,6 +310,7 @@ std::string Source::address() const {
 }
 
 std::vector<int> Source::inherited() const {
+  if (image_.is_stream()) return {stream_.first_fd(), stream_.rest_fd()};
   const bool is_file = !resizer_ && !image_.is_uri() && !needs_server() && layers_.empty();
   return is_file ? std::vector{image_.fd()} : std::vector<int>();
 }

@@ -22,6 +22,7 @@
 #include "look.h"
 #include "outcome.h"
 #include "private_directory.h"
+#include "standard_input.h"
 
 namespace nbdupload {
 
@@ -32,8 +33,8 @@ class Source {
   Source(EventLoop& loop, Console& console, const PrivateDirectory& directory, Image image,
          std::string format, std::string id);
 
-  // Opens the image, if it is a file.
-  [[nodiscard]] Outcome open() { return image_.is_uri() ? Outcome() : image_.open(); }
+  // Opens the image, if it is a file or standard input.
+  [[nodiscard]] Outcome open() { return image_.is_stream() ? stream_.open() : image_.open(); }
   // Finds out the format, and whether the image is whole.
   [[nodiscard]] Outcome inspect();
   // Makes it ready to be read. Nothing is read if qemu-nbd has opened anything that was not
@@ -49,6 +50,8 @@ class Source {
 
   // In bytes. After serve().
   [[nodiscard]] uint64_t size() const { return size_; }
+  // Of an image that comes as a stream, once inspected.
+  [[nodiscard]] const StandardInput& stream() const { return stream_; }
   // What nbdcopy is given, and the file descriptors that it needs for it.
   [[nodiscard]] std::string address() const;
   [[nodiscard]] std::vector<int> inherited() const;
@@ -60,6 +63,7 @@ class Source {
 
  private:
   [[nodiscard]] Outcome look_at(const std::string& name, bool chain, bool& good);
+  [[nodiscard]] Outcome inspect_stream();
   [[nodiscard]] Outcome detect();
   [[nodiscard]] Outcome check_format();
   void trust_references();
@@ -86,6 +90,7 @@ class Source {
   Console& console_;
   const PrivateDirectory& directory_;
   Image image_;
+  StandardInput stream_;
   std::string format_;
   const std::string id_;
   // What it refers to. If the user has given the format, that is read with it, and a server

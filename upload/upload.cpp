@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/parse.h"
 #include "dry_run.h"
 #include "look.h"
 #include "process.h"
@@ -158,7 +159,7 @@ Or<std::vector<Pair>> Upload::pairs() {
 Outcome Upload::add_disk(const Pair& pair, bool several) {
   const std::string& format = pair.format.empty() ? options_.format : pair.format;
   if (Outcome outcome = check_format(format); !outcome.ok()) return outcome;
-  Or<Image> image = Image::from_argument(pair.image, format, pair.url);
+  Or<Image> image = Image::from_argument(pair.image, format, pair.url, stream_size_);
   if (!image.ok()) return image.failure();
   Or<Target> target = Target::from_argument(loop_, pair.url);
   if (!target.ok()) return target.failure();
@@ -169,12 +170,33 @@ Outcome Upload::add_disk(const Pair& pair, bool several) {
   return {};
 }
 
+// Standard input is read once, by whoever copies it.
+Outcome Upload::check_stream() {
+  const auto streams = std::count_if(disks_.begin(), disks_.end(), [](const Disk& disk) {
+    return disk.source.image().is_stream();
+  });
+  if (streams == 0 && stream_size_)
+    return Outcome::usage("--size is that of standard input, and IMAGE is not '-'");
+  if (streams > 1) return Outcome::usage("IMAGE is '-' more than once");
+  if (streams > 0 && options_.verify)
+    return Outcome::usage("--verify reads the image once more, which standard input can't be");
+  if (streams > 0 && options_.zero_rest)
+    return Outcome::usage("--zero-rest: not with standard input");
+  return {};
+}
+
 Outcome Upload::check_arguments() {
   if (Outcome outcome = check_format(options_.format); !outcome.ok()) return outcome;
+  if (!options_.size.empty()) {
+    stream_size_ = upload::parse_size(options_.size);
+    if (stream_size_.value_or(0) == 0)
+      return Outcome::usage("--size: '" + options_.size + "' is not a size, such as 10G");
+  }
   Or<std::vector<Pair>> all = pairs();
   if (!all.ok()) return all.failure();
   for (const Pair& pair : all.value())
     if (Outcome outcome = add_disk(pair, all.value().size() > 1); !outcome.ok()) return outcome;
+  if (Outcome outcome = check_stream(); !outcome.ok()) return outcome;
   for (size_t i = options_.has_list() ? 0 : 2; i < options_.words.size(); ++i)
     if (Outcome outcome = parameters_.add(loop_, options_.words[i]); !outcome.ok())
       return outcome;
@@ -407,9 +429,14 @@ void Upload::end_upload(Disk& disk) {
     display_.changed(disk);
     return;
   }
+  if (const std::string wrong = disk.copy->wrong_length(); !wrong.empty()) {
+    fail(disk, wrong + "; the disk at " + disk.target.name + " is incomplete");
+    return;
+  }
   show_copy_errors(disk);
   if (status > 128)
-    console_.say(prefix(disk) + "nbdcopy was ended by " + signal_name(status - 128));
+    console_.say(prefix(disk) + disk.copy->program() + " was ended by " +
+                 signal_name(status - 128));
   const std::string spool = parameters_.spool();
   fail(disk, "the upload failed; the disk at " + disk.target.name + " is incomplete" +
                  (spool.empty() ? "" : "; what could not be sent is kept in " + spool));

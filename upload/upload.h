@@ -49,6 +49,7 @@ class Upload {
   [[nodiscard]] Outcome print_version();
   [[nodiscard]] Outcome check_arguments();
   [[nodiscard]] Or<std::vector<Pair>> pairs();
+  [[nodiscard]] Outcome check_stream();
   [[nodiscard]] Outcome add_disk(const Pair& pair, bool several);
   [[nodiscard]] Outcome prepare();
   void print_commands();
@@ -86,6 +87,7 @@ class Upload {
   Console& console_;
   const Options options_;
   Parameters parameters_;
+  std::optional<uint64_t> stream_size_;  // of standard input, in bytes
   PrivateDirectory directory_;
   std::deque<Disk> disks_;  // which other parts refer to
   std::optional<Nbdkit> nbdkit_;
