@@ -26,6 +26,7 @@ done
 for name in larger larger-qcow2; do cp filled "at-$name"; done
 tickets=("${tickets[@]//at-larger,size=$size/at-larger,size=$((size + (1 << 20)))}")
 tickets=("${tickets[@]//at-larger-qcow2,size=$size/at-larger-qcow2,size=$((size + (1 << 20)))}")
+tickets+=(--ticket "again=memory:$size" --fault "op=put,ticket=again,nth=1,action=status,status=503")
 tickets+=(--ticket "zero=memory:$size" --ticket "away=memory:$size"
           --fault "op=put,ticket=away,times=0,action=status,status=503")
 start_server "${tickets[@]}"
@@ -131,6 +132,27 @@ expect 'are made zero' log
 try --log=/nonexistent/log disk.raw plain
 expect_status 3
 expect "^nbdupload: --log: '/nonexistent/log' can't be opened" err
+
+begin 'the end of a disk is told with what was sent, and with all that the plugin has counted if wanted'
+before=$(counter bytes_put)
+try --progress=lines --stats disk.raw plain
+expect_status 0
+sent=$(($(counter bytes_put) - before))
+expect "^nbdupload: 'disk.raw': 8.0 MiB in 0:0[0-9], .*/s, .* of data and .* of zeroes in [0-9]+ requests, 0 retries$" err
+expect "^nbdupload: write: [0-9]+ requests for [0-9]+ of clients .*, $sent bytes, 0 failed" err
+expect '^nbdupload: flush: ' err
+expect_not 'debug' err
+try --stats disk.raw again
+expect_status 0
+expect '^nbdupload: write: .* 1 failed' err
+expect_not "'disk.raw': 8.0 MiB" err
+more=("claim=file:$TMP/claims")
+mkdir -m 700 claims
+try --quiet --log=claim.log disk.raw plain
+expect_status 0
+expect 'retries, claimed$' claim.log
+[ ! -s err ] || { fail 'it says'; show err; }
+more=()
 
 begin 'a file whose first line is not just a URL is named'
 for ending in '\r\n' ' \n' '\t\n'; do

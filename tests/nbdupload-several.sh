@@ -57,6 +57,7 @@ try --verify --map "one.raw=$url/one" --map "two=2.qcow2=$url/two" --map "three.
 expect_status 0
 expect_arrived
 expect "^nbdupload: 'two=2.qcow2': 8.0 MiB in 0:0[0-9], .*, verified" err
+expect '^nbdupload: all disks: .* of data and .* of zeroes in [0-9]+ requests, 0 retries$' err
 expect '^nbdupload: done; the copies are identical' err
 
 begin 'one after the other arrive too'

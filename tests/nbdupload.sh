@@ -487,7 +487,8 @@ expect '^nbdupload: verification failed: .* differs' "$TMP/err"
 
 begin "a dry run connects to nothing and shows no secret"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run --verify disk.qcow2 \
-  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret "header=X: $secret" "proxy=http://me:$secret@proxy"
+  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret client-secret=$secret \
+  "header=X: $secret" "proxy=http://me:$secret@proxy"
 expect_status 0
 expect '^qemu-nbd .*disk.qcow2' "$TMP/out"
 expect '^nbdkit .* url=.*https://localhost:1/images/\.\.\.' "$TMP/out"

@@ -84,7 +84,13 @@ std::vector<std::string> Nbdkit::first_words(Purpose purpose) const {
       std::string("--threads=") + (writes_back ? kWriteBackThreads : kThreads),
       "--unix=" + file(".socket"),
       "--pidfile=" + file(".pid")};
-  if (setup_.verbose) words.emplace_back("--verbose");
+  const bool counts = purpose == Purpose::kUpload;
+  if (setup_.verbose || counts) words.emplace_back("--verbose");
+  // Without a line for each request.
+  if (!setup_.verbose && counts)
+    words.insert(words.end(),
+                 {"-D", "nbdkit.backend.datapath=0", "-D", "nbdkit.backend.controlpath=0"});
+  if (counts) words.insert(words.end(), {"-D", "upload.stats=1"});
   if (!setup_.rate.empty()) words.emplace_back("--filter=rate");
   // What reads back has to be the first to see what nbdcopy writes; how much of that goes on at a
   // time is for others to say.
@@ -162,10 +168,12 @@ std::string Nbdkit::with_names(std::string line) const {
 }
 
 void Nbdkit::take(const std::string& line) {
+  const bool counts = statistics_.take(line);
   if (is_debug(line)) {
-    if (!muted_) console_.line(upload::redacted(line));
+    if (setup_.verbose && !muted_) console_.line(upload::redacted(line));
     return;
   }
+  if (counts) return;
   said_.add(line);
   if (live_) relay();
 }

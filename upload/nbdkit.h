@@ -20,6 +20,7 @@
 #include "private_directory.h"
 #include "process.h"
 #include "said.h"
+#include "statistics.h"
 #include "target.h"
 
 namespace nbdupload {
@@ -57,6 +58,8 @@ class Nbdkit {
   void relay();
 
   [[nodiscard]] const NbdkitSaid& said() const { return said_; }
+  // What an upload has sent, to all targets together; once it has ended.
+  [[nodiscard]] const Statistics& statistics() const { return statistics_; }
   // What another one has said while it started is not shown again.
   void know(const NbdkitSaid& said) { said_ = said; }
   [[nodiscard]] std::string reason() const;
@@ -83,6 +86,7 @@ class Nbdkit {
   const std::vector<Target*> targets_;
   const std::string id_;
   NbdkitSaid said_;
+  Statistics statistics_;
   bool live_ = false, muted_ = false;
   int status_ = 0;
   std::map<std::string, std::string> urls_;  // by "url=-N", what may be shown of them

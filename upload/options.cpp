@@ -37,6 +37,7 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
   -q, --quiet           no progress bar, no remarks
       --verbose         print commands, and all that nbdkit says
       --log=FILE        add all that is printed to FILE, with times
+      --stats           tell at the end how many requests there were, and how slow
       --progress=HOW    bars, lines, json (on standard output) or none
       --progress-fd=FD  write progress as lines of N/100 to file descriptor FD
       --plugin=FILE     name or file of the plugin (default: upload)
@@ -80,6 +81,7 @@ void declare(CLI::App& app, Options& options, Words& words) {
   app.add_flag("--verbose", options.verbose);
   app.add_flag("--target-is-zero", options.target_is_zero);
   app.add_flag("--zero-rest", options.zero_rest);
+  app.add_flag("--stats", options.stats);
   value("-f,--format", options.format);
   value("--log", options.log);
   value("--rate", options.rate);

@@ -20,6 +20,7 @@ struct Options {
   bool verbose = false;
   bool target_is_zero = false;
   bool zero_rest = false;
+  bool stats = false;
   bool help = false;
   bool version = false;
   std::string progress_fd;  // empty: none

@@ -20,8 +20,8 @@ namespace {
 constexpr uint64_t kReplay = uint64_t{256} << 20;
 
 bool is_secret(std::string_view key) {
-  constexpr std::array<std::string_view, 5> kSecrets = {"url", "password", "token", "header",
-                                                        "proxy"};
+  constexpr std::array<std::string_view, 6> kSecrets = {"url",           "password", "token",
+                                                        "client-secret", "header",   "proxy"};
   return std::find(kSecrets.begin(), kSecrets.end(), key) != kSecrets.end();
 }
 
@@ -64,6 +64,11 @@ Outcome Parameters::add_pair(EventLoop& loop, const std::string& key, const std:
         {key, value, std::nullopt, key + "=" + (has_credentials(value) ? "..." : value)});
   }
   return {};
+}
+
+bool Parameters::claims() const {
+  return std::any_of(list_.begin(), list_.end(),
+                     [](const Parameter& parameter) { return parameter.key == "claim"; });
 }
 
 std::string Parameters::spool() const {

@@ -27,6 +27,8 @@ class Parameters {
   [[nodiscard]] Outcome add(EventLoop& loop, const std::string& argument);
 
   [[nodiscard]] const std::vector<Parameter>& list() const { return list_; }
+  // Is an exclusive right to the disks asked for?
+  [[nodiscard]] bool claims() const;
   // The spool's directory; empty: there is none.
   [[nodiscard]] std::string spool() const;
 

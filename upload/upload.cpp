@@ -497,19 +497,40 @@ Outcome Upload::stop_nbdkit() {
 void Upload::summarize(const Disk& disk) {
   const double seconds = std::max<double>(static_cast<double>(disk.took.count()), 1);
   const auto size = static_cast<double>(disk.source.size());
-  const std::string text = disk.source.image().quoted() + ": " + shown_bytes(size) + " in " +
-                           shown_time(disk.took) + ", " + shown_bytes(size / seconds) + "/s" +
-                           (options_.verify ? ", verified" : "");
+  const std::string text =
+      disk.source.image().quoted() + ": " + shown_bytes(size) + " in " + shown_time(disk.took) +
+      ", " + shown_bytes(size / seconds) + "/s" + (disks_.size() == 1 ? counted() : "") +
+      (parameters_.claims() ? ", claimed" : "") + (options_.verify ? ", verified" : "");
+  note(text);
+  display_.ended(disk);
+}
+
+// What was sent, if the plugin has told it.
+std::string Upload::counted() const {
+  const Statistics& statistics = nbdkit_->statistics();
+  return statistics.empty() ? "" : ", " + statistics.summary();
+}
+
+// One nbdkit serves all disks, and counts for all together.
+void Upload::tell_statistics() {
+  const Statistics& statistics = nbdkit_->statistics();
+  if (disks_.size() > 1 && !statistics.empty()) note("all disks: " + statistics.summary());
+  if (options_.stats)
+    for (const std::string& line : statistics.lines()) console_.say(line);
+}
+
+// For those who read what is said, and for the log.
+void Upload::note(const std::string& text) {
   if (display_.is_read())
     console_.remark(text);
   else
     console_.log("nbdupload: " + text);
-  display_.ended(disk);
 }
 
 Outcome Upload::result() {
   const bool read = display_.is_read();
   display_.finish();
+  tell_statistics();
   const auto failed =
       static_cast<size_t>(std::count_if(disks_.begin(), disks_.end(), [](const Disk& disk) {
         return disk.state == DiskState::kFailed;

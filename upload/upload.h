@@ -75,6 +75,9 @@ class Upload {
 
   // After it.
   void summarize(const Disk& disk);
+  [[nodiscard]] std::string counted() const;
+  void tell_statistics();
+  void note(const std::string& text);
   [[nodiscard]] Outcome result();
 
   // In a verbose run: what is started now.
