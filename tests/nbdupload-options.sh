@@ -133,6 +133,14 @@ try --log=/nonexistent/log disk.raw plain
 expect_status 3
 expect "^nbdupload: --log: '/nonexistent/log' can't be opened" err
 
+begin 'secrets of logins are in no command line'
+more=(token-url=https://localhost:1/token client-id=me "client-secret=$secret")
+try --dry-run disk.raw plain
+expect_status 0
+expect 'client-secret=\.\.\.' out
+expect_not "$secret" out
+more=()
+
 begin 'the end of a disk is told with what was sent, and with all that the plugin has counted if wanted'
 before=$(counter bytes_put)
 try --progress=lines --stats disk.raw plain

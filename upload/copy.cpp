@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// nbdcopy tells its progress as lines of N/100 through a pipe.
+// nbdcopy tells its progress as lines of N/100 through a pipe. On standard output it says nothing.
 
 #include "copy.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <array>
-#include <cstdlib>
 #include <utility>
 
 #include "said.h"
@@ -31,12 +26,7 @@ Copy::Copy(EventLoop& loop, const Source& source, std::string address, Purpose p
       address_(std::move(address)),
       purpose_(purpose),
       target_is_zero_(target_is_zero),
-      on_progress_(std::move(on_progress)),
-      progress_lines_([this](const std::string& line) { on_progress_(atoi(line.c_str())); }) {}
-
-Copy::~Copy() {
-  if (progress_.is_open()) loop_.unwatch(progress_.get());
-}
+      progress_(loop, std::move(on_progress)) {}
 
 std::vector<std::string> Copy::words(const Source& source, const std::string& address,
                                      Purpose purpose, bool target_is_zero,
@@ -44,7 +34,7 @@ std::vector<std::string> Copy::words(const Source& source, const std::string& ad
   if (source.image().is_stream())
     return stream_words({address, source.size(), source.stream().first_fd(),
                          source.stream().rest_fd(), progress.empty() ? -1 : stoi(progress),
-                         target_is_zero});
+                         target_is_zero, source.stream().is_checked()});
   std::vector<std::string> words = {"nbdcopy"};
   if (!progress.empty()) words.push_back("--progress=" + progress);
   if (purpose == Purpose::kVerify)
@@ -58,20 +48,16 @@ std::vector<std::string> Copy::words(const Source& source, const std::string& ad
 
 Outcome Copy::start() {
   Process::Setup setup;
-  FileDescriptor to;
   std::string number;
-  if (on_progress_) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return Outcome::failed("no pipe can be made");
-    progress_ = FileDescriptor(ends[0]);
-    to = FileDescriptor(ends[1]);
-    fcntl(progress_.get(), F_SETFL, O_NONBLOCK);
-    number = std::to_string(to.get());
-    setup.inherited.push_back(to.get());
-    loop_.watch(progress_.get(), [this] { take_progress(); });
+  Or<FileDescriptor> progress = progress_.open();
+  if (!progress.ok()) return progress.failure();
+  if (progress.value().is_open()) {
+    number = std::to_string(progress.value().get());
+    setup.inherited.push_back(progress.value().get());
   }
   setup.words = words(source_, address_, purpose_, target_is_zero_, number);
   setup.memory = kCopyMemory;
+  setup.output = &output_;
   for (const int fd : source_.inherited()) setup.inherited.push_back(fd);
   setup.on_error_line = [this](const std::string& line) {
     if (said_.size() < kMostLines) said_.push_back(line);
@@ -80,21 +66,6 @@ Outcome Copy::start() {
   if (!started.ok()) return started.failure();
   process_ = std::move(started.value());
   return {};
-}
-
-void Copy::take_progress() {
-  std::array<char, 4096> buffer;
-  const ssize_t got = read(progress_.get(), buffer.data(), buffer.size());
-  if (got > 0) {
-    progress_lines_.take({buffer.data(), static_cast<size_t>(got)});
-  } else if (got == 0) {
-    loop_.unwatch(progress_.get());
-    progress_.reset();
-  }
-}
-
-void Copy::finish_progress() {
-  if (progress_.is_open()) take_progress();
 }
 
 void Copy::stop(std::chrono::seconds patience) {

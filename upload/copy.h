@@ -10,11 +10,10 @@
 #include <vector>
 
 #include "event_loop.h"
-#include "file_descriptor.h"
-#include "line_reader.h"
 #include "nbdkit.h"
 #include "outcome.h"
 #include "process.h"
+#include "progress_pipe.h"
 #include "source.h"
 
 namespace nbdupload {
@@ -25,7 +24,7 @@ class Copy {
   // one is not. All references outlive it.
   Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose,
        bool target_is_zero, std::function<void(int)> on_progress);
-  ~Copy();
+  ~Copy() = default;
   Copy(const Copy&) = delete;
   Copy& operator=(const Copy&) = delete;
 
@@ -37,13 +36,15 @@ class Copy {
   }
   void stop(std::chrono::seconds patience);
   // After its end: tells the progress that it has still told.
-  void finish_progress();
+  void finish_progress() { progress_.finish(); }
 
   // What it has said on standard error, with the names that the user knows.
   [[nodiscard]] std::vector<std::string> errors(const std::string& target) const;
   // " near byte N", if it has said where it has failed.
   [[nodiscard]] std::string failed_at() const;
 
+  // The checksum of a stream that was copied, if it was to be made.
+  [[nodiscard]] std::string checksum() const { return output_.substr(0, output_.find('\n')); }
   // How a stream differs from what it should be, if that is why it has failed; else empty.
   [[nodiscard]] std::string wrong_length() const;
 
@@ -53,16 +54,13 @@ class Copy {
                                         const std::string& progress);
 
  private:
-  void take_progress();
-
   EventLoop& loop_;
   const Source& source_;
   const std::string address_;
   const Purpose purpose_;
   const bool target_is_zero_;
-  std::function<void(int)> on_progress_;
-  LineReader progress_lines_;
-  FileDescriptor progress_;
+  ProgressPipe progress_;
+  std::string output_;
   std::vector<std::string> said_;
   std::unique_ptr<Process> process_;
 };

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "checksum.h"
 #include "copy.h"
 #include "disk_state.h"
 #include "nbdkit.h"
@@ -34,6 +35,10 @@ struct Disk {
   std::string why;               // it has failed
   std::optional<Nbdkit> reader;  // serves its target while it is verified
   std::optional<Copy> copy;
+  std::optional<Checksum> checksum;  // in the place of a copy, if it is verified by that
+
+  // Once what runs for it has been started: it has ended.
+  [[nodiscard]] bool has_ended() const { return checksum ? checksum->ended() : copy->ended(); }
 };
 
 }  // namespace nbdupload

@@ -21,6 +21,8 @@
 #include "nbd_look.h"
 #include "options.h"
 #include "process.h"
+#include "server_request.h"
+#include "source_digest.h"
 #include "stream.h"
 #include "trampoline.h"
 #include "upload.h"
@@ -92,5 +94,7 @@ int main(int argc, char** argv) {
   nbdupload::run_trampoline(argc, argv);
   nbdupload::run_nbd_look(argc, argv);
   nbdupload::run_stream(argc, argv);
+  nbdupload::run_digest(argc, argv);
+  nbdupload::run_request(argc, argv);
   return nbdupload::run(argc, argv);
 }

@@ -14,8 +14,12 @@ namespace nbdupload {
 using NbdConnection = std::unique_ptr<nbd_handle, void (*)(nbd_handle*)>;
 
 // Nothing: it can't be connected, as libnbd's error tells.
-[[nodiscard]] inline NbdConnection connect_to(const char* address) {
+// `context`: metadata that will be asked for; nullptr: none.
+[[nodiscard]] inline NbdConnection connect_to(const char* address,
+                                              const char* context = nullptr) {
   NbdConnection nbd(nbd_create(), nbd_close);
+  if (nbd != nullptr && context != nullptr && nbd_add_meta_context(nbd.get(), context) != 0)
+    nbd.reset();
   if (nbd != nullptr && nbd_connect_uri(nbd.get(), address) != 0) nbd.reset();
   return nbd;
 }

@@ -33,6 +33,7 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
       --rate=BITS       send so many bits a second at most, such as 100M
       --filter=NAME     add a filter to nbdkit
       --verify          read everything back and compare
+      --verify=checksum compare by a checksum that the server makes
   -n, --dry-run         print what would be run
   -q, --quiet           no progress bar, no remarks
       --verbose         print commands, and all that nbdkit says
@@ -63,7 +64,7 @@ std::string empty_value(const std::vector<std::string>& words) {
 }
 
 struct Words {
-  std::string image, url;
+  std::string image, url, verify;
   std::vector<std::string> others;
 };
 
@@ -75,7 +76,8 @@ void declare(CLI::App& app, Options& options, Words& words) {
   app.add_flag("-h,--help", options.help);
   app.add_flag("-V,--version", options.version);
   app.add_flag("--allow-larger", options.allow_larger);
-  app.add_flag("--verify", options.verify);
+  app.add_flag("--verify{read}", words.verify)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_flag("-n,--dry-run", options.dry_run);
   app.add_flag("-q,--quiet", options.quiet);
   app.add_flag("--verbose", options.verbose);
@@ -128,6 +130,10 @@ Or<Options> parse_options(int argc, const char* const* argv) {
                            "--plugin", "--rate", "--size"})
     if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty())
       return Outcome::usage(std::string(name) + " needs a value that is not empty");
+  if (app.count("--verify") > 0 && positional.verify != "read" && positional.verify != "checksum")
+    return Outcome::usage("--verify: '" + positional.verify + "' is neither read nor checksum");
+  options.verify = !positional.verify.empty();
+  options.checksum = positional.verify == "checksum";
   if (app.count("IMAGE") > 0) options.words.push_back(positional.image);
   if (app.count("URL") > 0) options.words.push_back(positional.url);
   options.words.insert(options.words.end(), positional.others.begin(), positional.others.end());

@@ -15,6 +15,7 @@ struct Options {
   std::string format;  // empty: it is detected
   bool allow_larger = false;
   bool verify = false;
+  bool checksum = false;  // verify by checksum, instead of reading back
   bool dry_run = false;
   bool quiet = false;
   bool verbose = false;

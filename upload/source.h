@@ -50,6 +50,8 @@ class Source {
 
   // In bytes. After serve().
   [[nodiscard]] uint64_t size() const { return size_; }
+  // The checksum of a stream is to be made while it is copied.
+  void check_stream() { stream_.check(); }
   // Of an image that comes as a stream, once inspected.
   [[nodiscard]] const StandardInput& stream() const { return stream_; }
   // What nbdcopy is given, and the file descriptors that it needs for it.

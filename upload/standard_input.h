@@ -20,6 +20,10 @@ class StandardInput {
   // Waits in the loop for the first bytes (kFirstBytes, or all if there are fewer).
   [[nodiscard]] Outcome read_first(EventLoop& loop);
 
+  // Its checksum is to be made while it is copied.
+  void check() { checked_ = true; }
+  [[nodiscard]] bool is_checked() const { return checked_; }
+
   // After that: what was read, and file descriptors from which it can be read again, and then the rest.
   [[nodiscard]] const std::string& first() const { return first_; }
   [[nodiscard]] int first_fd() const { return first_pipe_.get(); }
@@ -28,6 +32,7 @@ class StandardInput {
  private:
   FileDescriptor fd_, first_pipe_;
   std::string first_;
+  bool checked_ = false;
 };
 
 }  // namespace nbdupload

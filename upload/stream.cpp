@@ -15,6 +15,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "block_hash.h"
 #include "console.h"
 #include "nbd_connection.h"
 
@@ -23,7 +24,7 @@ namespace nbdupload {
 namespace {
 
 constexpr char kFlag[] = "--copy-stream";
-constexpr int kArguments = 8;
+constexpr int kArguments = 9;
 // In bytes.
 constexpr size_t kRequest = size_t{4} << 20;
 constexpr size_t kPiece = size_t{64} << 10;
@@ -103,6 +104,7 @@ int copy_stream(const StreamCopy& copy) {
   if (nbd == nullptr) return nbd_failure();
   const std::string size = std::to_string(copy.size) + " bytes";
   Stream stream(copy.first, copy.rest);
+  BlockHash hash;
   std::vector<char> buffer(kRequest);
   for (uint64_t offset = 0; offset < copy.size;) {
     const ssize_t got =
@@ -111,13 +113,16 @@ int copy_stream(const StreamCopy& copy) {
     if (got == 0) return wrong_length("ended after " + std::to_string(offset) + " of " + size);
     const auto count = static_cast<size_t>(got);
     if (write_data(nbd.get(), copy, {buffer.data(), count}, offset) != 0) return nbd_failure();
+    if (copy.checksum) hash.add({buffer.data(), count});
     tell(copy, offset, offset + count);
     offset += count;
   }
   const ssize_t more = stream.fill(buffer.data(), 1);
   if (more < 0) return unreadable();
   if (more > 0) return wrong_length("has more than " + size);
-  return nbd_flush(nbd.get(), 0) == 0 && nbd_shutdown(nbd.get(), 0) == 0 ? 0 : nbd_failure();
+  if (nbd_flush(nbd.get(), 0) != 0 || nbd_shutdown(nbd.get(), 0) != 0) return nbd_failure();
+  if (copy.checksum) puts(hash.finish().c_str());
+  return fflush(stdout) == 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -130,7 +135,8 @@ std::vector<std::string> stream_words(const StreamCopy& copy) {
           std::to_string(copy.first),
           std::to_string(copy.rest),
           std::to_string(copy.progress),
-          copy.target_is_zero ? "zero" : "any"};
+          copy.target_is_zero ? "zero" : "any",
+          copy.checksum ? "checksum" : "plain"};
 }
 
 void run_stream(int argc, char** argv) {
@@ -142,6 +148,7 @@ void run_stream(int argc, char** argv) {
   copy.rest = atoi(argv[5]);
   copy.progress = atoi(argv[6]);
   copy.target_is_zero = strcmp(argv[7], "zero") == 0;
+  copy.checksum = strcmp(argv[8], "checksum") == 0;
   exit(copy_stream(copy));
 }
 

@@ -20,6 +20,7 @@ struct StreamCopy {
   // N/100 go as nbdcopy writes them; negative: nowhere.
   int first = -1, rest = -1, progress = -1;
   bool target_is_zero = false;  // zeroes need not be written
+  bool checksum = false;        // it is printed in the end, see block_hash.h
 };
 
 // The program and its arguments. Its exit status is 0 only if exactly so much came, all of it was

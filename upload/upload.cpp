@@ -66,6 +66,8 @@ Upload::~Upload() {
   for (Disk& disk : disks_)
     if (disk.copy) disk.copy->stop(kStop);
   for (Disk& disk : disks_)
+    if (disk.checksum) disk.checksum->stop(kStop);
+  for (Disk& disk : disks_)
     if (disk.reader) (void)disk.reader->stop(kStop);
   if (nbdkit_) (void)nbdkit_->stop(kStop);
   for (Disk& disk : disks_) disk.source.stop(kStop);
@@ -178,8 +180,12 @@ Outcome Upload::check_stream() {
   if (streams == 0 && stream_size_)
     return Outcome::usage("--size is that of standard input, and IMAGE is not '-'");
   if (streams > 1) return Outcome::usage("IMAGE is '-' more than once");
-  if (streams > 0 && options_.verify)
-    return Outcome::usage("--verify reads the image once more, which standard input can't be");
+  if (streams > 0 && options_.verify && !options_.checksum)
+    return Outcome::usage(
+        "--verify reads the image once more, which standard input can't be; say "
+        "--verify=checksum");
+  for (Disk& disk : disks_)
+    if (options_.checksum) disk.source.check_stream();
   if (streams > 0 && options_.zero_rest)
     return Outcome::usage("--zero-rest: not with standard input");
   return {};
@@ -213,7 +219,8 @@ Outcome Upload::prepare() {
     targets.push_back(&disk.target);
   }
   if (Outcome outcome = check_programs(detects); !outcome.ok()) return outcome;
-  Or<std::string> version = check_plugin(loop_, options_.plugin, options_.verify);
+  Or<std::string> version =
+      check_plugin(loop_, options_.plugin, options_.verify && !options_.checksum);
   if (!version.ok()) return version.failure();
   const NbdkitSetup setup{options_.plugin, options_.filters, options_.rate, options_.verbose};
   nbdkit_.emplace(loop_, console_, directory_, setup, parameters_, std::move(targets), "");
@@ -244,7 +251,9 @@ void Upload::print_commands() {
   };
   for (size_t i = 0; i < disks_.size(); ++i)
     print_command(disks_[i], copy_words(disks_[i], *nbdkit_, i, Purpose::kUpload));
-  if (!options_.verify) return;
+  if (options_.checksum)
+    write_all(STDOUT_FILENO, "# Then the servers are asked for checksums, to compare them.\n");
+  if (!options_.verify || options_.checksum) return;
   for (Disk& disk : disks_) {
     make_reader(disk);
     print_command(disk, disk.reader->shown_words(Purpose::kVerify));
@@ -290,7 +299,12 @@ Outcome Upload::check_target(size_t index) {
     if (Outcome outcome = cut_rounding(disk, facts.value().size); !outcome.ok()) return outcome;
   if (Outcome outcome = check_size(disk, facts.value()); !outcome.ok()) return outcome;
   if (facts.value().read_only) return Outcome::failed(disk.target.name + " is read-only");
-  return {};
+  if (!options_.checksum) return {};
+  // A checksum is that of a whole disk.
+  if (facts.value().size != disk.source.size())
+    return Outcome::failed("--verify=checksum: " + disk.target.name + " is larger than " +
+                           disk.source.image().quoted() + "; --zero-rest makes the rest zero");
+  return check_checksums(loop_, disk.target, parameters_);
 }
 
 // A vpc image is as large as its geometry says, which is rounded up by less than a cylinder.
@@ -355,7 +369,7 @@ Outcome Upload::copy_all(Purpose purpose) {
     }
     if (std::none_of(disks_.begin(), disks_.end(), is_copying)) return {};
     const auto has_ended = [](const Disk& disk) {
-      return is_running(disk.state) && disk.copy->ended();
+      return is_running(disk.state) && disk.has_ended();
     };
     const EventLoop::End end =
         loop_.run([&] { return std::any_of(disks_.begin(), disks_.end(), has_ended); });
@@ -390,6 +404,7 @@ Outcome Upload::start_reader(Disk& disk) {
 
 Outcome Upload::start_copy(size_t index, Purpose purpose) {
   Disk& disk = disks_[index];
+  if (purpose == Purpose::kVerify && options_.checksum) return start_checksum(disk);
   if (purpose == Purpose::kVerify) {
     if (Outcome outcome = start_reader(disk); !outcome.ok()) return outcome;
     if (disk.state == DiskState::kFailed) return {};
@@ -398,23 +413,38 @@ Outcome Upload::start_copy(size_t index, Purpose purpose) {
       purpose == Purpose::kUpload ? nbdkit_->address(index) : disk.reader->address(0);
   disk.state = purpose == Purpose::kUpload ? DiskState::kUploading : DiskState::kVerifying;
   disk.progress = Progress(disk.source.size(), EventLoop::Clock::now());
-  std::function<void(int)> on_progress;
-  if (display_.is_shown())
-    on_progress = [this, &disk](int percent) {
-      disk.progress.set_percent(percent, EventLoop::Clock::now());
-      display_.changed(disk);
-    };
   if (display_.is_read() && purpose == Purpose::kUpload)
     console_.say("uploading " + disk.source.image().quoted() + " (" + disk.source.format() +
                  ", " + bytes(disk.source.size()) + ") to " + disk.target.name);
   show_command(
       Copy::words(disk.source, address, purpose, options_.target_is_zero, options_.progress_fd));
   disk.copy.emplace(loop_, disk.source, address, purpose, options_.target_is_zero,
-                    std::move(on_progress));
+                    progress_handler(disk));
   return disk.copy->start();
 }
 
+std::function<void(int)> Upload::progress_handler(Disk& disk) {
+  if (!display_.is_shown()) return {};
+  return [this, &disk](int percent) {
+    disk.progress.set_percent(percent, EventLoop::Clock::now());
+    display_.changed(disk);
+  };
+}
+
+Outcome Upload::start_checksum(Disk& disk) {
+  disk.state = DiskState::kVerifying;
+  disk.progress = Progress(disk.source.size(), EventLoop::Clock::now());
+  const bool streamed = disk.source.image().is_stream();
+  disk.checksum.emplace(loop_, disk.source, disk.target, parameters_,
+                        streamed ? disk.copy->checksum() : "", progress_handler(disk));
+  return disk.checksum->start();
+}
+
 Outcome Upload::end_copy(Disk& disk, Purpose purpose) {
+  if (disk.checksum) {
+    end_checksum(disk);
+    return {};
+  }
   disk.copy->finish_progress();
   if (purpose == Purpose::kVerify) return end_verification(disk);
   disk.took = disk.progress.elapsed(EventLoop::Clock::now());
@@ -456,6 +486,16 @@ Outcome Upload::end_verification(Disk& disk) {
     fail(disk, "verification failed: " + target + " could not be read back");
   }
   return {};
+}
+
+void Upload::end_checksum(Disk& disk) {
+  disk.checksum->finish_progress();
+  if (const std::string difference = disk.checksum->difference(); !difference.empty()) {
+    fail(disk, "verification failed: " + difference);
+    return;
+  }
+  disk.state = DiskState::kDone;
+  summarize(disk);
 }
 
 // With one disk that is what nbdupload ends with; of several it is said at once.

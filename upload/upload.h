@@ -63,12 +63,15 @@ class Upload {
 
   // Copying. Fails only if nbdupload is to end.
   [[nodiscard]] Outcome copy_all(Purpose purpose);
+  [[nodiscard]] Outcome start_checksum(Disk& disk);
+  [[nodiscard]] std::function<void(int)> progress_handler(Disk& disk);
   [[nodiscard]] Outcome start_copy(size_t index, Purpose purpose);
   void make_reader(Disk& disk);
   [[nodiscard]] Outcome start_reader(Disk& disk);
   [[nodiscard]] Outcome end_copy(Disk& disk, Purpose purpose);
   void end_upload(Disk& disk);
   [[nodiscard]] Outcome end_verification(Disk& disk);
+  void end_checksum(Disk& disk);
   void fail(Disk& disk, const std::string& why);
   void show_copy_errors(const Disk& disk);
   [[nodiscard]] Outcome stop_nbdkit();
