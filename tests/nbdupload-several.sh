@@ -117,6 +117,7 @@ expect_status 3
 expect "^nbdupload: 'two=2.qcow2' has $size bytes, less than the $((size * 2))" err
 try --map "one.raw=$url/one" --map "two=2.qcow2=$url/one"
 expect_status 3
+expect "^nbdupload: 'one.raw' and 'two=2.qcow2' have the same url=" err
 [ "$(counter changes)" = "$before" ] || fail 'there were changes'
 
 begin 'one that fails is named, and the others arrive'
@@ -151,6 +152,8 @@ begin 'a dry run shows all commands and no ticket'
 try --dry-run --verify --map "one.raw=$url/$secret" --map "two=2.qcow2=$url/$secret"
 expect_status 0
 [ "$(grep -c '^nbdcopy ' out)" = 4 ] || { fail 'not four copies'; show out; }
+[ "$(grep -c '^nbdcopy --flush --connections=1 --requests=1 ' out)" = 2 ] ||
+  { fail 'one that fails could end the others'; show out; }
 [ "$(grep -c '^nbdkit ' out)" = 3 ] || { fail 'not three nbdkits'; show out; }
 expect ' export=disk2 url=https://localhost:[0-9]+/images/\.\.\.$' out
 expect_not "$secret" out

@@ -14,34 +14,41 @@ namespace nbdupload {
 namespace {
 
 constexpr size_t kMostLines = 1000;
-// Reads can't be combined, so verification asks for much at a time. In bytes.
-constexpr const char* kVerifyRequest = "4194304";
+// Reads can't be combined, so verification asks for much at a time; so does who has one request under
+// way. In bytes.
+constexpr const char* kLargeRequest = "4194304";
 
 }  // namespace
 
 Copy::Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose,
-           bool target_is_zero, std::function<void(int)> on_progress)
+           CopySetup how, std::function<void(int)> on_progress)
     : loop_(loop),
       source_(source),
       address_(std::move(address)),
       purpose_(purpose),
-      target_is_zero_(target_is_zero),
+      how_(how),
       progress_(loop, std::move(on_progress)) {}
 
 std::vector<std::string> Copy::words(const Source& source, const std::string& address,
-                                     Purpose purpose, bool target_is_zero,
+                                     Purpose purpose, const CopySetup& how,
                                      const std::string& progress) {
   if (source.image().is_stream())
     return stream_words({address, source.size(), source.stream().first_fd(),
                          source.stream().rest_fd(), progress.empty() ? -1 : stoi(progress),
-                         target_is_zero, source.stream().is_checked()});
+                         how.target_is_zero, source.stream().is_checked()});
   std::vector<std::string> words = {"nbdcopy"};
   if (!progress.empty()) words.push_back("--progress=" + progress);
   if (purpose == Purpose::kVerify)
-    words.push_back(std::string("--request-size=") + kVerifyRequest);
+    words.push_back(std::string("--request-size=") + kLargeRequest);
   else
     words.emplace_back("--flush");
-  if (target_is_zero && purpose == Purpose::kUpload) words.emplace_back("--destination-is-zero");
+  if (how.shares_nbdkit && purpose == Purpose::kUpload) {
+    words.insert(words.end(), {"--connections=1", "--requests=1"});
+    // Each request waits for the server then.
+    if (!how.write_back) words.push_back(std::string("--request-size=") + kLargeRequest);
+  }
+  if (how.target_is_zero && purpose == Purpose::kUpload)
+    words.emplace_back("--destination-is-zero");
   words.insert(words.end(), {"--", source.address(), address});
   return words;
 }
@@ -55,7 +62,7 @@ Outcome Copy::start() {
     number = std::to_string(progress.value().get());
     setup.inherited.push_back(progress.value().get());
   }
-  setup.words = words(source_, address_, purpose_, target_is_zero_, number);
+  setup.words = words(source_, address_, purpose_, how_, number);
   setup.memory = kCopyMemory;
   setup.output = &output_;
   for (const int fd : source_.inherited()) setup.inherited.push_back(fd);

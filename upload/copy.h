@@ -18,12 +18,21 @@
 
 namespace nbdupload {
 
+// How an upload is copied.
+struct CopySetup {
+  bool target_is_zero = false;
+  // The nbdkit serves others too, and must not be lost with this copy: nbdkit 1.32 aborts when a
+  // client vanishes that has several requests under way.
+  bool shares_nbdkit = false;
+  bool write_back = true;  // a request waits for memory only, not for the server
+};
+
 class Copy {
  public:
   // To the target at that address. `on_progress` is called with the percentage that is done, while the loop runs; an empty
   // one is not. All references outlive it.
-  Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose,
-       bool target_is_zero, std::function<void(int)> on_progress);
+  Copy(EventLoop& loop, const Source& source, std::string address, Purpose purpose, CopySetup how,
+       std::function<void(int)> on_progress);
   ~Copy() = default;
   Copy(const Copy&) = delete;
   Copy& operator=(const Copy&) = delete;
@@ -50,7 +59,7 @@ class Copy {
 
   // Its words; with a file descriptor for progress if that is not negative.
   static std::vector<std::string> words(const Source& source, const std::string& address,
-                                        Purpose purpose, bool target_is_zero,
+                                        Purpose purpose, const CopySetup& how,
                                         const std::string& progress);
 
  private:
@@ -58,7 +67,7 @@ class Copy {
   const Source& source_;
   const std::string address_;
   const Purpose purpose_;
-  const bool target_is_zero_;
+  const CopySetup how_;
   ProgressPipe progress_;
   std::string output_;
   std::vector<std::string> said_;

@@ -163,7 +163,8 @@ std::string Nbdkit::with_names(std::string line) const {
   if (targets_.size() < 2) return line;
   // The last first, as "disk1" is the beginning of "disk10".
   for (size_t i = targets_.size(); i-- > 0;)
-    line = replaced(std::move(line), "export " + export_name(i), targets_[i]->image);
+    for (const char* const before : {"export ", "export="})
+      line = replaced(std::move(line), before + export_name(i), targets_[i]->image);
   return line;
 }
 

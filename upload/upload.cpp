@@ -33,7 +33,7 @@ constexpr uint64_t kBlock = 4096;
 // The largest that a vpc image can have: 16 heads of 255 sectors. In bytes.
 constexpr uint64_t kCylinder = uint64_t{16} * 255 * 512;
 // What is told to end gets so long before it is killed.
-constexpr std::chrono::seconds kStop{2};
+constexpr std::chrono::seconds kStop{1};
 // nbdkit waits until requests that have failed can't be applied by the server any more
 // (timeout=, 300 seconds for Azure): worth it only if the upload is to count.
 constexpr std::chrono::seconds kStopPatiently{900};
@@ -246,7 +246,7 @@ void Upload::print_commands() {
     for (const auto& words : disk.source.servers()) print_command(disk, words);
   print_command(disks_[0], nbdkit_->shown_words(Purpose::kUpload));
   const auto copy_words = [&](const Disk& disk, const Nbdkit& nbdkit, size_t index, Purpose why) {
-    return Copy::words(disk.source, nbdkit.address(index), why, options_.target_is_zero,
+    return Copy::words(disk.source, nbdkit.address(index), why, copy_setup(),
                        options_.progress_fd);
   };
   for (size_t i = 0; i < disks_.size(); ++i)
@@ -380,6 +380,10 @@ Outcome Upload::copy_all(Purpose purpose) {
   }
 }
 
+CopySetup Upload::copy_setup() const {
+  return {options_.target_is_zero, disks_.size() > 1, parameters_.write_back()};
+}
+
 void Upload::make_reader(Disk& disk) {
   const NbdkitSetup setup{options_.plugin, options_.filters, options_.rate, options_.verbose};
   const auto index = static_cast<size_t>(
@@ -416,10 +420,8 @@ Outcome Upload::start_copy(size_t index, Purpose purpose) {
   if (display_.is_read() && purpose == Purpose::kUpload)
     console_.say("uploading " + disk.source.image().quoted() + " (" + disk.source.format() +
                  ", " + bytes(disk.source.size()) + ") to " + disk.target.name);
-  show_command(
-      Copy::words(disk.source, address, purpose, options_.target_is_zero, options_.progress_fd));
-  disk.copy.emplace(loop_, disk.source, address, purpose, options_.target_is_zero,
-                    progress_handler(disk));
+  show_command(Copy::words(disk.source, address, purpose, copy_setup(), options_.progress_fd));
+  disk.copy.emplace(loop_, disk.source, address, purpose, copy_setup(), progress_handler(disk));
   return disk.copy->start();
 }
 

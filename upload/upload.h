@@ -66,6 +66,7 @@ class Upload {
   [[nodiscard]] Outcome start_checksum(Disk& disk);
   [[nodiscard]] std::function<void(int)> progress_handler(Disk& disk);
   [[nodiscard]] Outcome start_copy(size_t index, Purpose purpose);
+  [[nodiscard]] CopySetup copy_setup() const;
   void make_reader(Disk& disk);
   [[nodiscard]] Outcome start_reader(Disk& disk);
   [[nodiscard]] Outcome end_copy(Disk& disk, Purpose purpose);
