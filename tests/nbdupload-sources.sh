@@ -203,6 +203,39 @@ truncate -s $size padded.gz
 try_stream 'cat padded.gz' --size=8M --format=raw - "$url/at"
 expect_arrived padded.gz at
 
+# make_iso IMAGE NAME: an ISO 9660 image of 8 MiB with one empty file.
+make_iso() {
+  truncate -s $size "$1"
+  "${PYTHON:-python3}" - "$@" <<'END'
+import struct, sys
+def record(name, sector, size, flags):
+    body = struct.pack("<xIxxxxIxxxx", sector, size) + bytes(7) + bytes([flags, 0, 0]) + bytes(4) + bytes([len(name)]) + name
+    body += b"" if len(body) % 2 else b"\0"
+    return bytes([len(body) + 1]) + body
+root = record(b"\0", 18, 2048, 2)
+with open(sys.argv[1], "r+b") as image:
+    image.seek(16 * 2048); image.write(b"\1CD001\1")
+    image.seek(16 * 2048 + 156); image.write(root)
+    image.seek(18 * 2048); image.write(root + record(sys.argv[2].encode(), 19, 0, 0))
+END
+}
+
+begin 'an ISO image with an OVA on it is refused, unless it is to be uploaded as it is; any other goes up'
+make_iso ova.iso 'GUEST.OVA;1'
+make_iso plain.iso 'SETUP.EXE;1'
+gzip -k ova.iso plain.iso
+for name in ova.iso ova.iso.gz; do
+  try $name "$url/at"
+  expect_status 3
+  expect "^nbdupload: '$name' is an ISO image with 'GUEST.OVA' on it: .*--format=raw" err
+done
+for name in plain.iso plain.iso.gz; do
+  try $name "$url/at"
+  expect_arrived plain.iso at
+done
+try --format=raw ova.iso "$url/at"
+expect_arrived ova.iso at
+
 if command -v nginx >/dev/null; then
   begin 'an image on a web server arrives'
   cp disk.raw disk.qcow2 two.ova disk.raw.gz www/
@@ -225,12 +258,26 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   try "http://127.0.0.1:$free_port/missing" "$url/at"
   expect_status 3
   expect "^nbdupload: 'http://127.0.0.1:[0-9]+/missing' can't be " err
-  for secret in "http://me:hidden@127.0.0.1:$free_port/disk.raw" \
-    "http://127.0.0.1:$free_port/disk.raw?sig=hidden"; do
-    try "$secret" "$url/at"
-    expect_status 2
+  try "http://me:hidden@127.0.0.1:$free_port/disk.raw" "$url/at"
+  expect_status 2
+  expect_not hidden err
+
+  begin 'the query of an image'\''s URL is used and not shown, and not put into a process list'
+  for name in disk.raw disk.qcow2; do
+    try --verbose --log=log --progress=lines "http://127.0.0.1:$free_port/$name?sig=hidden-signature" "$url/at"
+    expect_arrived disk.raw at
+    expect "^nbdupload: uploading 'http://127.0.0.1:[0-9]+/$name\?\.\.\.'" err
     expect_not hidden err
+    expect_not hidden log
   done
+  try "http://127.0.0.1:$free_port/missing?sig=hidden-signature" "$url/at"
+  expect_status 3
+  expect "^nbdupload: 'http://127.0.0.1:[0-9]+/missing\?\.\.\.' can't be " err
+  expect_not hidden err
+  printf 'http://127.0.0.1:%s/disk.raw?sig=hidden-signature\t%s\n' "$free_port" "$url/at" >list
+  try --list=list
+  expect_status 2
+  expect_not hidden err
 fi
 
 stop_server

@@ -73,7 +73,7 @@ Or<std::vector<Pair>> parse_lines(std::string_view text, const std::string& name
           "--list: '" + name + "', line " + std::to_string(number) +
           ": it is not IMAGE, URL and perhaps a format, with tabs between them");
     fields.resize(3);
-    pairs.push_back({fields[0], fields[1], fields[2]});
+    pairs.push_back({fields[0], fields[1], fields[2], false});
   }
   return pairs;
 }
@@ -85,7 +85,7 @@ Or<Pair> parse_map(const std::string& text) {
   const size_t at = std::min({plain.find("=https://"), plain.find("=http://"), text.rfind("=+")});
   if (at == std::string::npos || at == 0)
     return Outcome::usage("--map: it is not IMAGE=URL with https:// or http://, or IMAGE=+FILE");
-  return Pair{text.substr(0, at), text.substr(at + 1), ""};
+  return Pair{text.substr(0, at), text.substr(at + 1), "", true};
 }
 
 Or<std::vector<Pair>> parse_list(std::string_view text, const std::string& name) {

@@ -16,6 +16,8 @@ struct Pair {
   std::string image;
   std::string url;     // or +FILE
   std::string format;  // empty: as for all
+  // It stands in nbdupload's own arguments, where every user of the system can read it.
+  bool is_public = false;
 };
 
 // IMAGE=URL or IMAGE=+FILE.

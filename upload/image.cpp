@@ -17,6 +17,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/redact.h"
 #include "target_url.h"
 
 namespace nbdupload {
@@ -39,8 +40,29 @@ std::string absolute(const std::string& name) {
 
 }  // namespace
 
-Or<Image> Image::from_argument(const std::string& argument, const std::string& format,
-                               const std::string& url, std::optional<uint64_t> stream_size) {
+// It will stand in a process list, as nbdkit's argument. If it stands there already, as nbdupload's,
+// that tells nobody more; but no message shows what may be a secret in it.
+Outcome Image::take_url(const Pair& pair) {
+  const std::string shown = "IMAGE is '" + redacted_url(pair.image) + "': ";
+  if (!is_http_url(pair.url) && !pair.url.starts_with("+"))
+    return Outcome::usage(shown + "the image comes first, then the URL");
+  if (pair.image.find_first_of("#@") != std::string::npos)
+    return Outcome::usage(shown + "what is before '@' may be a secret; download it first");
+  const size_t query = pair.image.find('?');
+  if (query != std::string::npos && !pair.is_public)
+    return Outcome::usage(shown +
+                          "what is behind '?' may be a secret, and would be in the list of "
+                          "processes; download it first");
+  web_ = true;
+  if (query == std::string::npos) return {};
+  upload::register_credential(pair.image.substr(query + 1));
+  name_ = pair.image.substr(0, query) + "?...";
+  return {};
+}
+
+Or<Image> Image::from_argument(const Pair& pair, const std::string& format,
+                               std::optional<uint64_t> stream_size) {
+  const std::string& argument = pair.image;
   if (argument.empty()) return Outcome::usage("IMAGE is empty");
   Image image;
   if (argument == "-") {
@@ -58,13 +80,7 @@ Or<Image> Image::from_argument(const std::string& argument, const std::string& f
     if (!format.empty() && format != "raw")
       return Outcome::usage("--format=" + format + ": what an NBD server offers is raw");
   } else if (argument.starts_with("http://") || argument.starts_with("https://")) {
-    if (!is_http_url(url) && !url.starts_with("+"))
-      return Outcome::usage(shown + "the image comes first, then the URL");
-    // It will stand in a process list.
-    if (argument.find_first_of("?#@") != std::string::npos)
-      return Outcome::usage(
-          shown + "what is behind '?' or before '@' may be a secret; download it first");
-    image.web_ = true;
+    if (Outcome outcome = image.take_url(pair); !outcome.ok()) return outcome;
   } else if (has_scheme(argument) && argument[0] >= 'a' && argument[0] <= 'z') {
     return Outcome::usage(shown + "it must be a file, a device or an NBD URI");
   } else {
@@ -103,6 +119,13 @@ Outcome Image::open() {
   block_device_ = S_ISBLK(found.st_mode);
   fcntl(fd_.get(), F_SETFL, 0);
   return {};
+}
+
+bool Image::may_be_iso() const {
+  constexpr std::string_view kMagic = "CD001";
+  std::array<char, kMagic.size()> found;
+  return pread(fd_.get(), found.data(), found.size(), 32769) == ssize_t{found.size()} &&
+         std::string_view(found.data(), found.size()) == kMagic;
 }
 
 int Image::open_file() const { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "disk_list.h"
 #include "file_descriptor.h"
 #include "outcome.h"
 
@@ -18,10 +19,10 @@ namespace nbdupload {
 class Image {
  public:
   // Checks the argument, and that it goes with the format if one is given; opens nothing.
-  // `url` is the argument for its target; `stream_size` is that of standard input, in bytes, if the
+  // `pair` has that for its target too; `stream_size` is that of standard input, in bytes, if the
   // user has told it.
-  static Or<Image> from_argument(const std::string& argument, const std::string& format,
-                                 const std::string& url, std::optional<uint64_t> stream_size);
+  static Or<Image> from_argument(const Pair& pair, const std::string& format,
+                                 std::optional<uint64_t> stream_size);
 
   // Fails if it is neither a file nor a block device, or can't be opened. Does nothing for what is
   // no file.
@@ -35,7 +36,7 @@ class Image {
   [[nodiscard]] bool is_web() const { return web_; }
   // The name of a file in it, if it is an archive: FILE:MEMBER; else empty.
   [[nodiscard]] const std::string& member() const { return member_; }
-  // As the user has written it.
+  // As the user has written it, but for the query of a URL.
   [[nodiscard]] const std::string& name() const { return name_; }
   // The name in quotes, as messages begin with it.
   [[nodiscard]] std::string quoted() const { return "'" + name_ + "'"; }
@@ -48,8 +49,11 @@ class Image {
   [[nodiscard]] std::string opened() const { return "/dev/fd/" + std::to_string(fd_.get()); }
   [[nodiscard]] bool is_block_device() const { return block_device_; }
   [[nodiscard]] Or<uint64_t> size() const;
+  // Does it begin as an ISO 9660 image does?
+  [[nodiscard]] bool may_be_iso() const;
 
  private:
+  [[nodiscard]] Outcome take_url(const Pair& pair);
   [[nodiscard]] int open_file() const;
 
   std::string name_, path_, member_;

@@ -18,6 +18,7 @@
 #include "console.h"
 #include "event_loop.h"
 #include "exit_status.h"
+#include "iso_look.h"
 #include "nbd_look.h"
 #include "options.h"
 #include "process.h"
@@ -95,6 +96,7 @@ int main(int argc, char** argv) {
   nbdupload::run_nbd_look(argc, argv);
   nbdupload::run_stream(argc, argv);
   nbdupload::run_digest(argc, argv);
+  nbdupload::run_iso_look(argc, argv);
   nbdupload::run_request(argc, argv);
   return nbdupload::run(argc, argv);
 }

@@ -22,6 +22,7 @@
 
 #include "content.h"
 #include "image_info.h"
+#include "iso_look.h"
 #include "nbd_look.h"
 #include "open_files.h"
 #include "process.h"
@@ -55,15 +56,20 @@ std::string Source::file(const char* suffix) const {
   return directory_.file("source" + id_ + suffix);
 }
 
+// A program's words, with the names that the user knows.
+std::string Source::with_names(const std::string& words) const {
+  if (image_.is_web()) return replaced(words, image_.path(), image_.name());
+  return replaced(words, image_.opened(), image_.name());
+}
+
 // What the layers have said tells more than that something can't be read from them.
 Outcome Source::unopened(const std::string& why) const {
   if (const std::string words = last_words_of_layers(); !words.empty())
     return Outcome::failed(image_.quoted() + " can't be " +
                            (image_.is_web() && layers_.size() == 1 ? "read: " : "unpacked: ") +
-                           replaced(words, image_.opened(), image_.name()));
+                           with_names(words));
   return Outcome::failed(image_.quoted() + " can't be opened" +
-                         (format_.empty() ? "" : " as " + format_) + ": " +
-                         replaced(why, image_.opened(), image_.name()));
+                         (format_.empty() ? "" : " as " + format_) + ": " + with_names(why));
 }
 
 Outcome Source::exchanged() const {
@@ -133,7 +139,22 @@ Outcome Source::unpack() {
   }
   if (!image_.member().empty() && !has_member)
     return Outcome::failed(image_.quoted() + ": no such file");
-  return {};
+  return format_.empty() ? check_iso() : Outcome();
+}
+
+Outcome Source::check_iso() {
+  if (layers_.empty() && !image_.may_be_iso()) return {};
+  Or<Looked> looked = look(loop_, iso_look_words(below()),
+                           layers_.empty() ? std::vector{image_.fd()} : std::vector<int>());
+  if (!looked.ok()) return looked.failure();
+  if (looked.value().status != 0) return unopened(looked.value().last_words());
+  std::string name = looked.value().output;
+  name.erase(std::min(name.find('\n'), name.size()));
+  if (name.empty()) return {};
+  return Outcome::failed(
+      image_.quoted() + " is an ISO image with '" + name +
+      "' on it: copy the OVA from there and upload that, or say --format=raw to "
+      "upload the ISO image as it is");
 }
 
 std::string Source::layer_file(const char* suffix) const {

@@ -66,6 +66,7 @@ class Source {
  private:
   [[nodiscard]] Outcome look_at(const std::string& name, bool chain, bool& good);
   [[nodiscard]] Outcome inspect_stream();
+  [[nodiscard]] Outcome check_iso();
   [[nodiscard]] Outcome detect();
   [[nodiscard]] Outcome check_format();
   void trust_references();
@@ -79,6 +80,7 @@ class Source {
   [[nodiscard]] Outcome check_open_files() const;
   [[nodiscard]] bool may_be_open(const std::string& link) const;
   [[nodiscard]] Outcome ask_size();
+  [[nodiscard]] std::string with_names(const std::string& words) const;
   [[nodiscard]] Outcome unopened(const std::string& why) const;
   [[nodiscard]] Outcome exchanged() const;
   [[nodiscard]] bool needs_server() const { return !image_.is_uri() && format_ != "raw"; }

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/parse.h"
+#include "base/redact.h"
 #include "dry_run.h"
 #include "look.h"
 #include "process.h"
@@ -143,7 +144,7 @@ Or<std::vector<Pair>> Upload::pairs() {
   if (!options_.has_list()) {
     if (options_.words.empty()) return Outcome::usage("IMAGE and URL are missing");
     if (options_.words.size() == 1) return Outcome::usage("URL is missing");
-    pairs.push_back({options_.words[0], options_.words[1], ""});
+    pairs.push_back({options_.words[0], options_.words[1], "", true});
     return pairs;
   }
   for (const std::string& map : options_.maps) {
@@ -161,7 +162,7 @@ Or<std::vector<Pair>> Upload::pairs() {
 Outcome Upload::add_disk(const Pair& pair, bool several) {
   const std::string& format = pair.format.empty() ? options_.format : pair.format;
   if (Outcome outcome = check_format(format); !outcome.ok()) return outcome;
-  Or<Image> image = Image::from_argument(pair.image, format, pair.url, stream_size_);
+  Or<Image> image = Image::from_argument(pair, format, stream_size_);
   if (!image.ok()) return image.failure();
   Or<Target> target = Target::from_argument(loop_, pair.url);
   if (!target.ok()) return target.failure();
@@ -231,7 +232,7 @@ Outcome Upload::prepare() {
 
 // What reads the open image gets it opened.
 void Upload::print_command(const Disk& disk, const std::vector<std::string>& words) const {
-  std::string line = quoted_words(words);
+  std::string line = upload::redacted(quoted_words(words));
   const Image& image = disk.source.image();
   if (image.fd() >= 0 && line.find(image.opened()) != std::string::npos)
     line += " " + std::to_string(image.fd()) + "<" + quoted_word(image.path());
@@ -262,7 +263,8 @@ void Upload::print_commands() {
 }
 
 void Upload::show_command(const std::vector<std::string>& words) {
-  if (options_.verbose && !words.empty()) console_.say("starting " + quoted_words(words));
+  if (options_.verbose && !words.empty())
+    console_.say("starting " + upload::redacted(quoted_words(words)));
 }
 
 Outcome Upload::open_target() {
