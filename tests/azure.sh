@@ -143,11 +143,11 @@ if [ -x "$azurite" ]; then
 
   begin 'azurite: nbdupload makes a blob of the size of the image, and reads it back'
   qemu-img convert -f raw -O qcow2 image image.qcow2
-  run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --verify image.qcow2 "$(blob three)?$(sas rcw three)" create=true cafile="$CAFILE"
+  run "$UPLOAD_NBDUPLOAD" --plugin="$UPLOAD_PLUGIN" --verify image.qcow2 "$(blob three)?$(sas rcw three)" create=true cafile="$CAFILE"
   [ $status = 0 ] || { fail 'it fails'; show err; }
   expect "the disk is created, with $size bytes" err
   head -c 1000001 image >odd
-  run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --format=raw odd "$(blob four)?$(sas rcw four)" create=true cafile="$CAFILE"
+  run "$UPLOAD_NBDUPLOAD" --plugin="$UPLOAD_PLUGIN" --format=raw odd "$(blob four)?$(sas rcw four)" create=true cafile="$CAFILE"
   [ $status != 0 ] || fail 'it takes a part of a block'
   expect "'odd' has 1000001 bytes, and .* takes whole blocks of 512" err
 

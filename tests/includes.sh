@@ -38,6 +38,13 @@ begin 'every room includes only from the rooms below it'
 find . -name '*.cpp' -o -name '*.h' | while read -r file; do offences "$file"; done >"$TMP/offences"
 [ ! -s "$TMP/offences" ] || { fail 'there are includes upwards'; show "$TMP/offences"; }
 
+begin 'nbdupload includes from itself and from base/ only'
+grep -h '^#include "' "$UPLOAD_SRCDIR"/upload/* | sed 's/#include "\(.*\)"$/\1/' | sort -u |
+  while read -r file; do
+    [ -e "$UPLOAD_SRCDIR/upload/$file" ] || [[ $file == base/* ]] || echo "upload includes $file"
+  done >"$TMP/offences"
+[ ! -s "$TMP/offences" ] || { fail 'it includes others'; show "$TMP/offences"; }
+
 begin 'the check sees a wrong include'
 mkdir -p "$TMP/base"
 echo '#include "upstream/pool.h"' >"$TMP/base/wrong.h"
@@ -56,7 +63,7 @@ is_silent() {
 }
 
 begin 'every file begins with its license and says what it is for'
-find "$UPLOAD_SRCDIR/plugin" "$UPLOAD_SRCDIR/tests" \( -name '*.cpp' -o -name '*.h' \) | while read -r file; do
+find "$UPLOAD_SRCDIR/plugin" "$UPLOAD_SRCDIR/upload" "$UPLOAD_SRCDIR/tests" \( -name '*.cpp' -o -name '*.h' \) | while read -r file; do
   is_silent "$file" && echo "$file"
 done >"$TMP/silent"
 [ ! -s "$TMP/silent" ] || { fail 'these do not'; show "$TMP/silent"; }

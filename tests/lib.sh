@@ -14,6 +14,7 @@
 #   start_nbdkit ARGS...   the same in the background; its errors are in nbdkit.log
 #   end_nbdkit SECONDS     ends it; it may take so long
 #   uri EXPORT             that of its export; without a name of the only one
+#   preload_nbdkit         what a sanitised plugin needs, for an nbdkit that others start
 #   counter NAME           of the server that start_server has started
 
 set -u
@@ -77,6 +78,17 @@ run() {
 
 # nbdkit with the plugin.
 upload() { run "$UPLOAD_SRCDIR/tests/run-nbdkit" "$@"; }
+
+# nbdkit in PATH becomes one that loads what a sanitised plugin needs, and has the memory for it:
+# shadow memory is more than nbdupload allows.
+preload_nbdkit() {
+  [ -n "$UPLOAD_PRELOAD" ] || return 0
+  mkdir -p "$TMP/preload"
+  printf '#!/bin/sh\nulimit -S -d unlimited\nexec env LD_PRELOAD="%s" %s "$@"\n' \
+    "$UPLOAD_PRELOAD" "$(command -v nbdkit)" >"$TMP/preload/nbdkit"
+  chmod +x "$TMP/preload/nbdkit"
+  PATH=$TMP/preload:$PATH
+}
 
 # Is that process running (and not a zombie that nobody has waited for)?
 running() {

@@ -11,15 +11,15 @@ cd "$UPLOAD_SRCDIR" || exit 99
 names() { grep -v '^    ' "$1" | tr '\n' ' ' | grep -oE '`[^`]+`' | tr -d '`' | sed 's/()$//' | sort -u; }
 
 # A file of that name, or of that pattern, is in the repository.
-is_file() { compgen -G "$1" >/dev/null || compgen -G "plugin/$1" >/dev/null || compgen -G "plugin/*/$1" >/dev/null || compgen -G "tests/$1" >/dev/null; }
+is_file() { compgen -G "$1" >/dev/null || compgen -G "plugin/$1" >/dev/null || compgen -G "plugin/*/$1" >/dev/null || compgen -G "upload/$1" >/dev/null || compgen -G "tests/$1" >/dev/null; }
 
 # CLASS MEMBER: one source file has both words, and the class is declared there or used.
 has_member() {
-  grep -rlwE "(class|struct|enum class|namespace|enum) ([A-Z_]+\(\"[a-z]+\"\) )?$1" plugin tests --include='*.h' --include='*.cpp' |
+  grep -rlwE "(class|struct|enum class|namespace|enum) ([A-Z_]+\(\"[a-z]+\"\) )?$1" plugin upload tests --include='*.h' --include='*.cpp' |
     xargs -r grep -lwF -- "$2" | grep -q .
 }
 
-has_word() { grep -rqwF --include='*.h' --include='*.cpp' -- "$1" plugin tests; }
+has_word() { grep -rqwF --include='*.h' --include='*.cpp' -- "$1" plugin upload tests; }
 
 # DOCUMENT: its names that are nowhere.
 unknown() {
@@ -38,7 +38,7 @@ unknown() {
   grep -E '^    [a-z_]+\.(cpp|h|\*) |^ {20,}[A-Z][A-Za-z]+::' "$1" | grep -oE '\b[A-Z][A-Za-z]+::[a-z_]+' | sort -u |
     while read -r name; do has_member "${name%%::*}" "${name##*::}" || echo "$1: $name"; done
   grep -oE '^ {4,6}[a-z_]+\.(cpp|h|\*)' "$1" | while read -r name; do
-    compgen -G "plugin/$name" >/dev/null || compgen -G "plugin/*/$name" >/dev/null || echo "$1: $name"
+    compgen -G "plugin/$name" >/dev/null || compgen -G "plugin/*/$name" >/dev/null || compgen -G "upload/$name" >/dev/null || echo "$1: $name"
   done
 }
 

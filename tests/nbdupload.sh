@@ -279,7 +279,7 @@ for name in -rf a:b 'json:{"driver": "raw"}' '[x]' "\$(touch injected)" 'fd:0' '
     rm -- "./$name$suffix"
   done
   try -- "$name" named
-  expect_refusal 1 "no such file"
+  expect_refusal 3 "no such file"
   expect_printable "$TMP/err"
   [ ! -e injected ] || fail "it was run"
 done
@@ -287,7 +287,7 @@ expect_nothing_left
 
 begin "a name in UTF-8 is shown as it is"
 try 'grün.qcow2' named
-expect_refusal 1 "'grün.qcow2': no such file"
+expect_refusal 3 "'grün.qcow2': no such file"
 
 begin "an NBD server can be the source"
 nbdkit -f -U "$TMP/source" -P "$TMP/source.pid" file disk.raw &
@@ -316,7 +316,7 @@ expect "^nbdupload: warning: .* does not tell the size .*$size" "$TMP/err"
 
 begin "an image with a backing file is refused without its format"
 try overlay.qcow2 overlay
-expect_refusal 1 "'overlay.qcow2' \(qcow2\) refers to '.*disk.qcow2'.*--format=qcow2"
+expect_refusal 3 "'overlay.qcow2' \(qcow2\) refers to '.*disk.qcow2'.*--format=qcow2"
 
 begin "an image with a backing file arrives if its format is given"
 try --format=qcow2 overlay.qcow2 overlay
@@ -328,7 +328,7 @@ begin "a raw disk that a guest made look like an overlay is not taken for one"
 qemu-img create -q -f qcow2 -b /etc/passwd -F raw disguised.raw
 truncate -s $size disguised.raw
 try disguised.raw disguised
-expect_refusal 1 "refers to '/etc/passwd'"
+expect_refusal 3 "refers to '/etc/passwd'"
 try --format=raw disguised.raw disguised
 expect_status 0
 expect_same disguised.raw at-disguised
@@ -352,7 +352,7 @@ cp small.raw data-file
 for format in vmdk qcow2; do
   [ $format = vmdk ] && name=flat.vmdk other=flat-flat.vmdk || name=data.qcow2 other=data-file
   try "chain/$name" chain
-  expect_refusal 1 "'chain/$name' \($format\) refers to '.*$other'; .*--format=$format"
+  expect_refusal 3 "'chain/$name' \($format\) refers to '.*$other'; .*--format=$format"
   expect_not /dev/fd "$TMP/err"
   truncate -s 0 at-chain; truncate -s 1M at-chain
   try --format=$format "chain/$name" chain
@@ -433,7 +433,7 @@ for hostile in hostile-backing.* hostile-data.*; do
   qemu-img convert -f raw -O "${hostile##*.}" small.raw small.img || exit 99
   try_exchanged "$change_content" small.img "$hostile"
   [[ $hostile != hostile-data* ]] ||
-    expect_refusal 1 "'victim' refers to '.*topsecret.*', which it did not when it was looked at"
+    expect_refusal 3 "'victim' refers to '.*topsecret.*', which it did not when it was looked at"
 done
 
 begin "a trusted overlay is not exchanged either"
@@ -441,7 +441,7 @@ qemu-img create -q -f qcow2 -b "$TMP/small.raw" -F raw small-overlay.qcow2
 # shellcheck disable=SC2016 # they are expanded later
 for what in "$exchange_name" '[[ " $* " != *" --backing-chain "* ]] || mv -f "$HOSTILE" victim'; do
   try_exchanged "$what" small-overlay.qcow2 hostile-backing.qcow2 --format=qcow2
-  expect_status 1
+  expect_status 3
   expect "^nbdupload: 'victim' (refers to|has been exchanged)" "$TMP/err"
 done
 
@@ -456,7 +456,7 @@ expect_status 0
 
 begin "verification finds that the server kept nothing"
 try --verify disk.raw forgets
-expect_status 1
+expect_status 4
 expect '^nbdupload: verification failed: .* differs' "$TMP/err"
 expect_nothing_left
 try disk.raw forgets
@@ -474,20 +474,21 @@ chmod +x meddle/nbdcopy
 
 begin "verification finds a changed byte of data"
 PATH=$TMP/meddle:$PATH TARGET=$TMP/at-changed AT=20000000 try --verify disk.raw changed
-expect_status 1
+expect_status 4
 expect '^nbdupload: verification failed: .* differs' "$TMP/err"
 
 begin "verification finds a changed byte in a hole"
 PATH=$TMP/meddle:$PATH TARGET=$TMP/at-changed-hole AT=60000001 \
   try --verify disk.qcow2 changed-hole
-expect_status 1
+expect_status 4
 expect '^nbdupload: verification failed: .* differs' "$TMP/err"
 
 # --- What is shown ----------------------------------------------------------
 
 begin "a dry run connects to nothing and shows no secret"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" --dry-run --verify disk.qcow2 \
-  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret "header=X: $secret" "proxy=http://me:$secret@proxy"
+  "https://localhost:1/images/$secret?x=$secret" user=me password=$secret client-secret=$secret \
+  "header=X: $secret" "proxy=http://me:$secret@proxy"
 expect_status 0
 expect '^qemu-nbd .*disk.qcow2' "$TMP/out"
 expect '^nbdkit .* url=.*https://localhost:1/images/\.\.\.' "$TMP/out"
@@ -526,7 +527,7 @@ eval "words=$words"
 
 begin "nothing that a server says passes for nbdupload's or nbdkit's own words"
 try small.raw forger
-expect_refusal 1 "403: .*nothing was sent"
+expect_refusal 3 "403: .*nothing was sent"
 expect_printable "$TMP/err"
 expect_not '^nbdupload: (done|warning)' "$TMP/err"
 more=(replay=0)
@@ -537,7 +538,7 @@ expect_printable "$TMP/err"
 expect_not '^nbdupload: (done|warning|verif)' "$TMP/err"
 expect '^nbdupload: the upload failed; .* incomplete' "$TMP/err"
 try --verify small.raw forger-verify
-expect_status 1
+expect_status 4
 expect_printable "$TMP/err"
 expect_not '^nbdupload: done|^nbdupload: .*differs' "$TMP/err"
 expect '^nbdupload: verification failed: .* could not be read back' "$TMP/err"
@@ -579,46 +580,47 @@ begin "an image that is larger than the target is refused"
 cp --sparse=always disk.raw larger.raw
 truncate -s +1 larger.raw
 try --format=raw larger.raw small
-expect_refusal 1 "'larger.raw' has $((size + 1)) bytes, more than the $size"
+expect_refusal 3 "'larger.raw' has $((size + 1)) bytes, more than the $size"
 expect_nothing_left
 
 begin "a target that is larger than the image is refused unless allowed"
 truncate -s $((size - 4096)) smaller.raw
 try --format=raw smaller.raw larger
-expect_refusal 1 "'smaller.raw' has $((size - 4096)) bytes, less than the $size .*--allow-larger"
+expect_refusal 3 "'smaller.raw' has $((size - 4096)) bytes, less than the $size .*--allow-larger"
 
 begin "a file that is missing, unreadable, empty or none is refused"
 try missing.raw small
-expect_refusal 1 "'missing.raw': no such file"
+expect_refusal 3 "'missing.raw': no such file"
 try . small
-expect_refusal 1 "'.' is a directory"
+expect_refusal 3 "'.' is a directory"
 try /dev/null small
-expect_refusal 1 "'/dev/null' is neither a file nor a block device"
+expect_refusal 3 "'/dev/null' is neither a file nor a block device"
 try - small
 expect_refusal 2 "'-': standard input"
 : >nothing.raw
 try --format=raw nothing.raw small
-expect_refusal 1 "'nothing.raw' is empty"
+expect_refusal 3 "'nothing.raw' is empty"
 cp disk.qcow2 forbidden; chmod 0 forbidden
 if [ "$(id -u)" = 0 ]; then
-  # root may read it, so somebody else has to try.
+  # root may read it, so somebody else has to try, who may not get to where it was built.
   chmod 711 "$TMP"
+  cp "$UPLOAD_NBDUPLOAD" uploader
   status=0
   setpriv --reuid=65534 --regid=65534 --clear-groups \
-    bash -s -- forbidden "$url/small" <"$UPLOAD_NBDUPLOAD" >"$TMP/out" 2>"$TMP/err" || status=$?
+    ./uploader forbidden "$url/small" >"$TMP/out" 2>"$TMP/err" || status=$?
 else
   try forbidden small
 fi
-expect_refusal 1 "'forbidden' can't be read"
+expect_refusal 3 "'forbidden' can't be read"
 
 begin "a pipe is not waited for, by whatever name"
 mkfifo pipe
 ln -s pipe link-to-pipe
 for name in pipe link-to-pipe; do
   try $name small
-  expect_refusal 1 "'$name' is neither a file nor a block device"
+  expect_refusal 3 "'$name' is neither a file nor a block device"
   try --format=raw $name small
-  expect_refusal 1 "'$name' is neither a file nor a block device"
+  expect_refusal 3 "'$name' is neither a file nor a block device"
 done
 
 begin "an image that makes a program take much memory is refused"
@@ -628,18 +630,18 @@ printf '\0\0\0\370\377\377\1\0' | dd of=greedy.vdi bs=1 seek=368 conv=notrunc st
 printf '\200\377\377\37' | dd of=greedy.vdi bs=1 seek=384 conv=notrunc status=none
 truncate -s 4G greedy.vdi
 try greedy.vdi small
-expect_refusal 1 "'greedy.vdi' can't be opened: .*([Mm]emory)"
+expect_refusal 3 "'greedy.vdi' can't be opened: .*([Mm]emory)"
 expect_nothing_left
 
 begin "an image that is not what it is said to be is refused"
 try --format=qcow2 disk.raw small
-expect_refusal 1 "'disk.raw' can't be opened as qcow2: .*not in qcow2 format"
+expect_refusal 3 "'disk.raw' can't be opened as qcow2: .*not in qcow2 format"
 try --format=floppy disk.raw small
 expect_refusal 2 "unknown format 'floppy'"
 head -c 100000 disk.qcow2 >cut.qcow2
 printf 'XXXXXXXX' | dd of=cut.qcow2 bs=1 seek=40 conv=notrunc status=none
 try cut.qcow2 small
-expect_refusal 1 "'cut.qcow2'"
+expect_refusal 3 "'cut.qcow2'"
 expect_nothing_left
 
 begin "a bad command line is refused"
@@ -656,22 +658,22 @@ begin "a bad URL is refused without telling it"
 for bad in "https://" "https://host" "https://me:$secret@host/images/x" \
   "https://host/images/$secret#x" "https://host/images/$secret a"; do
   run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$bad"
-  expect_refusal 1 URL
+  expect_refusal 3 URL
   expect_not "$secret" "$TMP/err"
 done
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw +missing-url
-expect_refusal 1 "missing-url"
+expect_refusal 3 "missing-url"
 
 begin "a secret that is too long, or looks like an option, is refused without telling it"
 { printf %s "$secret"; head -c 70000 /dev/zero | tr '\0' x; echo; } >long
 for bad in user=me\ password=+long header=+long token=+long proxy=+long "password=-$secret"; do
   # shellcheck disable=SC2086 # words are wanted
   run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$url/small" "cafile=$CAFILE" $bad
-  expect_refusal 1 "(65535 bytes|not a file descriptor)"
+  expect_refusal 3 "(65535 bytes|not a file descriptor)"
   expect_not "$secret" "$TMP/err"
 done
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw +long
-expect_refusal 1 "65535 bytes"
+expect_refusal 3 "65535 bytes"
 
 begin "a program that is missing is named"
 mkdir programs
@@ -682,35 +684,35 @@ done
 for program in nbdkit nbdcopy nbdinfo qemu-img qemu-nbd; do
   mv programs/$program .
   PATH=$TMP/programs run "$(type -P env)" TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.qcow2 "$url/small"
-  expect_refusal 1 "$program is not in PATH"
+  expect_refusal 3 "$program is not in PATH"
   mv $program programs/
 done
 expect_nothing_left
 
 begin "a plugin that is missing, or another one, is refused"
 run "$UPLOAD_NBDUPLOAD" --plugin ./none.so disk.raw "$url/small"
-expect_refusal 1 "no file './none.so'"
+expect_refusal 3 "no file './none.so'"
 run "$UPLOAD_NBDUPLOAD" --plugin null disk.raw "$url/small"
-expect_refusal 1 "'null' is not the upload plugin"
+expect_refusal 3 "'null' is not the upload plugin"
 
 begin "an expired ticket is refused"
 try disk.raw expired
-expect_refusal 1 "403: the ticket expired.*nothing was sent"
+expect_refusal 3 "403: the ticket expired.*nothing was sent"
 expect_nothing_left
 
 begin "a read-only target is refused"
 try disk.raw readonly
-expect_refusal 1 "read-only"
+expect_refusal 3 "read-only"
 
 begin "a certificate that is not trusted is refused"
 run env TMPDIR="$TMP/tmp" "${nbdupload[@]}" disk.raw "$url/small"
-expect_refusal 1 "certificate"
+expect_refusal 3 "certificate"
 
 begin "an image whose data is a pipe, or which is never opened, is given up in the end"
 await_waiting look
-expect_refusal 1 "'pipe.vmdk' can't be opened: qemu-img has not answered in [0-9]+ seconds"
+expect_refusal 3 "'pipe.vmdk' can't be opened: qemu-img has not answered in [0-9]+ seconds"
 await_waiting open
-expect_refusal 1 "'disk.vhdx' can't be opened as vhdx: qemu-nbd has not answered in [0-9]+ seconds"
+expect_refusal 3 "'disk.vhdx' can't be opened as vhdx: qemu-nbd has not answered in [0-9]+ seconds"
 
 begin "what is refused has changed nothing at the server"
 [ "$(counter changes)" = "$before" ] || fail "$(counter changes) changes instead of $before"
@@ -856,12 +858,22 @@ kill -KILL "$uploader"
 await_uploader
 expect_status 137
 expect_gone 20
-rm -rf "$TMP"/tmp/*
+
+begin "a directory that a killed one has left is removed by the next, and no other is"
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "there is not one directory: $(ls "$TMP/tmp")"
+start_uploader disk.qcow2 "$url/slow"
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "it is still there: $(ls "$TMP/tmp")"
+try missing.raw small
+[ "$(ls "$TMP/tmp" | wc -l)" = 1 ] || fail "one in use was removed: $(ls "$TMP/tmp")"
+kill "$uploader"
+await_uploader
+expect_gone 5
+expect_nothing_left
 
 begin "a server that can't be reached is refused at once"
 stop_server
 try disk.raw small
-expect_refusal 1 "could not connect.*nothing was sent"
+expect_refusal 3 "could not connect.*nothing was sent"
 expect_nothing_left
 
 PATH=$real_path

@@ -116,7 +116,7 @@ expect_not 'failed' io.log
 end_nbdkit 20
 
 begin 'Apache: nbdupload says once that nobody is told when data are on disk'
-run "$UPLOAD_SRCDIR/scripts/nbdupload" --plugin="$UPLOAD_PLUGIN" --verify image "$dav/three.img" --format=raw target=webdav create=true cafile="$CAFILE"
+run "$UPLOAD_NBDUPLOAD" --plugin="$UPLOAD_PLUGIN" --verify image "$dav/three.img" --format=raw target=webdav create=true cafile="$CAFILE"
 [ $status = 0 ] || { fail 'it fails'; show err; }
 [ "$(grep -c 'this server tells nobody when data are on its disk' err)" = 1 ] || { fail 'it is not said once'; show err; }
 cmp image files/three.img || fail 'the file is another one'

@@ -31,16 +31,6 @@ uint64_t Stats::Counts::failed() const {
   return std::accumulate(failures.begin(), failures.end(), uint64_t{0});
 }
 
-Stats::Counts& Stats::Counts::operator+=(const Counts& other) {
-  for (size_t i = 0; i < latencies.size(); ++i) latencies[i] += other.latencies[i];
-  for (size_t i = 0; i < failures.size(); ++i) failures[i] += other.failures[i];
-  changes += other.changes;
-  bytes += other.bytes;
-  total_us += other.total_us;
-  worst_us = std::max(worst_us, other.worst_us);
-  return *this;
-}
-
 void Stats::add(Op op, uint64_t bytes, uint64_t changes, Duration latency) {
   const auto us = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::microseconds>(latency).count());

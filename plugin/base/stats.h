@@ -41,7 +41,6 @@ class Stats {
 
     [[nodiscard]] uint64_t succeeded() const;
     [[nodiscard]] uint64_t failed() const;
-    Counts& operator+=(const Counts& other);
   };
   // By Op.
   using AllCounts = std::array<Counts, kOps>;

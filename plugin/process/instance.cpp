@@ -310,12 +310,12 @@ void Instance::stop() {
   if (upload_debug_stats != 0) say_statistics();
 }
 
-// Of all disks together.
 void Instance::say_statistics() {
-  Stats::AllCounts all{};
-  for (const DiskFigures& disk : figures().disks)
-    for (size_t op = 0; op < all.size(); ++op) all[op] += disk.volume.requests[op];
-  for (const std::string& line : Stats::lines(all)) log::notice("%s", line.c_str());
+  for (const DiskFigures& disk : figures().disks) {
+    const std::string which = config_.exports.empty() ? "" : "export " + disk.name + ": ";
+    for (const std::string& line : Stats::lines(disk.volume.requests))
+      log::notice("%s%s", which.c_str(), line.c_str());
+  }
 }
 
 // Each disk's server is asked, as what is behind one ticket may be stuck while others are

@@ -80,7 +80,7 @@ def run_alone(place, setup, image, server):
         commands = curl_commands(place, setup, server)
     else:
         # The URL is no secret here.
-        words = [os.path.join(place.source, "scripts/nbdupload"), "--quiet"]
+        words = [os.path.join(place.build, "nbdupload"), "--quiet"]
         words += [f"--plugin={setup.plugin or place.plugin}", image.path, server.urls()[0]]
         commands = [words + common_keys(place, setup, server)]
     start = time.monotonic()

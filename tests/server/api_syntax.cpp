@@ -11,8 +11,11 @@
 
 #include "api_syntax.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "checksums.h"
 
 namespace upload::testserver {
 
@@ -33,7 +36,9 @@ Route parse_route(std::string_view path) {
   }
   const std::string_view rest = path.substr(kImages.size());
   constexpr std::pair<std::string_view, Resource> kSuffixes[] = {
-      {"/extents", Resource::extents}, {"/checksum", Resource::checksum}};
+      {"/extents", Resource::extents},
+      {"/checksum/algorithms", Resource::algorithms},
+      {"/checksum", Resource::checksum}};
   for (const auto& [suffix, resource] : kSuffixes) {
     if (rest.ends_with(suffix)) {
       return {resource, std::string(rest.substr(0, rest.size() - suffix.size()))};
@@ -70,6 +75,25 @@ Parsed<bool> parse_flush(const Target& target) {
     return false;
   }
   return Refusal{400, "Unsupported value for flush: '" + found->second + "'"};
+}
+
+Parsed<ChecksumQuery> parse_checksum(const Target& target) {
+  constexpr std::uint64_t kLeast = std::uint64_t{1} << 20, kMost = std::uint64_t{16} << 20;
+  ChecksumQuery asked;
+  if (const auto found = target.query.find("algorithm"); found != target.query.end()) {
+    asked.algorithm = found->second;
+    const auto known = BlockChecksum::algorithms();
+    if (std::find(known.begin(), known.end(), asked.algorithm) == known.end()) {
+      return Refusal{400, "Invalid value for 'algorithm': '" + asked.algorithm + "'"};
+    }
+  }
+  if (const auto found = target.query.find("block_size"); found != target.query.end()) {
+    asked.block_size = parse_number(found->second).value_or(0);
+    if (asked.block_size < kLeast || asked.block_size > kMost || asked.block_size % 4096 != 0) {
+      return Refusal{400, "Invalid block size: '" + found->second + "'"};
+    }
+  }
+  return asked;
 }
 
 Parsed<Patch> parse_patch(std::string_view json) {

@@ -14,7 +14,7 @@
 
 namespace upload::testserver {
 
-enum class Resource { image, extents, checksum, unknown };
+enum class Resource { image, extents, checksum, algorithms, unknown };
 
 struct Route {
   Resource resource = Resource::unknown;
@@ -27,6 +27,14 @@ struct Route {
 
 /// `flush=` of a PUT's query.
 [[nodiscard]] Parsed<bool> parse_flush(const Target& target);
+
+/// `algorithm=` and `block_size=` of a checksum's query. The real daemon's default algorithm is
+/// blake2b with 32 bytes, which OpenSSL does not have.
+struct ChecksumQuery {
+  std::string algorithm = "sha256";
+  std::uint64_t block_size = std::uint64_t{4} << 20;
+};
+[[nodiscard]] Parsed<ChecksumQuery> parse_checksum(const Target& target);
 
 /// The JSON of a PATCH.
 struct Patch {

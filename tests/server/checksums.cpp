@@ -11,6 +11,7 @@
 #include <openssl/hmac.h>
 
 #include <array>
+#include <cstdio>
 #include <vector>
 
 namespace upload::testserver {
@@ -32,6 +33,14 @@ std::array<std::uint64_t, 256> make_crc_table() {
     table[i] = value;
   }
   return table;
+}
+
+std::string digest(const std::string& algorithm, std::span<const char> data) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> out;
+  unsigned length = 0;
+  EVP_Digest(data.data(), data.size(), out.data(), &length,
+             EVP_get_digestbyname(algorithm.c_str()), nullptr);
+  return {reinterpret_cast<const char*>(out.data()), length};
 }
 
 }  // namespace
@@ -57,12 +66,23 @@ std::optional<std::string> from_base64(std::string_view text) {
                      static_cast<std::size_t>(length) - padding);
 }
 
-std::string md5(std::span<const char> data) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> out;
-  unsigned length = 0;
-  EVP_Digest(data.data(), data.size(), out.data(), &length, EVP_md5(), nullptr);
-  return {reinterpret_cast<const char*>(out.data()), length};
+std::vector<std::string> BlockChecksum::algorithms() {
+  return {"md5", "sha1", "sha256", "sha512"};
 }
+
+void BlockChecksum::add(std::span<const char> block) { digests_ += digest(algorithm_, block); }
+
+std::string BlockChecksum::finish() const {
+  std::string hex;
+  for (const char byte : digest(algorithm_, digests_)) {
+    std::array<char, 3> text;
+    std::snprintf(text.data(), text.size(), "%02x", static_cast<unsigned char>(byte));
+    hex += text.data();
+  }
+  return hex;
+}
+
+std::string md5(std::span<const char> data) { return digest("md5", data); }
 
 std::string hmac_sha256(std::string_view key, std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> out;

@@ -58,8 +58,8 @@ usage: upload-server [OPTION...] --ticket ID=BACKEND[,KEY=VALUE...] ...
       keys: size=SIZE readers=N writers=N idle-ms=N readonly
   --fault KEY=VALUE,... misbehave
       keys: op=any|connect|options|get|put|zero|flush|extents|other|head|create|remove|lease|
-            metadata nth=N times=N action=NAME status=N delay=MS body=TEXT ticket=ID
-            retry-after=SECONDS early
+            metadata|checksum|algorithms nth=N times=N action=NAME status=N delay=MS
+            body=TEXT ticket=ID retry-after=SECONDS early
   --save-stable DIR     write the stable content of memory tickets to DIR/ID at exit
   --stats               print the counters as JSON to stderr at exit
   --help

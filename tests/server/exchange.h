@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "api_syntax.h"
 #include "fault_plan.h"
 #include "http_syntax.h"
 #include "ticket.h"
@@ -25,6 +26,7 @@ struct Exchange {
   bool partial = false;              // get: there was a Range
   bool flush = false;                // put and zero: flush afterwards
   bool head_only = false;            // HEAD
+  ChecksumQuery checksum{};
   std::optional<Refusal> refusal{};
   FiredFault fault{};
 

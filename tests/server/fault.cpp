@@ -18,8 +18,8 @@ namespace upload::testserver {
 namespace {
 
 constexpr std::array<std::string_view, kOpCount> kOpNames = {
-    "any",     "connect", "options", "get",    "put",    "zero",  "flush",
-    "extents", "other",   "head",    "create", "remove", "lease", "metadata"};
+    "any",   "connect", "options", "get",    "put",   "zero",     "flush",    "extents",
+    "other", "head",    "create",  "remove", "lease", "metadata", "checksum", "algorithms"};
 
 constexpr std::string_view kActionNames[] = {
     "close_before_body",
@@ -52,7 +52,7 @@ constexpr std::string_view kActionNames[] = {
     "refuse",
 };
 
-static_assert(static_cast<std::size_t>(Op::metadata) == kOpCount - 1);
+static_assert(static_cast<std::size_t>(Op::algorithms) == kOpCount - 1);
 static_assert(static_cast<std::size_t>(Action::refuse) == std::size(kActionNames) - 1);
 
 }  // namespace

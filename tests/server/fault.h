@@ -39,9 +39,11 @@ enum class Op {
   remove,
   lease,
   metadata,
+  checksum,
+  algorithms,
 };
 
-inline constexpr std::size_t kOpCount = 14;
+inline constexpr std::size_t kOpCount = 16;
 
 /// What goes wrong. "Change" means put and zero. Unless the words say otherwise a change
 /// (or flush) that meets a fault has been applied (or done) when the fault happens, and

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "checksums.h"
 #include "token_file.h"
 
 namespace upload::testserver {
@@ -23,6 +24,10 @@ constexpr std::size_t kMaxPatchBytes = 64 * 1024;
 
 Refusal forbidden(const std::string& why) {
   return {403, "You are not allowed to access this resource: " + why, true};
+}
+
+std::string algorithms_json() {
+  return nlohmann::json({{"algorithms", BlockChecksum::algorithms()}}).dump() + "\n";
 }
 
 Reply storage_failed(const std::string& what) { return Reply::refused(storage_error(what)); }
@@ -50,10 +55,18 @@ void ImageApi::read_request(HttpReader& http, Exchange& exchange) {
   exchange.ticket_id = route.ticket_id;
   exchange.head_only = method == "HEAD";
 
-  if (route.resource == Resource::unknown || route.resource == Resource::checksum) {
+  if (route.resource == Resource::unknown) {
     exchange.refusal = {404, "No handler for '" + exchange.target.path + "'"};
   } else if (route.resource == Resource::extents && method == "GET") {
     exchange.op = Op::extents;
+  } else if (route.resource == Resource::checksum && method == "GET") {
+    exchange.op = Op::checksum;
+    const auto parsed = parse_checksum(exchange.target);
+    if (const auto* asked = value_of(parsed, exchange.refusal)) {
+      exchange.checksum = *asked;
+    }
+  } else if (route.resource == Resource::algorithms && method == "GET") {
+    exchange.op = Op::algorithms;
   } else if (route.resource == Resource::image && method == "OPTIONS") {
     exchange.op = Op::options;
   } else if (route.resource == Resource::image && method == "GET") {
@@ -188,6 +201,11 @@ void ImageApi::limit_range(Exchange& exchange) {
     exchange.refusal = {404, "This image has no extents"};
     return;
   }
+  const bool sums = exchange.op == Op::checksum || exchange.op == Op::algorithms;
+  if (sums && !has_feature(ticket, "checksum")) {
+    exchange.refusal = {404, "This image has no checksum"};
+    return;
+  }
   const bool open_end = exchange.op == Op::get && exchange.range.length == 0;
   if (open_end && exchange.range.offset < ticket.size()) {
     exchange.range.length = ticket.size() - exchange.range.offset;
@@ -215,6 +233,8 @@ Reply ImageApi::perform(HttpReader& http, Exchange& exchange) {
     case Op::flush: reply = flush(*session); break;
     case Op::get: reply = get(exchange, *session); break;
     case Op::extents: reply = extents(exchange, *session); break;
+    case Op::checksum: reply = checksum(exchange, *session); break;
+    case Op::algorithms: reply = Reply::json(algorithms_json()); break;
     default: reply = options(exchange); break;
   }
   exchange.ticket->touch();
@@ -310,6 +330,26 @@ Reply ImageApi::extents(Exchange& exchange, Session& session) {
                     {"zero", extent.zero},
                     {"hole", extent.hole}});
   }
+  return Reply::json(json.dump() + "\n");
+}
+
+// The real daemon does not read what is zero as an extent; the checksum is the same.
+Reply ImageApi::checksum(Exchange& exchange, Session& session) {
+  const ChecksumQuery& asked = exchange.checksum;
+  BlockChecksum sum(asked.algorithm);
+  std::vector<char> block;
+  const std::uint64_t size = exchange.ticket->size();
+  for (std::uint64_t offset = 0; offset < size; offset += block.size()) {
+    block.resize(
+        static_cast<std::size_t>(std::min<std::uint64_t>(asked.block_size, size - offset)));
+    if (const auto ec = session.read(offset, block)) {
+      return storage_failed(ec.message());
+    }
+    sum.add(block);
+  }
+  nlohmann::ordered_json json = {{"algorithm", asked.algorithm},
+                                 {"block_size", asked.block_size},
+                                 {"checksum", sum.finish()}};
   return Reply::json(json.dump() + "\n");
 }
 

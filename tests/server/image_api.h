@@ -35,6 +35,7 @@ class ImageApi : public Protocol {
   [[nodiscard]] Reply flush(Session& session);
   [[nodiscard]] Reply get(Exchange& exchange, Session& session);
   [[nodiscard]] Reply extents(Exchange& exchange, Session& session);
+  [[nodiscard]] static Reply checksum(Exchange& exchange, Session& session);
   [[nodiscard]] Reply options(Exchange& exchange);
   [[nodiscard]] std::string options_json(const Exchange& exchange) const;
 

@@ -395,6 +395,26 @@ TEST_CASE("OPTIONS tells features, limits and the unix socket") {
   CHECK(f.stable(0, 4) == "1111");
 }
 
+TEST_CASE("A checksum is the digest of the digests of the blocks") {
+  Fixture f(Fixture::plain(), Fixture::image("t"));
+  CHECK(f.client().put(0, "abc", true).ok());
+  const auto list =
+      nlohmann::json::parse(f.client().request("GET", "/checksum/algorithms", {}, {}).body);
+  CHECK(std::find(list["algorithms"].begin(), list["algorithms"].end(), "sha256") !=
+        list["algorithms"].end());
+  const Answer answer = f.client().request("GET", "/checksum?block_size=1048576", {}, {});
+  const auto json = nlohmann::json::parse(answer.body);
+  CHECK(json["algorithm"] == "sha256");
+  CHECK(json["block_size"] == 1048576);
+  CHECK(json["checksum"] == "570fd896726269abe794e9aeee97707f7bedd5f2b159f3385df4da7f101f51ec");
+
+  TicketOptions none = Fixture::image("t");
+  none.features = {"extents", "flush", "zero"};
+  Fixture old(Fixture::plain(), none);
+  CHECK(old.client().request("GET", "/checksum", {}, {}).status == 404);
+  CHECK(old.client().request("GET", "/checksum/algorithms", {}, {}).status == 404);
+}
+
 TEST_CASE("Old servers answer OPTIONS with 405 or with nothing") {
   TicketOptions ticket = Fixture::image("t");
   ticket.options_mode = OptionsMode::method_not_allowed;
@@ -460,7 +480,9 @@ TEST_CASE("Requests that are wrong are refused with the daemon's status") {
   CHECK(status("PATCH", "", "", R"({"op":"melt"})") == 400);
   CHECK(status("PATCH", "", "", "[") == 400);
   CHECK(status("GET", "/extents?context=dirty", "", "") == 404);
-  CHECK(status("GET", "/checksum", "", "") == 404);
+  CHECK(status("GET", "/checksum?algorithm=crc32", "", "") == 400);
+  CHECK(status("GET", "/checksum?block_size=4096", "", "") == 400);
+  CHECK(status("GET", "/checksum?block_size=1048577", "", "") == 400);
   CHECK(status("HEAD", "", "", "") == 405);
   CHECK(status("POST", "", "", "1") == 405);
   CHECK(f.server.counters().changes == 0);
