@@ -41,7 +41,7 @@ are parameters of nbdkit-upload-plugin, such as cafile=FILE.
       --stats           tell at the end how many requests there were, and how slow
       --progress=HOW    bars, lines, json (on standard output) or none
       --progress-fd=FD  write progress as lines of N/100 to file descriptor FD
-      --plugin=FILE     name or file of the plugin (default: upload)
+      --plugin=FILE     name or file of the plugin (default: the one installed with it)
   -h, --help
   -V, --version
 

@@ -29,7 +29,7 @@ struct Options {
   std::string size;         // of standard input; empty: it is not told
   std::string rate;         // bits a second, as nbdkit's filter takes them; empty: no limit
   std::vector<std::string> filters;
-  std::string plugin = "upload";
+  std::string plugin = DEFAULT_PLUGIN;
   std::string progress;           // how it is shown; empty: as suits
   std::vector<std::string> maps;  // IMAGE=URL
   std::string list;               // a file of them; empty: none
